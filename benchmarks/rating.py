@@ -1,0 +1,138 @@
+"""How fast the rating kernels are, as ratios against Python ``Decimal`` loops that do the same job in the same run.
+
+    python benchmarks/rating.py [ROWS]
+
+Prints one JSON line a benchmark: rows per second of fold and price together (running quantity of every target, T at
+every row, amount = T - posted), medians of three. The loops below are the baseline: plain, idiomatic, exact Python
+with per-price work hoisted out; they get their values as Decimals and run on the first rows of the same data. The
+``wide`` line is the exact path beyond int64 (18 decimals), which a ledger takes only where it must.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from decimal import ROUND_HALF_UP, Decimal
+from statistics import median
+from time import perf_counter
+
+import numpy as np
+
+from lineitem.catalog.model import Aggregation, Price, Tier
+from lineitem.rate.folds import FoldItems, FoldState, fold
+from lineitem.rate.price import compile_price
+from lineitem.rate.targets import rate_running
+
+ROWS = 1_000_000
+BASELINE_ROWS = 100_000
+TARGETS = 10_000
+RUNS = 3
+NANO = Decimal("0.000000001")
+
+GRADUATED = Price(
+    id="calls", meter="calls", model="graduated", currency="EUR",
+    tiers=(
+        Tier(Decimal(1_000), Decimal("0.004"), Decimal("1.5")),
+        Tier(Decimal(5_000), Decimal("0.0035")),
+        Tier(Decimal(10_000), Decimal("0.00299"), Decimal("0.75")),
+        Tier(Decimal(25_000), Decimal("0.0025")),
+        Tier(None, Decimal("0.00175")),
+    ),
+)  # fmt: skip
+FLAT = Price(id="tokens", meter="tokens", model="per_unit", currency="EUR", unit_price=Decimal("0.0000025"))
+
+
+def graduated_amount(tiers: tuple[Tier, ...], quantity: Decimal) -> Decimal:
+    """T of a graduated price: walk the tiers."""
+    amount, below = tiers[0].flat_price, Decimal(0)
+    for number, tier in enumerate(tiers):
+        if number and quantity <= below:
+            break
+        if number:
+            amount += tier.flat_price
+        if tier.up_to is None or quantity <= tier.up_to:
+            amount += (quantity - below) * tier.unit_price
+            break
+        amount += (tier.up_to - below) * tier.unit_price
+        below = tier.up_to
+    return amount.quantize(NANO, ROUND_HALF_UP)
+
+
+def decimal_loop(price: Price, target: list[int], value: list[Decimal]) -> list[Decimal]:
+    """The same job one event at a time: fold, price the running quantity, post the difference."""
+    quantity = [Decimal(0)] * TARGETS
+    posted = [Decimal(0)] * TARGETS
+    amounts = []
+    unit_price = price.unit_price
+    for index, added in zip(target, value, strict=True):
+        quantity[index] += added
+        if unit_price is not None:
+            total = (quantity[index] * unit_price).quantize(NANO, ROUND_HALF_UP)
+        else:
+            total = graduated_amount(price.tiers, quantity[index])
+        amounts.append(total - posted[index])
+        posted[index] = total
+    return amounts
+
+
+def kernel(price: Price, scale: int, target: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """The same job in columns, compiling included."""
+    compiled = compile_price(price, scale)
+    quantity, _ = fold(Aggregation.SUM, FoldItems(target, value), FoldState.empty(TARGETS))
+    amounts, _ = rate_running(compiled, target, quantity, np.zeros(TARGETS, dtype=np.int64))
+    return amounts
+
+
+def median_seconds(job: Callable[[], object]) -> float:
+    """The median of RUNS timings."""
+    timings = []
+    for _ in range(RUNS):
+        start = perf_counter()
+        job()
+        timings.append(perf_counter() - start)
+    return median(timings)
+
+
+def usage(scale: int, rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Events by target and their values, 1 to 500 units each; beyond 9 decimals no int64 holds a target's sum."""
+    random = np.random.default_rng(42)
+    target = np.sort(random.integers(0, TARGETS, rows))
+    value = random.integers(1, 500 * 10 ** min(scale, 9), rows)
+    return target, value.astype(object) * 10 ** (scale - 9) if scale > 9 else value
+
+
+def bench(name: str, price: Price, scale: int, rows: int) -> dict[str, object]:
+    """Kernel against loop; the loop's amounts are compared with the kernel's first."""
+    target, value = usage(scale, rows)
+    subset = min(rows, BASELINE_ROWS)
+    targets = target[:subset].tolist()
+    values = [Decimal(number).scaleb(-scale) for number in value[:subset].tolist()]
+    expected = [int(amount.scaleb(9)) for amount in decimal_loop(price, targets, values)]
+    assert kernel(price, scale, target, value)[:subset].tolist() == expected, "kernel and loop disagree"
+    rate = rows / median_seconds(lambda: kernel(price, scale, target, value))
+    baseline = subset / median_seconds(lambda: decimal_loop(price, targets, values))
+    return {
+        "bench": name,
+        "rate_per_s": round(rate),
+        "baseline": "python_decimal_loop",
+        "baseline_per_s": round(baseline),
+        "ratio": round(rate / baseline, 1),
+    }
+
+
+def main() -> None:
+    """Run all and print."""
+    rows = int(sys.argv[1]) if len(sys.argv) > 1 else ROWS
+    for name, price, scale in (
+        ("rating_graduated", GRADUATED, 0),
+        ("rating_graduated_scale9", GRADUATED, 9),
+        ("rating_graduated_wide", GRADUATED, 18),
+        ("rating_flat", FLAT, 0),
+        ("rating_flat_scale9", FLAT, 9),
+    ):
+        print(json.dumps(bench(name, price, scale, rows)), flush=True)
+
+
+if __name__ == "__main__":
+    main()

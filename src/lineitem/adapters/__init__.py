@@ -1,0 +1,1 @@
+"""One engine, one folder: what implements a port with something outside lineitem."""

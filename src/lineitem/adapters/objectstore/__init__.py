@@ -1,0 +1,1 @@
+"""Where raw segments are kept."""

@@ -1,0 +1,361 @@
+"""An invoice as a value: built from sums of line items, rounded once per line, written as JSON and read back."""
+
+from __future__ import annotations
+
+import json
+from calendar import timegm
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from hashlib import sha256
+from typing import Any
+
+from whenever import Instant
+
+from lineitem.billing.currency import minor_digits, minor_from_text, minor_to_text
+from lineitem.billing.rounding import RoundingMode, round_to_minor
+from lineitem.catalog.model import Account
+from lineitem.core.errors import InputError, IntegrityError, LineitemError
+from lineitem.core.limits import AMOUNT_SCALE
+from lineitem.core.money import nano_to_text, scaled_to_text, text_to_scaled
+from lineitem.core.period import Month, us_to_text, zone_exists
+
+SCHEMA = 1
+"""Version of the JSON shape and of the bytes the digest covers; never changed for an invoice that exists."""
+NET_DAYS_DEFAULT = 30
+USAGE = "usage"
+CORRECTION = "correction"
+Pairs = tuple[tuple[str, str], ...]
+
+
+class Status(StrEnum):
+    """Where an invoice stands."""
+
+    REVIEW = "review"
+    """Not numbered yet; may still be thrown away and built again."""
+    FINAL = "final"
+    """Numbered and sent; never changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class PricedSum:
+    """The sum of the line items an invoice claims for one price and service month.
+
+    ``quantity`` has ``scale`` decimals; ``versions`` are the pricebook versions that priced it; ``line_item_count``
+    says how many ledger rows it sums.
+    """
+
+    price: str
+    meter: str
+    description: str
+    unit: str
+    quantity: int
+    scale: int
+    amount_nano: int
+    pricebook: str
+    versions: tuple[int, ...]
+    line_item_count: int
+    service_month: Month
+    kind: str = USAGE
+
+
+@dataclass(frozen=True, slots=True)
+class InvoiceLine:
+    """One line: ``amount_nano`` is exact, ``amount_minor`` rounded, ``residual_nano`` what rounding took away."""
+
+    line: int
+    price: str
+    description: str
+    meter: str
+    unit: str
+    quantity: str
+    amount_nano: int
+    amount_minor: int
+    residual_nano: int
+    pricebook: str
+    versions: tuple[int, ...]
+    line_items: int
+    service_period: Month
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Invoice:
+    """An invoice of one account, posting period and currency. Instants are microseconds since the epoch, UTC.
+
+    ``number`` is None until it is final. ``cut`` is the (lane, batch) vector up to which the ledger was read,
+    ``digest`` the SHA-256 (hex) of ``canonical_bytes``.
+    """
+
+    number: str | None
+    status: Status
+    account: str
+    account_name: str
+    tags: Pairs
+    timezone: str
+    period: Month
+    period_start_us: int
+    period_end_us: int
+    currency: str
+    minor_digits: int
+    rounding_mode: RoundingMode
+    issued_at_us: int
+    due_at_us: int | None
+    issuer: Pairs
+    lines: tuple[InvoiceLine, ...]
+    total_minor: int
+    residual_total_nano: int
+    cut: tuple[tuple[int, int], ...]
+    digest: str = ""
+
+
+def build_invoice(
+    sums: Iterable[PricedSum],
+    *,
+    account: Account,
+    issuer: Mapping[str, str],
+    period: Month,
+    bounds_us: tuple[int, int],
+    currency: str,
+    cut: Mapping[int, int],
+    issued_at_us: int,
+    mode: RoundingMode = RoundingMode.HALF_UP,
+    net_days: int = NET_DAYS_DEFAULT,
+) -> Invoice:
+    """The invoice in review for ``sums``, all of which are in ``currency``; their order does not matter.
+
+    One line per price and service month, whatever kinds of line items it sums, so that rounding happens once: its kind
+    is theirs if they agree, else ``usage``. Earlier service months come last, as ``correction``. The total is the sum
+    of the rounded lines. An invoice with something to pay is due ``net_days`` calendar days after it is issued, in the
+    issuer's zone (``issuer["timezone"]``, else UTC); any other has no due date. Raises InputError for an unknown
+    currency or issuer zone.
+    """
+    digits = minor_digits(currency)
+    zone = issuer.get("timezone", "UTC")
+    if not zone_exists(zone):
+        raise InputError(f"the issuer's time zone {zone!r} is not known", do="Use an IANA name such as Europe/Paris.")
+    lines = tuple(
+        _line(number, group, period, digits, mode) for number, group in enumerate(_grouped(sums, period), start=1)
+    )
+    total_minor = sum(line.amount_minor for line in lines)
+    invoice = Invoice(
+        number=None,
+        status=Status.REVIEW,
+        account=account.id,
+        account_name=account.name,
+        tags=tuple(sorted(account.tags)),
+        timezone=account.timezone,
+        period=period,
+        period_start_us=bounds_us[0],
+        period_end_us=bounds_us[1],
+        currency=currency,
+        minor_digits=digits,
+        rounding_mode=mode,
+        issued_at_us=issued_at_us,
+        due_at_us=_due_at_us(issued_at_us, net_days, zone) if total_minor > 0 else None,
+        issuer=tuple(sorted(issuer.items())),
+        lines=lines,
+        total_minor=total_minor,
+        residual_total_nano=sum(line.residual_nano for line in lines),
+        cut=tuple(sorted(cut.items())),
+    )
+    return replace(invoice, digest=sha256(canonical_bytes(invoice)).hexdigest())
+
+
+def finalise(invoice: Invoice, number: str) -> Invoice:
+    """The same invoice under its number; content and digest stay. Raises InputError if it already has one."""
+    if invoice.number is not None:
+        raise InputError(f"invoice {invoice.number} is final", do="Answer a final invoice with a credit note.")
+    return replace(invoice, number=number, status=Status.FINAL)
+
+
+def canonical_bytes(invoice: Invoice) -> bytes:
+    """What the ledger hashes: the canonical JSON of everything but ``number``, ``status`` and ``digest``.
+
+    The number is given inside the finalising transaction, after the content is fixed; the ledger's row binds it.
+    """
+    content = invoice_to_json(invoice)
+    return canonical_json({key: value for key, value in content.items() if key not in ("number", "status", "digest")})
+
+
+def canonical_json(value: object) -> bytes:
+    """One JSON text per value (RFC 8785): keys in UTF-16 order, no blanks, UTF-8. For text and integers below 2^53."""
+    return json.dumps(_key_ordered(value), separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def invoice_to_json(invoice: Invoice) -> dict[str, Any]:
+    """The invoice as a JSON document (``docs/reference/invoice-json.md``); money and quantities are strings."""
+    digits = invoice.minor_digits
+    total = minor_to_text(invoice.total_minor, digits)
+    return {
+        "schema": SCHEMA,
+        "number": invoice.number,
+        "status": invoice.status.value,
+        "account": invoice.account,
+        "account_name": invoice.account_name,
+        "tags": dict(invoice.tags),
+        "currency": invoice.currency,
+        "period": str(invoice.period),
+        "period_start": us_to_text(invoice.period_start_us),
+        "period_end": us_to_text(invoice.period_end_us),
+        "timezone": invoice.timezone,
+        "issued_at": us_to_text(invoice.issued_at_us),
+        "due_at": None if invoice.due_at_us is None else us_to_text(invoice.due_at_us),
+        "issuer": dict(invoice.issuer),
+        "lines": [_line_to_json(line, digits) for line in invoice.lines],
+        "rounding": {"mode": invoice.rounding_mode.value, "minor_digits": digits},
+        "subtotal": total,
+        "total": total,
+        "residual_total": nano_to_text(invoice.residual_total_nano),
+        "cut": {str(lane): batch for lane, batch in invoice.cut},
+        "digest": invoice.digest,
+    }
+
+
+def invoice_from_json(document: Mapping[str, Any]) -> Invoice:
+    """Inverse of ``invoice_to_json``, so that a stored invoice is shown exactly as it was sent.
+
+    Raises IntegrityError when the document is not a whole invoice of this schema or no longer has its digest.
+    """
+    where = f"invoice {document.get('number') or '(not numbered)'}"
+    try:
+        invoice = _parse(document)
+    except (KeyError, TypeError, ValueError, AttributeError, LineitemError) as error:
+        raise IntegrityError(
+            f"the stored document cannot be read: {error!r}", where=where, do="Run `lineitem verify`."
+        ) from error
+    # The digest covers what was parsed; comparing the whole document finds what parsing does not look at.
+    if invoice_to_json(invoice) != document or sha256(canonical_bytes(invoice)).hexdigest() != invoice.digest:
+        raise IntegrityError("the stored document is not what was written", where=where, do="Run `lineitem verify`.")
+    return invoice
+
+
+def _grouped(sums: Iterable[PricedSum], period: Month) -> list[list[PricedSum]]:
+    """The sums of each line, lines in their order on the invoice: this period first, then corrections by month."""
+    groups: dict[tuple[bool, Month, str, str, str, str], list[PricedSum]] = {}
+    for one in sums:
+        month = one.service_month
+        key = (month < period, month, one.pricebook, one.price, one.meter, one.unit)
+        groups.setdefault(key, []).append(one)
+    return [groups[key] for key in sorted(groups)]
+
+
+def _kind(group: list[PricedSum], period: Month) -> str:
+    if group[0].service_month < period:
+        return CORRECTION
+    kinds = {one.kind for one in group}
+    return kinds.pop() if len(kinds) == 1 else USAGE
+
+
+def _line(number: int, group: list[PricedSum], period: Month, digits: int, mode: RoundingMode) -> InvoiceLine:
+    amount_nano = sum(one.amount_nano for one in group)
+    rounded = round_to_minor(amount_nano, digits, mode)
+    scale = max(one.scale for one in group)
+    first = group[0]
+    return InvoiceLine(
+        line=number,
+        price=first.price,
+        # A description may change between versions: the newest speaks for the line.
+        description=max(group, key=lambda one: (max(one.versions, default=0), one.description)).description,
+        meter=first.meter,
+        unit=first.unit,
+        quantity=scaled_to_text(sum(one.quantity * 10 ** (scale - one.scale) for one in group), scale),
+        amount_nano=amount_nano,
+        amount_minor=rounded.minor,
+        residual_nano=rounded.residual_nano,
+        pricebook=first.pricebook,
+        versions=tuple(sorted({version for one in group for version in one.versions})),
+        line_items=sum(one.line_item_count for one in group),
+        service_period=first.service_month,
+        kind=_kind(group, period),
+    )
+
+
+def _due_at_us(issued_at_us: int, net_days: int, zone: str) -> int:
+    issued = Instant.from_timestamp(issued_at_us // 1_000_000)
+    return issued.to_tz(zone).add(days=net_days).timestamp() * 1_000_000
+
+
+def _key_ordered(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {key: _key_ordered(value[key]) for key in sorted(value, key=lambda key: key.encode("utf-16-be"))}
+    if isinstance(value, list):
+        return [_key_ordered(item) for item in value]
+    return value
+
+
+def _line_to_json(line: InvoiceLine, digits: int) -> dict[str, Any]:
+    return {
+        "line": line.line,
+        "price": line.price,
+        "description": line.description,
+        "meter": line.meter,
+        "unit": line.unit,
+        "quantity": line.quantity,
+        "amount_exact": nano_to_text(line.amount_nano),
+        "amount": minor_to_text(line.amount_minor, digits),
+        "residual": nano_to_text(line.residual_nano),
+        "pricebook": line.pricebook,
+        "versions": list(line.versions),
+        "line_items": line.line_items,
+        "service_period": str(line.service_period),
+        "kind": line.kind,
+    }
+
+
+def _parse(document: Mapping[str, Any]) -> Invoice:
+    if document["schema"] != SCHEMA:
+        raise ValueError(f"schema {document['schema']!r} is not {SCHEMA}")
+    digits = document["rounding"]["minor_digits"]
+    due_at = document["due_at"]
+    return Invoice(
+        number=document["number"],
+        status=Status(document["status"]),
+        account=document["account"],
+        account_name=document["account_name"],
+        tags=tuple(sorted(document["tags"].items())),
+        timezone=document["timezone"],
+        period=Month.parse(document["period"]),
+        period_start_us=_text_to_us(document["period_start"]),
+        period_end_us=_text_to_us(document["period_end"]),
+        currency=document["currency"],
+        minor_digits=digits,
+        rounding_mode=RoundingMode(document["rounding"]["mode"]),
+        issued_at_us=_text_to_us(document["issued_at"]),
+        due_at_us=None if due_at is None else _text_to_us(due_at),
+        issuer=tuple(sorted(document["issuer"].items())),
+        lines=tuple(_line_from_json(line, digits) for line in document["lines"]),
+        total_minor=minor_from_text(document["total"], digits),
+        residual_total_nano=_nano(document["residual_total"]),
+        cut=tuple(sorted((int(lane), batch) for lane, batch in document["cut"].items())),
+        digest=document["digest"],
+    )
+
+
+def _line_from_json(line: Mapping[str, Any], digits: int) -> InvoiceLine:
+    return InvoiceLine(
+        line=line["line"],
+        price=line["price"],
+        description=line["description"],
+        meter=line["meter"],
+        unit=line["unit"],
+        quantity=line["quantity"],
+        amount_nano=_nano(line["amount_exact"]),
+        amount_minor=minor_from_text(line["amount"], digits),
+        residual_nano=_nano(line["residual"]),
+        pricebook=line["pricebook"],
+        versions=tuple(line["versions"]),
+        line_items=line["line_items"],
+        service_period=Month.parse(line["service_period"]),
+        kind=line["kind"],
+    )
+
+
+def _nano(text: str) -> int:
+    return text_to_scaled(text, AMOUNT_SCALE)
+
+
+def _text_to_us(text: str) -> int:
+    moment = datetime.fromisoformat(text)
+    return timegm(moment.utctimetuple()) * 1_000_000 + moment.microsecond

@@ -1,0 +1,1 @@
+"""Meters, prices, pricebooks, accounts and tags: what usage means and what it costs, effective-dated."""

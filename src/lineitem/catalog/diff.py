@@ -1,0 +1,139 @@
+"""What changed between two catalogs, for people to read before they publish and for programs as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lineitem.catalog.document import plain
+from lineitem.catalog.model import Catalog, Pricebook
+from lineitem.core.period import us_to_text
+
+
+@dataclass(frozen=True, slots=True)
+class FieldChange:
+    """One field before and after, as text; None where it was or is not set."""
+
+    field: str
+    old: str | None
+    new: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One thing that was ``added``, ``removed`` or ``changed``.
+
+    ``what`` is ``catalog``, ``meter``, ``pricebook``, ``price``, ``defaults``, ``account`` or ``issuer``; ``id`` names
+    it (a price as ``pricebook@version/price``); ``fields`` are its fields that differ, all of them when added.
+    """
+
+    action: str
+    what: str
+    id: str
+    fields: tuple[FieldChange, ...]
+
+    def text(self) -> str:
+        """The change for people, one line per field below the first."""
+        label = f"{self.what} {self.id}".rstrip()
+        lines = [f"{self.action} {label}"]
+        for change in self.fields:
+            if self.action == "added":
+                lines.append(f"  {change.field}: {change.new}")
+            elif self.action == "changed":
+                lines.append(f"  {change.field}: {change.old or '(none)'} -> {change.new or '(none)'}")
+        return "\n".join(lines)
+
+    def document(self) -> dict[str, Any]:
+        """The change as JSON has it."""
+        fields = [{"field": change.field, "old": change.old, "new": change.new} for change in self.fields]
+        return {"action": self.action, "what": self.what, "id": self.id, "fields": fields}
+
+
+def diff(old: Catalog | None, new: Catalog) -> list[Change]:
+    """Changes from ``old`` (None: nothing was published yet) to ``new``, in the order of a catalog file.
+
+    The prices of a pricebook version that is new are compared with the version before it, which is what changes for
+    the accounts.
+    """
+    changes = _compare("catalog", _settings(old), _settings(new))
+    changes += _compare("meter", _by_id(old.meters if old else ()), _by_id(new.meters))
+    changes += _compare("pricebook", _books(old), _books(new))
+    for book in new.pricebooks:
+        changes += _compare("price", _prices(_counterpart(old, new, book), book), _prices(book, book))
+    changes += _compare("defaults", {"": plain(old.defaults)} if old else {}, {"": plain(new.defaults)})
+    changes += _compare("account", _by_id(old.accounts if old else ()), _by_id(new.accounts))
+    return changes + _compare("issuer", _issuer(old), _issuer(new))
+
+
+def _compare(what: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
+    changes = []
+    for id_ in sorted(old.keys() | new.keys()):
+        before, after = old.get(id_), new.get(id_)
+        if before == after:
+            continue
+        action = "added" if before is None else "removed" if after is None else "changed"
+        changes.append(Change(action, what, id_, _fields(before or {}, after or {})))
+    return changes
+
+
+def _fields(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[FieldChange, ...]:
+    names = list(dict.fromkeys([*after, *before]))
+    pairs = [(name, _text(before.get(name)), _text(after.get(name))) for name in names]
+    return tuple(FieldChange(name, old, new) for name, old, new in pairs if old != new)
+
+
+def _text(value: Any) -> str | None:
+    """A plain value on one line: tiers as ``(up_to 10, unit_price 1)``, tags as ``team=a``."""
+    if value is None:
+        return None
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, dict):
+        return "(" + ", ".join(f"{key} {_text(inner) or 'unbounded'}" for key, inner in value.items()) + ")"
+    if isinstance(value, list):
+        if value and all(isinstance(item, list) for item in value):
+            return ", ".join(f"{key}={inner}" for key, inner in value)
+        return ", ".join(str(_text(item)) for item in value)
+    return ", ".join(str(value).splitlines())
+
+
+def _settings(catalog: Catalog | None) -> dict[str, Any]:
+    return {"": {"currency": catalog.currency}} if catalog else {}
+
+
+def _issuer(catalog: Catalog | None) -> dict[str, Any]:
+    return {"": dict(catalog.issuer)} if catalog and catalog.issuer else {}
+
+
+def _by_id(values: tuple[Any, ...]) -> dict[str, Any]:
+    return {value.id: _without_id(plain(value)) for value in values}
+
+
+def _without_id(document: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in document.items() if key != "id"}
+
+
+def _books(catalog: Catalog | None) -> dict[str, Any]:
+    found = {}
+    for book in catalog.pricebooks if catalog else ():
+        until_us = book.effective_until_us
+        found[f"{book.id}@{book.version}"] = {
+            "effective_from": us_to_text(book.effective_from_us),
+            "effective_until": None if until_us is None else us_to_text(until_us),
+        }
+    return found
+
+
+def _counterpart(old: Catalog | None, new: Catalog, book: Pricebook) -> Pricebook | None:
+    """What the prices of ``book`` replace: the same version in ``old``, else the highest version below it in either."""
+    known = [*(old.pricebooks if old else ()), *new.pricebooks]
+    candidates = [other for other in known if other.id == book.id and other.version < book.version]
+    if old:
+        candidates += [other for other in old.pricebooks if (other.id, other.version) == (book.id, book.version)]
+    return max(candidates, key=lambda other: other.version, default=None)
+
+
+def _prices(book: Pricebook | None, label: Pricebook) -> dict[str, Any]:
+    prices = _by_id(book.prices) if book else {}
+    return {f"{label.id}@{label.version}/{id_}": document for id_, document in prices.items()}

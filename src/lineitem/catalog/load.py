@@ -1,0 +1,350 @@
+"""Reads a catalog file: YAML into a checked ``Catalog``, or every problem it has with its line.
+
+``examples/catalogs/sample.yaml`` shows and explains the keys. Meters, pricebooks, prices and accounts come out sorted
+by id, so the order in which a file lists them means nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from lineitem.catalog.document import catalog_document, catalog_from_document, content_digest, price_digest
+from lineitem.catalog.expression import ExpressionError, dimension_name, parse_filter, parse_path
+from lineitem.catalog.fields import ID_PATTERN, ID_RULE, Fields, Problems, suggestion, unique
+from lineitem.catalog.model import Account, AccountDefaults, Aggregation, Catalog, Meter, Price, Pricebook
+from lineitem.catalog.price_doc import currency_problem, parse_price, path_text, shorten
+from lineitem.catalog.yaml_lines import KeyPath, read_yaml
+from lineitem.core.errors import CatalogError, InputError
+from lineitem.core.limits import CATALOG_BYTES_MAX, FIELD_CHARS_MAX, QUANTITY_SCALE_DEFAULT
+
+__all__ = [
+    "catalog_document",
+    "catalog_from_document",
+    "content_digest",
+    "load_catalog",
+    "parse_catalog",
+    "price_digest",
+]
+
+SCALE_MAX = 18
+"""Decimals a meter may keep."""
+DIMENSIONS_MAX = 8
+"""Dimensions of one meter."""
+VERSION_MAX = (1 << 31) - 1
+"""Highest version of a pricebook."""
+BILLING_CYCLES = ("monthly",)
+"""How often an account can be billed."""
+
+_TOP_KEYS = ("currency", "meters", "pricebooks", "accounts", "issuer")
+_METER_KEYS = ("id", "event_type", "aggregation", "value", "unit", "scale", "dimensions", "filter")
+_PRICEBOOK_KEYS = ("id", "version", "effective_from", "effective_until", "prices")
+_DEFAULTS_KEYS = ("pricebook", "timezone", "billing", "open")
+_ACCOUNT_KEYS = ("id", "name", "timezone", "tags", "pricebook", "billing")
+
+
+def load_catalog(path: Path) -> Catalog:
+    """Read and check the catalog file at ``path``.
+
+    Raises InputError when it cannot be read, is empty or too large, CatalogError with every problem when it is wrong.
+    """
+    do = "Name a YAML file; examples/catalogs/sample.yaml shows its shape."
+    try:
+        with path.open("rb") as file:
+            raw = file.read(CATALOG_BYTES_MAX + 1)
+    except FileNotFoundError:
+        raise InputError("there is no such catalog file", where=str(path), do=do) from None
+    except IsADirectoryError:
+        raise InputError("is a folder, not a catalog file", where=str(path), do=do) from None
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", where=str(path), do="Check its permissions.") from None
+    return parse_catalog(raw, str(path))
+
+
+def parse_catalog(text: str | bytes, name: str) -> Catalog:
+    """Read and check a catalog; ``name`` stands for the file in messages.
+
+    Raises InputError when it is empty or larger than ``CATALOG_BYTES_MAX``, CatalogError when it is wrong.
+    """
+    raw = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+    if len(raw) > CATALOG_BYTES_MAX:
+        raise InputError(f"is larger than {CATALOG_BYTES_MAX >> 20} MiB", where=name, do="Split it by namespace.")
+    document = read_yaml(raw)
+    if document.value is None and not document.problems:
+        raise InputError("is empty", where=name, do="Start from examples/catalogs/sample.yaml.")
+    problems = Problems(document, name)
+    catalog = None if document.value is None else _catalog(Fields(document.value, (), problems, _TOP_KEYS))
+    listed = problems.listed()
+    if listed or catalog is None:
+        raise CatalogError(listed, do="Correct these lines; nothing was published.")
+    return catalog
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """A pricebook beside the mapping it was read from; ``dated`` when its version and start are well-formed."""
+
+    book: Pricebook
+    fields: Fields
+    dated: bool
+
+
+def _catalog(top: Fields) -> Catalog:
+    currency = _currency(top)
+    for key, example in (("meters", "[]"), ("pricebooks", "[]")):
+        top.require(key, example)
+    meters = _meters(top)
+    books = _pricebooks(top, currency, {meter.id for meter in meters if meter.id})
+    book_ids = {book.id for book in books if book.id}
+    defaults, accounts = _accounts(top, book_ids)
+    return Catalog(
+        currency=currency,
+        meters=tuple(sorted(meters, key=lambda meter: meter.id)),
+        pricebooks=tuple(sorted(books, key=lambda book: (book.id, book.version))),
+        defaults=defaults,
+        accounts=tuple(sorted(accounts, key=lambda account: account.id)),
+        issuer=_issuer(top),
+    )
+
+
+def _currency(top: Fields) -> str:
+    if not top.require("currency", "USD"):
+        return ""
+    currency = top.text("currency")
+    defect = currency_problem(currency) if currency else None
+    if defect:
+        top.at("currency", f"{defect}; use a code such as EUR or USD")
+        return ""
+    return currency
+
+
+# --- meters
+
+
+def _meters(top: Fields) -> list[Meter]:
+    found: list[tuple[str, KeyPath]] = []
+    meters = []
+    for item, path in top.items("meters"):
+        meter = _meter(Fields(item, path, top.problems, _METER_KEYS))
+        meters.append(meter)
+        if meter.id:
+            found.append((meter.id, (*path, "id")))
+    unique(found, top.problems, lambda id_: f"the meter {id_!r}")
+    return meters
+
+
+def _meter(fields: Fields) -> Meter:
+    fields.require("event_type", "http.request")
+    aggregation = fields.choice("aggregation", Aggregation)
+    return Meter(
+        id=fields.identifier("id", "requests"),
+        event_type=fields.text("event_type"),
+        aggregation=aggregation or Aggregation.COUNT,
+        value=_value(fields, aggregation),
+        unit=fields.text("unit", "unit", chars_max=64),
+        scale=fields.integer("scale", 0, SCALE_MAX, QUANTITY_SCALE_DEFAULT),
+        dimensions=_dimensions(fields),
+        filter=_filter(fields),
+    )
+
+
+def _value(fields: Fields, aggregation: Aggregation | None) -> str | None:
+    if aggregation is Aggregation.COUNT:
+        if "value" in fields:
+            fields.at("value", "count counts events and reads no value; remove `value`, or choose another aggregation")
+        return None
+    if aggregation is None or not fields.require("value", "data.tokens"):
+        return None
+    return _path(fields, (*fields.path, "value"), fields.raw("value"))
+
+
+def _path(fields: Fields, path: KeyPath, value: Any) -> str | None:
+    if not isinstance(value, str):
+        fields.problems.at(path, "a path must be text; write for example data.tokens")
+        return None
+    try:
+        parse_path(value)
+    except ExpressionError as error:
+        fields.problems.at(path, f"the path {error}")
+        return None
+    return value
+
+
+def _dimensions(fields: Fields) -> tuple[str, ...]:
+    items = fields.items("dimensions")
+    if len(items) > DIMENSIONS_MAX:
+        fields.at("dimensions", f"{len(items)} dimensions are too many; keep at most {DIMENSIONS_MAX}")
+        return ()
+    paths = [(_path(fields, path, item), path) for item, path in items]
+    good = [(text, path) for text, path in paths if text is not None]
+    names = [(dimension_name(text), path) for text, path in good]
+    unique(names, fields.problems, lambda name: f"the dimension {name!r}")
+    return tuple(text for text, _ in good)
+
+
+def _filter(fields: Fields) -> str | None:
+    text = fields.text("filter", chars_max=CATALOG_BYTES_MAX)  # the parser has a limit, and says so
+    if not text:
+        return None
+    try:
+        parse_filter(text)
+    except ExpressionError as error:
+        fields.at("filter", f"the filter {error}")
+        return None
+    return text
+
+
+# --- pricebooks
+
+
+def _pricebooks(top: Fields, currency: str, meter_ids: Collection[str]) -> list[Pricebook]:
+    written = [
+        _pricebook(Fields(item, path, top.problems, _PRICEBOOK_KEYS), currency, meter_ids)
+        for item, path in top.items("pricebooks")
+    ]
+    by_id: dict[str, list[_Written]] = {}
+    for one in written:
+        by_id.setdefault(one.book.id, []).append(one)
+    for id_, versions in by_id.items():
+        if id_:
+            _check_versions(versions)
+    return [one.book for one in written]
+
+
+def _pricebook(fields: Fields, currency: str, meter_ids: Collection[str]) -> _Written:
+    id_ = fields.identifier("id", "standard")
+    fields.require("version", "1")
+    fields.require("effective_from", "2026-01-01T00:00:00Z")
+    from_us = fields.instant_us("effective_from")
+    until_us = fields.instant_us("effective_until")
+    if from_us is not None and until_us is not None and until_us <= from_us:
+        fields.at("effective_until", "effective_until must lie after effective_from; correct one of the two")
+    fields.require("prices", "[]")
+    book = Pricebook(
+        id=id_,
+        version=fields.integer("version", 1, VERSION_MAX, 0),
+        effective_from_us=from_us or 0,
+        effective_until_us=until_us,
+        prices=_prices(fields, currency, meter_ids),
+    )
+    return _Written(book, fields, dated=from_us is not None and book.version > 0)
+
+
+def _prices(fields: Fields, currency: str, meter_ids: Collection[str]) -> tuple[Price, ...]:
+    prices: list[Price] = []
+    ids: list[tuple[str, KeyPath]] = []
+    for item, path in fields.items("prices"):
+        # Without a currency of the catalog any stands in: that defect is told once, not once per price.
+        price, defects = parse_price(item, default_currency=currency or "USD", where=path)
+        for defect in defects:
+            fields.problems.at(defect.path, _price_problem(item, path, defect.path, defect.text))
+        if price is None:
+            continue
+        prices.append(price)
+        ids.append((price.id, (*path, "id")))
+        if not ID_PATTERN.fullmatch(price.id):
+            fields.problems.at((*path, "id"), f"{shorten(price.id)} is not an id; {ID_RULE}")
+        if price.meter not in meter_ids:
+            text = f"price {price.id!r} bills the meter {price.meter!r}, which does not exist; "
+            fields.problems.at((*path, "meter"), text + suggestion(price.meter, meter_ids))
+    unique(ids, fields.problems, lambda id_: f"the price {id_!r}")
+    return tuple(sorted(prices, key=lambda price: price.id))
+
+
+def _price_problem(item: Any, path: KeyPath, defect_path: KeyPath, text: str) -> str:
+    id_ = item.get("id") if isinstance(item, dict) else None
+    label = f"price {id_!r}" if isinstance(id_, str) else path_text(path)
+    inner = path_text(defect_path[len(path) :])
+    return f"{label}, {inner}: {text}" if inner else f"{label}: {text}"
+
+
+def _check_versions(versions: list[_Written]) -> None:
+    """Versions of one pricebook ascend with their start, and no instant has two of them.
+
+    A version without ``effective_until`` ends where the next one starts.
+    """
+    dated = [one for one in versions if one.dated]
+    dated.sort(key=lambda one: (one.book.effective_from_us, one.book.version))
+    for before, after in pairwise(dated):
+        label = f"pricebook {after.book.id!r}"
+        line = before.fields.problems.line(before.fields.path)
+        if after.book.version == before.book.version:
+            after.fields.at("version", f"{label} version {after.book.version} is already on line {line}; count it up")
+        elif after.book.effective_from_us == before.book.effective_from_us:
+            text = f"{label} version {before.book.version} (line {line}) starts at the same time; move one of the two"
+            after.fields.at("effective_from", text)
+        elif after.book.version < before.book.version:
+            text = f"{label} version {before.book.version} (line {line}) starts earlier; number versions by their start"
+            after.fields.at("version", text)
+        until_us = before.book.effective_until_us
+        if until_us is not None and before.book.effective_from_us < after.book.effective_from_us < until_us:
+            text = f"{label} version {before.book.version} (line {line}) is still in effect then; end it earlier"
+            after.fields.at("effective_from", text)
+
+
+# --- accounts and issuer
+
+
+def _accounts(top: Fields, book_ids: Collection[str]) -> tuple[AccountDefaults, list[Account]]:
+    if "accounts" not in top:
+        return AccountDefaults(), []
+    section = Fields(top.raw("accounts"), ("accounts",), top.problems, ("defaults", "list"))
+    written = section.raw("defaults")
+    fields = Fields({} if written is None else written, ("accounts", "defaults"), top.problems, _DEFAULTS_KEYS)
+    defaults = AccountDefaults(
+        pricebook=_book_of(fields, None, book_ids),
+        timezone=fields.zone("timezone", "UTC"),
+        billing=_billing(fields, "monthly"),
+        open=fields.boolean("open", True),
+    )
+    accounts = []
+    ids: list[tuple[str, KeyPath]] = []
+    for item, path in section.items("list"):
+        account = _account(Fields(item, path, top.problems, _ACCOUNT_KEYS), defaults, book_ids)
+        accounts.append(account)
+        if account.id:
+            ids.append((account.id, (*path, "id")))
+    unique(ids, top.problems, lambda id_: f"the account {id_!r}")
+    return defaults, accounts
+
+
+def _account(fields: Fields, defaults: AccountDefaults, book_ids: Collection[str]) -> Account:
+    # Not a catalog id: it is the subject other people's events carry, be it an address or an e-mail.
+    fields.require("id", "team-1")
+    id_ = fields.text("id", chars_max=FIELD_CHARS_MAX)
+    return Account(
+        id=id_,
+        name=fields.text("name", id_, chars_max=256),
+        pricebook=_book_of(fields, defaults.pricebook, book_ids),
+        timezone=fields.zone("timezone", defaults.timezone),
+        billing=_billing(fields, defaults.billing),
+        tags=fields.text_pairs("tags"),
+    )
+
+
+def _book_of(fields: Fields, default: str | None, book_ids: Collection[str]) -> str | None:
+    if "pricebook" not in fields:
+        return default
+    id_ = fields.text("pricebook")
+    if id_ and id_ not in book_ids:
+        fields.at("pricebook", f"the pricebook {shorten(id_)} does not exist; {suggestion(id_, book_ids)}")
+    return id_
+
+
+def _billing(fields: Fields, default: str) -> str:
+    billing = fields.text("billing", default)
+    if billing not in BILLING_CYCLES:
+        fields.at("billing", f"billing {shorten(billing)} is not supported; use {' or '.join(BILLING_CYCLES)}")
+        return default
+    return billing
+
+
+def _issuer(top: Fields) -> tuple[tuple[str, str], ...]:
+    """Any text entries (name, address, tax_id, email, ...); ``timezone`` decides the posting months."""
+    pairs = top.text_pairs("issuer")
+    if any(key == "timezone" for key, _ in pairs):
+        Fields(top.raw("issuer"), ("issuer",), top.problems, None).zone("timezone", "UTC")
+    return pairs

@@ -1,0 +1,146 @@
+"""The catalog as values: what the YAML says, checked and typed. No I/O.
+
+Decimals stay ``Decimal``; instants are microseconds since the epoch, UTC.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+from enum import StrEnum
+
+from lineitem.core.limits import QUANTITY_SCALE_DEFAULT
+
+
+class Aggregation(StrEnum):
+    """How a meter folds events into one quantity."""
+
+    SUM = "sum"
+    COUNT = "count"
+    MAX = "max"
+    UNIQUE = "unique"
+    LATEST = "latest"
+
+
+class Itemize(StrEnum):
+    """How much usage one line item stands for."""
+
+    EACH = "each"
+    MINUTE = "minute"
+    HOUR = "hour"
+    DAY = "day"
+
+    @property
+    def window_us(self) -> int:
+        """Length of the window in microseconds (windows are aligned to UTC); 0 for ``each``."""
+        return {"each": 0, "minute": 60_000_000, "hour": 3_600_000_000, "day": 86_400_000_000}[self.value]
+
+
+class Rounding(StrEnum):
+    """How a transformed quantity is rounded to whole units."""
+
+    NONE = "none"
+    UP = "up"
+    DOWN = "down"
+    HALF_UP = "half_up"
+
+
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """How events of one type become a quantity. ``value`` and ``dimensions`` are paths such as ``data.tokens``."""
+
+    id: str
+    event_type: str
+    aggregation: Aggregation
+    value: str | None = None
+    unit: str = "unit"
+    scale: int = QUANTITY_SCALE_DEFAULT
+    dimensions: tuple[str, ...] = ()
+    filter: str | None = None
+
+    @property
+    def quantity_scale(self) -> int:
+        """Decimals of the meter's quantity: counts of events or members are whole whatever ``scale`` says."""
+        return 0 if self.aggregation in (Aggregation.COUNT, Aggregation.UNIQUE) else self.scale
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """One tier; ``up_to`` is inclusive and None in the last tier."""
+
+    up_to: Decimal | None
+    unit_price: Decimal = Decimal(0)
+    flat_price: Decimal = Decimal(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Transform:
+    """Conversion of the metered quantity before pricing: divide, then round to whole units."""
+
+    divide_by: Decimal
+    round: Rounding = Rounding.NONE
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """How one meter's quantity becomes an amount. Order: transform, included, model, discount_rate, maximum."""
+
+    id: str
+    meter: str
+    model: str
+    currency: str
+    itemize: Itemize = Itemize.EACH
+    unit_price: Decimal | None = None
+    tiers: tuple[Tier, ...] = ()
+    package_size: Decimal | None = None
+    package_price: Decimal | None = None
+    included: Decimal | None = None
+    maximum: Decimal | None = None
+    discount_rate: Decimal | None = None
+    transform: Transform | None = None
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Pricebook:
+    """One immutable version of a pricebook, valid for event times in ``[effective_from, effective_until)``."""
+
+    id: str
+    version: int
+    effective_from_us: int
+    effective_until_us: int | None
+    prices: tuple[Price, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AccountDefaults:
+    """What an account gets that is seen first in an event; ``open`` False refuses such accounts."""
+
+    pricebook: str | None = None
+    timezone: str = "UTC"
+    billing: str = "monthly"
+    open: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Who is billed: an event's ``subject``."""
+
+    id: str
+    name: str
+    pricebook: str | None
+    timezone: str
+    billing: str = "monthly"
+    tags: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """Everything one catalog file says."""
+
+    currency: str
+    meters: tuple[Meter, ...]
+    pricebooks: tuple[Pricebook, ...]
+    defaults: AccountDefaults = field(default_factory=AccountDefaults)
+    accounts: tuple[Account, ...] = ()
+    issuer: tuple[tuple[str, str], ...] = ()

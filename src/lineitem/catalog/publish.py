@@ -1,0 +1,84 @@
+"""What may be published over what is already in force. Pure: the rules, not the tables.
+
+Published content never changes, and a price never changes under usage that is already rated: a publish that reaches back
+must carry its re-rating or is refused (DESIGN, Rating).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lineitem.catalog.model import Catalog, Pricebook
+from lineitem.core.errors import Refused
+from lineitem.core.period import us_to_text
+
+
+@dataclass(frozen=True, slots=True)
+class UsageSoFar:
+    """What has been rated: last event per pricebook (microseconds since the epoch), metered ids, accounts with usage."""
+
+    last_event_us: Mapping[str, int]
+    meters: frozenset[str]
+    accounts: Mapping[str, tuple[str | None, str]]  # account -> (pricebook, timezone)
+
+
+def check_publish(old: Catalog | None, published: list[Pricebook], new: Catalog, usage: UsageSoFar) -> None:
+    """Raise Refused when publishing ``new`` would change what has been published or rated."""
+    problems = [*_changed_versions(published, new), *_reaching_back(published, new, usage)]
+    if old is not None:
+        problems += _changed_meters(old, new, usage)
+    problems += _moved_accounts(new, usage)
+    if problems:
+        raise Refused("\n".join(problems), do="Nothing was published.")
+
+
+def _changed_versions(published: list[Pricebook], new: Catalog) -> list[str]:
+    known = {(book.id, book.version): book for book in published}
+    return [
+        f"pricebook {book.id} version {book.version} is already published with other content: give it the next version"
+        for book in new.pricebooks
+        if known.get((book.id, book.version), book) != book
+    ]
+
+
+def _reaching_back(published: list[Pricebook], new: Catalog, usage: UsageSoFar) -> list[str]:
+    known = {(book.id, book.version) for book in published}
+    problems = []
+    for book in new.pricebooks:
+        last = usage.last_event_us.get(book.id)
+        if (book.id, book.version) in known or last is None or book.effective_from_us > last:
+            continue
+        problems.append(
+            f"pricebook {book.id} version {book.version} takes effect at {us_to_text(book.effective_from_us)}, but usage up"
+            f" to {us_to_text(last)} is already rated: choose a later effective_from"
+        )
+    taken = {(book.id, book.effective_from_us): book.version for book in published}
+    for book in new.pricebooks:
+        version = taken.get((book.id, book.effective_from_us), book.version)
+        if version != book.version:
+            problems.append(
+                f"pricebook {book.id} version {book.version} takes effect at the same instant as published version {version}"
+            )
+    return problems
+
+
+def _changed_meters(old: Catalog, new: Catalog, usage: UsageSoFar) -> list[str]:
+    now = {meter.id: meter for meter in new.meters}
+    return [
+        f"meter {meter.id} has usage and cannot change: give the changed meter a new id"
+        for meter in old.meters
+        if meter.id in usage.meters and now.get(meter.id, meter) != meter
+    ]
+
+
+def _moved_accounts(new: Catalog, usage: UsageSoFar) -> list[str]:
+    problems = []
+    for account in new.accounts:
+        had = usage.accounts.get(account.id)
+        if had is not None and had != (account.pricebook, account.timezone):
+            problems.append(
+                f"account {account.id} has usage under pricebook {had[0]} and zone {had[1]}, which cannot change to"
+                f" {account.pricebook} and {account.timezone}"
+            )
+    return problems

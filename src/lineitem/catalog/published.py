@@ -1,0 +1,253 @@
+"""The catalog's tables: published versions in, snapshots and dictionary keys out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from hashlib import sha256
+import json
+
+from lineitem.catalog.load import catalog_document, catalog_from_document, price_digest
+from lineitem.catalog.model import Account, Catalog, Meter, Price, Pricebook
+from lineitem.catalog.snapshot import (
+    AccountRow,
+    PriceRow,
+    Snapshot,
+    account_digest,
+    canonical_tags,
+    price_row_digest,
+    tags_digest,
+)
+from lineitem.core.errors import CatalogMoved
+from lineitem.core.ids import length_prefixed
+from lineitem.core.period import us_to_datetime
+from lineitem.kit.db import Connection
+from lineitem.kit.sqlfiles import load_queries
+
+SQL = load_queries("lineitem.catalog", "catalog.sql")
+
+
+def namespace_key(connection: Connection, namespace: str) -> int:
+    """The key of a namespace, which is created when it is named for the first time."""
+    row = connection.execute(SQL.namespace, {"namespace": namespace}).fetchone()
+    if row is None:
+        connection.execute(SQL.add_namespace, {"namespace": namespace})
+        row = connection.execute(SQL.namespace, {"namespace": namespace}).fetchone()
+        assert row is not None
+    return int(row[0])
+
+
+def current(connection: Connection, key: int) -> Catalog | None:
+    """What was published last."""
+    row = connection.execute(SQL.publication, {"namespace_key": key}).fetchone()
+    return None if row is None else catalog_from_document(row[2])
+
+
+def lock_revision(connection: Connection, key: int) -> int:
+    """The revision in force; until the transaction ends no batch commits under it and nobody else publishes."""
+    row = connection.execute(SQL.lock_namespace, {"namespace_key": key}).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def load_snapshot(connection: Connection, namespace: str) -> Snapshot | None:
+    """The catalog in force, or None where nothing has been published."""
+    key = namespace_key(connection, namespace)
+    with connection.transaction():
+        connection.execute("set transaction isolation level repeatable read")
+        row = connection.execute(SQL.namespace, {"namespace": namespace}).fetchone()
+        catalog = current(connection, key)
+        books = pricebooks(connection, key)
+        keys = connection.execute(SQL.price_rows, {"namespace_key": key}).fetchall()
+    if catalog is None or row is None:
+        return None
+    return Snapshot(namespace, key, int(row[1]), catalog, tuple(books), tuple(_price_rows(catalog, books, keys)))
+
+
+def check_revision(connection: Connection, snapshot: Snapshot) -> None:
+    """Hold the revision until the transaction ends, or raise CatalogMoved."""
+    row = connection.execute(SQL.check_revision, {"namespace_key": snapshot.namespace_key}).fetchone()
+    if row is None or row[0] != snapshot.revision:
+        raise CatalogMoved(f"the catalog of {snapshot.namespace!r} is no longer at revision {snapshot.revision}")
+
+
+def pricebooks(connection: Connection, key: int) -> list[Pricebook]:
+    """Every published version of every pricebook of a namespace."""
+    rows = connection.execute(SQL.pricebook_versions, {"namespace_key": key}).fetchall()
+    return [catalog_from_document(document).pricebooks[0] for _, _, _, document in rows]
+
+
+def _price_rows(catalog: Catalog, books: Sequence[Pricebook], keys: Iterable[tuple[object, ...]]) -> list[PriceRow]:
+    meters = {meter.id: meter for meter in catalog.meters}
+    prices = {(book.id, book.version, price.id): price for book in books for price in book.prices}
+    rows = []
+    for price_key, version_key, book, version, price_id, digest in keys:
+        price = prices[(str(book), int(str(version)), str(price_id))]
+        if price.meter in meters:  # a meter may leave the catalog; its old prices then bill nothing new
+            content = bytes(digest).hex()  # type: ignore[call-overload]
+            rows.append(
+                PriceRow(
+                    int(str(price_key)), int(str(version_key)), str(book), int(str(version)), price,
+                    meters[price.meter], content,
+                )
+            )  # fmt: skip
+    return rows
+
+
+def content_of(price: Price, meter: Meter) -> bytes:
+    """Digest over everything that determines what a price charges: its own content and its meter's."""
+    meter_text = json.dumps({field.name: getattr(meter, field.name) for field in fields(meter)}, sort_keys=True)
+    return sha256(length_prefixed(price_digest(price), meter_text.encode())).digest()
+
+
+def book_document(book: Pricebook) -> str:
+    """One pricebook version as canonical JSON."""
+    return catalog_document(Catalog(currency="XXX", meters=(), pricebooks=(book,))).decode()
+
+
+def add_publication(connection: Connection, key: int, revision: int, catalog: Catalog, now_us: int) -> None:
+    """Store a checked publication: the document, new pricebook versions, their prices, the listed accounts."""
+    document = catalog_document(catalog)
+    connection.execute(
+        SQL.add_publication,
+        {
+            "namespace_key": key,
+            "revision": revision,
+            "digest": sha256(document).hexdigest(),
+            "document": document.decode(),
+            "published_at": us_to_datetime(now_us),
+        },
+    )
+    known = {(book.id, book.version) for book in pricebooks(connection, key)}
+    meters = {meter.id: meter for meter in catalog.meters}
+    for book in catalog.pricebooks:
+        if (book.id, book.version) not in known:
+            _add_pricebook(connection, key, revision, book, meters)
+    for account in catalog.accounts:
+        connection.execute(SQL.put_account, _account_values(key, account))
+    connection.execute(SQL.move_revision, {"namespace_key": key, "revision": revision})
+
+
+def _add_pricebook(
+    connection: Connection, key: int, revision: int, book: Pricebook, meters: dict[str, Meter]
+) -> None:
+    text = book_document(book)
+    connection.execute(
+        SQL.add_pricebook_version,
+        {
+            "namespace_key": key,
+            "pricebook": book.id,
+            "version": book.version,
+            "effective_from": us_to_datetime(book.effective_from_us),
+            "effective_until": None if book.effective_until_us is None else us_to_datetime(book.effective_until_us),
+            "digest": sha256(text.encode()).hexdigest(),
+            "document": text,
+            "revision": revision,
+        },
+    )
+    for price in book.prices:
+        meter = meters[price.meter]
+        values = {
+            "namespace_key": key,
+            "pricebook": book.id,
+            "price": price.id,
+            "digest": content_of(price, meter),
+            "meter": meter.id,
+            "unit": meter.unit,
+            "scale": meter.quantity_scale,
+            "currency": price.currency,
+            "version": book.version,
+        }
+        connection.execute(SQL.add_price, values)
+        connection.execute(SQL.add_price_version, values)
+
+
+def _account_values(key: int, account: Account) -> dict[str, object]:
+    return {
+        "namespace_key": key,
+        "account": account.id,
+        "name": account.name,
+        "pricebook": account.pricebook,
+        "timezone": account.timezone,
+        "billing": account.billing,
+        "tags": canonical_tags(dict(account.tags)),
+    }
+
+
+def accounts(connection: Connection, key: int, names: Sequence[str]) -> dict[str, AccountRow]:
+    """The accounts of ``names`` that exist."""
+    rows = connection.execute(SQL.accounts, {"namespace_key": key, "accounts": list(names)}).fetchall()
+    return {row[1]: AccountRow(*row) for row in rows}
+
+
+def open_accounts(connection: Connection, snapshot: Snapshot, names: Sequence[str]) -> dict[str, AccountRow]:
+    """The accounts of ``names``; those seen for the first time are opened with the catalog's defaults, if it allows."""
+    found = accounts(connection, snapshot.namespace_key, names)
+    missing = [name for name in names if name not in found]
+    defaults = snapshot.catalog.defaults
+    if missing and defaults.open:
+        values = {
+            "namespace_key": snapshot.namespace_key,
+            "accounts": missing,
+            "pricebook": defaults.pricebook,
+            "timezone": defaults.timezone,
+            "billing": defaults.billing,
+        }
+        connection.execute(SQL.add_accounts, values)
+        found |= accounts(connection, snapshot.namespace_key, missing)
+    return found
+
+
+def tag_set_keys(connection: Connection, texts: Sequence[str]) -> dict[str, int]:
+    """The keys of tag sets (canonical JSON); new ones are added."""
+    found = {tags: int(key) for key, tags in connection.execute(SQL.tag_sets, {"tags": list(texts)}).fetchall()}
+    missing = [text for text in texts if text not in found]
+    if missing:
+        connection.execute(SQL.add_tag_sets, {"tags": missing})
+        found |= {tags: int(key) for key, tags in connection.execute(SQL.tag_sets, {"tags": missing}).fetchall()}
+    return found
+
+
+def namespaces(connection: Connection) -> dict[int, str]:
+    """Every namespace by key."""
+    return {key: name for key, name in connection.execute(SQL.namespaces).fetchall()}
+
+
+def digests(
+    connection: Connection,
+) -> tuple[dict[int, bytes], dict[int, bytes], dict[int, bytes], dict[int, str]]:
+    """Digests of all accounts, price versions and tag sets by key, as their text is now; and each price's currency."""
+    accounts = {row[0]: account_digest(row[1], row[2]) for row in connection.execute(SQL.all_accounts).fetchall()}
+    rows = connection.execute(SQL.all_prices).fetchall()
+    prices = {row[0]: price_row_digest(*row[1:]) for row in rows}
+    tags = {row[0]: tags_digest(row[1]) for row in connection.execute(SQL.all_tag_sets).fetchall()}
+    return accounts, prices, tags, {row[0]: row[7] for row in rows}
+
+
+def documents(connection: Connection) -> list[tuple[str, int, str]]:
+    """(namespace, revision, document) of everything published."""
+    return connection.execute(SQL.documents).fetchall()
+
+
+def altered_pricebooks(connection: Connection) -> list[tuple[str, str, int]]:
+    """Pricebook versions whose stored form is not the one in the publication that brought them."""
+    altered = []
+    catalogs: dict[tuple[str, int], Catalog] = {}
+    for namespace, revision, document in documents(connection):
+        catalogs[(namespace, revision)] = catalog_from_document(document)
+    stored = connection.execute(SQL.stored_pricebooks).fetchall()
+    for namespace, name, version, document, revision, start in stored:
+        catalog = catalogs.get((namespace, revision))
+        books = [] if catalog is None else [b for b in catalog.pricebooks if (b.id, b.version) == (name, version)]
+        same = books and book_document(books[0]) == document and us_to_datetime(books[0].effective_from_us) == start
+        if catalog is None or not same or not _prices_match(connection, namespace, books[0], catalog):
+            altered.append((namespace, name, version))
+    return altered
+
+
+def _prices_match(connection: Connection, namespace: str, book: Pricebook, catalog: Catalog) -> bool:
+    """Whether the keyed rows of a version carry the content that was published."""
+    meters = {meter.id: meter for meter in catalog.meters}
+    where = {"namespace": namespace, "pricebook": book.id, "version": book.version}
+    stored = {row[0]: row[1] for row in connection.execute(SQL.stored_prices, where).fetchall()}
+    return stored == {price.id: content_of(price, meters[price.meter]) for price in book.prices}

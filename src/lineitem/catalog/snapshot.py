@@ -1,0 +1,122 @@
+"""The catalog as one batch sees it: every published pricebook version, resolved to the keys the ledger stores."""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_right
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from lineitem.catalog.model import Catalog, Meter, Price, Pricebook
+from lineitem.core.ids import text_digest
+
+END_OF_TIME_US = 253_402_300_800_000_000
+"""Year 10000: the open end of an interval."""
+
+
+@dataclass(frozen=True, slots=True)
+class PriceRow:
+    """One price of one pricebook version, with the dictionary keys a line item stores."""
+
+    price_key: int
+    price_version_key: int
+    pricebook: str
+    version: int
+    price: Price
+    meter: Meter
+    content: str  # hex digest over everything that determines money, the meter included
+
+    @property
+    def digest(self) -> bytes:
+        """What a leaf commits to: the resolved text of the price, its version and unit (32 bytes)."""
+        return price_row_digest(
+            self.pricebook,
+            self.version,
+            self.price.id,
+            self.meter.id,
+            self.meter.unit,
+            self.meter.quantity_scale,
+            self.price.currency,
+            self.content,
+        )
+
+
+def price_row_digest(
+    pricebook: str, version: int, price: str, meter: str, unit: str, scale: int, currency: str, content: str
+) -> bytes:
+    """SHA-256 over the resolved text of one price version."""
+    return text_digest(pricebook, str(version), price, meter, unit, str(scale), currency, content)
+
+
+def account_digest(namespace: str, account: str) -> bytes:
+    """What a leaf commits to of its account."""
+    return text_digest(namespace, account)
+
+
+def tags_digest(tags: str) -> bytes:
+    """What a leaf commits to of its tags (canonical JSON)."""
+    return text_digest(tags)
+
+
+def canonical_tags(tags: Mapping[str, str]) -> str:
+    """A tag set as canonical JSON text."""
+    return json.dumps(dict(sorted(tags.items())), ensure_ascii=False, separators=(",", ":"))
+
+
+@dataclass(frozen=True, slots=True)
+class AccountRow:
+    """An account with its dictionary key. ``tags`` is canonical JSON."""
+
+    account_key: int
+    account: str
+    name: str
+    pricebook: str | None
+    timezone: str
+    tags: str
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything that decides what an event costs, at one revision of one namespace."""
+
+    namespace: str
+    namespace_key: int
+    revision: int
+    catalog: Catalog
+    pricebooks: tuple[Pricebook, ...]
+    rows: tuple[PriceRow, ...]
+
+    @cached_property
+    def _versions(self) -> dict[str, list[Pricebook]]:
+        versions: dict[str, list[Pricebook]] = {}
+        for book in sorted(self.pricebooks, key=lambda book: book.effective_from_us):
+            versions.setdefault(book.id, []).append(book)
+        return versions
+
+    @cached_property
+    def _rows_by_meter(self) -> dict[tuple[str, int, str], tuple[int, ...]]:
+        found: dict[tuple[str, int, str], tuple[int, ...]] = {}
+        for index, row in enumerate(self.rows):
+            key = (row.pricebook, row.version, row.meter.id)
+            found[key] = (*found.get(key, ()), index)
+        return found
+
+    def versions(self, pricebook: str) -> list[tuple[int, int, int]]:
+        """``(effective from, effective until, version)`` in order, microseconds since the epoch, half-open."""
+        books = self._versions.get(pricebook, [])
+        starts = [book.effective_from_us for book in books] + [END_OF_TIME_US]
+        return [
+            (book.effective_from_us, min(book.effective_until_us or END_OF_TIME_US, starts[i + 1]), book.version)
+            for i, book in enumerate(books)
+        ]
+
+    def version_at(self, pricebook: str, time_us: int) -> int | None:
+        """The version of ``pricebook`` in force at ``time_us``."""
+        versions = self.versions(pricebook)
+        at = bisect_right([start for start, _, _ in versions], time_us) - 1
+        return versions[at][2] if at >= 0 and time_us < versions[at][1] else None
+
+    def rows_for(self, pricebook: str, version: int, meter: str) -> tuple[int, ...]:
+        """Positions in ``rows`` of the prices that bill ``meter`` in one pricebook version."""
+        return self._rows_by_meter.get((pricebook, version, meter), ())

@@ -1,0 +1,121 @@
+-- name: add_namespace
+-- A namespace exists as soon as it is named.
+insert into catalog.namespace (namespace) values (%(namespace)s) on conflict (namespace) do nothing
+
+-- name: namespace
+-- Key and current revision.
+select namespace_key, revision from catalog.namespace where namespace = %(namespace)s
+
+-- name: lock_namespace
+-- A publish excludes batches that check the revision.
+select revision from catalog.namespace where namespace_key = %(namespace_key)s for update
+
+-- name: check_revision
+-- A batch holds the revision it rated with until it commits.
+select revision from catalog.namespace where namespace_key = %(namespace_key)s for share
+
+-- name: move_revision
+-- The new catalog is in force for every batch that commits from now on.
+update catalog.namespace set revision = %(revision)s where namespace_key = %(namespace_key)s
+
+-- name: publication
+-- What was published last.
+select revision, digest, document from catalog.publication
+where namespace_key = %(namespace_key)s order by revision desc limit 1
+
+-- name: add_publication
+-- One published catalog file.
+insert into catalog.publication (namespace_key, revision, digest, document, published_at)
+values (%(namespace_key)s, %(revision)s, %(digest)s, %(document)s, %(published_at)s)
+
+-- name: pricebook_versions
+-- Every version ever published.
+select pricebook, version, digest, document from catalog.pricebook_version where namespace_key = %(namespace_key)s
+order by pricebook, version
+
+-- name: add_pricebook_version
+-- One immutable version.
+insert into catalog.pricebook_version
+  (namespace_key, pricebook, version, effective_from, effective_until, digest, document, revision)
+values (%(namespace_key)s, %(pricebook)s, %(version)s, %(effective_from)s, %(effective_until)s, %(digest)s,
+        %(document)s, %(revision)s)
+
+-- name: add_price
+-- One distinct content of a price.
+insert into catalog.price (namespace_key, pricebook, price, digest, meter, unit, scale, currency)
+values (%(namespace_key)s, %(pricebook)s, %(price)s, %(digest)s, %(meter)s, %(unit)s, %(scale)s, %(currency)s)
+on conflict (namespace_key, pricebook, price, digest) do nothing
+
+-- name: add_price_version
+-- A content under the version that carries it.
+insert into catalog.price_version (namespace_key, price_key, version)
+select namespace_key, price_key, %(version)s from catalog.price
+where namespace_key = %(namespace_key)s and pricebook = %(pricebook)s and price = %(price)s and digest = %(digest)s
+on conflict (price_key, version) do nothing
+
+-- name: price_rows
+-- Keys of every price of every version.
+select p.price_key, v.price_version_key, p.pricebook, v.version, p.price, p.digest
+from catalog.price p join catalog.price_version v using (price_key)
+where p.namespace_key = %(namespace_key)s order by v.price_version_key
+
+-- name: accounts
+-- Accounts by id.
+select account_key, account, name, pricebook, timezone, tags from catalog.account
+where namespace_key = %(namespace_key)s and account = any(%(accounts)s)
+
+-- name: add_accounts
+-- Accounts seen first in an event, with the defaults of the catalog. In key order, so that two processes cannot deadlock.
+insert into catalog.account (namespace_key, account, name, pricebook, timezone, billing, tags)
+select %(namespace_key)s, account, account, %(pricebook)s, %(timezone)s, %(billing)s, '{}'
+from unnest(%(accounts)s::text[]) as account order by account
+on conflict (namespace_key, account) do nothing
+
+-- name: put_account
+-- An account the catalog lists.
+insert into catalog.account (namespace_key, account, name, pricebook, timezone, billing, tags)
+values (%(namespace_key)s, %(account)s, %(name)s, %(pricebook)s, %(timezone)s, %(billing)s, %(tags)s)
+on conflict (namespace_key, account) do update set name = excluded.name, pricebook = excluded.pricebook,
+  timezone = excluded.timezone, billing = excluded.billing, tags = excluded.tags
+
+-- name: add_tag_sets
+-- Tag sets are shared by all namespaces: text, not meaning.
+insert into catalog.tag_set (tags) select tags from unnest(%(tags)s::text[]) as tags order by tags
+on conflict (tags) do nothing
+
+-- name: tag_sets
+-- Keys of tag sets.
+select tag_set_key, tags from catalog.tag_set where tags = any(%(tags)s)
+
+-- name: all_accounts
+-- Key and text of every account, with its namespace: what leaves commit to.
+select a.account_key, n.namespace, a.account from catalog.account a join catalog.namespace n using (namespace_key)
+
+-- name: all_prices
+-- Key and text of every price version.
+select v.price_version_key, p.pricebook, v.version, p.price, p.meter, p.unit, p.scale, p.currency, encode(p.digest, 'hex')
+from catalog.price p join catalog.price_version v using (price_key)
+
+-- name: all_tag_sets
+-- Key and text of every tag set.
+select tag_set_key, tags from catalog.tag_set
+
+-- name: namespaces
+-- Key and text of every namespace.
+select namespace_key, namespace from catalog.namespace
+
+-- name: documents
+-- Everything published.
+select n.namespace, p.revision, p.document from catalog.publication p join catalog.namespace n using (namespace_key)
+order by 1, 2
+
+-- name: stored_pricebooks
+-- Every version as it is stored.
+select n.namespace, v.pricebook, v.version, v.document, v.revision, v.effective_from from catalog.pricebook_version v
+join catalog.namespace n using (namespace_key) order by 1, 2, 3
+
+-- name: stored_prices
+-- Content of the prices of one version.
+select p.price, p.digest from catalog.price p join catalog.price_version v using (price_key)
+join catalog.namespace n on n.namespace_key = p.namespace_key
+where n.namespace = %(namespace)s and p.pricebook = %(pricebook)s and v.version = %(version)s

@@ -1,0 +1,24 @@
+"""Limits on everything that comes in: one place, so that documents and checks agree."""
+
+from __future__ import annotations
+
+RECORD_BYTES_MAX = 1 << 20
+"""Bytes of one raw record; longer ones are dead letters ``too_large`` (their first bytes are kept)."""
+DEAD_LETTER_RAW_BYTES_MAX = 1 << 16
+"""Bytes of a raw record kept with a dead letter; the segment keeps up to ``RECORD_BYTES_MAX``."""
+NESTING_MAX = 64
+"""Levels of JSON nesting."""
+FIELD_CHARS_MAX = 1024
+"""Characters of id, source, type, subject."""
+EVENT_YEAR_MIN = 2000
+"""Events before this year are dead letters ``time_out_of_range``."""
+FUTURE_SECONDS_MAX = 86_400
+"""How far ahead of the clock an event may lie."""
+QUANTITY_DIGITS_MAX = 38
+"""Decimal digits of a scaled quantity or amount; PostgreSQL ``numeric(38)``."""
+QUANTITY_SCALE_DEFAULT = 9
+"""Decimals a meter keeps unless it declares its own ``scale``."""
+AMOUNT_SCALE = 9
+"""Decimals of every amount in the ledger (nano-units)."""
+CATALOG_BYTES_MAX = 16 << 20
+"""Bytes of a catalog or mapping file."""

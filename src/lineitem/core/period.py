@@ -1,0 +1,83 @@
+"""Service and posting periods: half-open, stored in UTC, computed in the account's zone."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+
+from whenever import Date, Time, TimeZoneNotFoundError
+
+from lineitem.core.errors import UsageError
+
+_MIDNIGHT = Time(0, 0)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LABEL = re.compile(r"^(\d{4})-(0[1-9]|1[0-2])$")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Month:
+    """A calendar month as people name it: ``2026-10``."""
+
+    year: int
+    month: int
+
+    @classmethod
+    def parse(cls, text: str) -> Month:
+        """``"2026-10" -> Month(2026, 10)``. Raises UsageError for anything else."""
+        match = _LABEL.match(text)
+        if not match:
+            raise UsageError(f"{text!r} is not a period", do="Write it as YYYY-MM, for example 2026-10.")
+        return cls(int(match[1]), int(match[2]))
+
+    @classmethod
+    def from_index(cls, index: int) -> Month:
+        """Inverse of ``index``."""
+        return cls(index // 12, index % 12 + 1)
+
+    @property
+    def index(self) -> int:
+        """Months since year 0; what the ledger stores, so that the next month is ``index + 1``."""
+        return self.year * 12 + self.month - 1
+
+    def next(self) -> Month:
+        """The following month."""
+        return Month.from_index(self.index + 1)
+
+    def bounds_us(self, zone: str) -> tuple[int, int]:
+        """Start (inclusive) and end (exclusive) of the month in ``zone``, microseconds since the epoch."""
+        return month_start_us(self.index, zone), month_start_us(self.index + 1, zone)
+
+    def __str__(self) -> str:
+        return f"{self.year:04d}-{self.month:02d}"
+
+
+@lru_cache(maxsize=65_536)
+def month_start_us(index: int, zone: str) -> int:
+    """The first instant of month ``index`` (see ``Month.index``) in ``zone``, microseconds since the epoch.
+
+    Where midnight of the first falls into a gap of the zone's clock, the month starts at the first instant after it.
+    """
+    return Date(index // 12, index % 12 + 1, 1).at(_MIDNIGHT).assume_tz(zone).timestamp() * 1_000_000
+
+
+def zone_exists(zone: str) -> bool:
+    """Whether the IANA time zone ``zone`` is known."""
+    try:
+        Date(2020, 1, 1).at(_MIDNIGHT).assume_tz(zone)
+    except (TimeZoneNotFoundError, ValueError):
+        return False
+    return True
+
+
+def us_to_datetime(us: int) -> datetime:
+    """Microseconds since the epoch as an aware UTC datetime, exactly."""
+    return _EPOCH + timedelta(microseconds=us)
+
+
+def us_to_text(us: int) -> str:
+    """Microseconds since the epoch as RFC 3339 UTC text: ``2026-10-01T00:00:00Z``."""
+    moment = us_to_datetime(us)
+    text = moment.strftime("%Y-%m-%dT%H:%M:%S")
+    return f"{text}.{moment.microsecond:06d}Z" if moment.microsecond else f"{text}Z"

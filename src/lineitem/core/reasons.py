@@ -1,0 +1,103 @@
+"""The reason codes a dead letter can carry: one list, the source of ``docs/reference/reason-codes.md``."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import NamedTuple
+
+
+class Reason(IntEnum):
+    """Reason code of a dead letter. The number is stored, the lower-case name is shown; neither is ever reused."""
+
+    BAD_JSON = 1
+    BAD_ENCODING = 2
+    TOO_LARGE = 3
+    TOO_DEEP = 4
+    BAD_RECORD = 5
+    MISSING_FIELD = 6
+    BAD_FIELD = 7
+    BAD_TIME = 8
+    TIME_OUT_OF_RANGE = 9
+    MISSING_VALUE = 10
+    BAD_VALUE = 11
+    TOO_PRECISE = 12
+    VALUE_OUT_OF_RANGE = 13
+    CONFLICT = 14
+    UNKNOWN_ACCOUNT = 15
+    NO_PRICE = 16
+    TOO_OLD = 17
+
+    @property
+    def code(self) -> str:
+        """The code as users see it, e.g. ``too_precise``."""
+        return self.name.lower()
+
+
+class Explanation(NamedTuple):
+    """What a reason code means and what to do about it."""
+
+    meaning: str
+    remedy: str
+
+
+EXPLANATIONS: dict[Reason, Explanation] = {
+    Reason.BAD_JSON: Explanation(
+        "The record is not well-formed JSON (NaN and Infinity are not JSON).",
+        "Fix the producer's encoder; send the event again.",
+    ),
+    Reason.BAD_ENCODING: Explanation("The record is not valid UTF-8.", "Send UTF-8; re-encode the file."),
+    Reason.TOO_LARGE: Explanation(
+        "The record is larger than 1 MiB.", "Keep payloads small: usage, not documents."
+    ),
+    Reason.TOO_DEEP: Explanation("The record nests deeper than 64 levels.", "Flatten the event's data."),
+    Reason.BAD_RECORD: Explanation(
+        "The record does not have the format's shape (a truncated line, a wrong number of columns).",
+        "Compare the raw bytes with the format's reference page.",
+    ),
+    Reason.MISSING_FIELD: Explanation(
+        "A required attribute (specversion, type, subject, time, id) is missing, null or empty.",
+        "Fill the attribute; for files without one, name a column in the mapping.",
+    ),
+    Reason.BAD_FIELD: Explanation(
+        "An attribute has the wrong type or more than 1024 characters.", "Send a short string."
+    ),
+    Reason.BAD_TIME: Explanation(
+        "The time is not an RFC 3339 instant with an offset, or names a time that does not exist.",
+        "Send e.g. 2026-10-01T12:00:00Z; give the mapping a time format and zone.",
+    ),
+    Reason.TIME_OUT_OF_RANGE: Explanation(
+        "The event lies before the year 2000 or more than one day in the future.",
+        "Check the producer's clock; then replay.",
+    ),
+    Reason.MISSING_VALUE: Explanation(
+        "A meter matches the event but the value it reads is missing or null.",
+        "Send the value, or narrow the meter's filter.",
+    ),
+    Reason.BAD_VALUE: Explanation(
+        "A meter matches the event but its value is not a finite decimal number.",
+        "Send a JSON number or a numeric string.",
+    ),
+    Reason.TOO_PRECISE: Explanation(
+        "The value has more decimals than the meter's scale keeps.",
+        "Raise the meter's `scale`, or send fewer decimals.",
+    ),
+    Reason.VALUE_OUT_OF_RANGE: Explanation(
+        "The value, or the amount it leads to, is larger than the ledger can hold (38 digits).",
+        "Check the unit the producer counts in.",
+    ),
+    Reason.CONFLICT: Explanation(
+        "An event with the same namespace, source and id but other content was accepted before.",
+        "Decide which is right; send a corrected event under a new id.",
+    ),
+    Reason.UNKNOWN_ACCOUNT: Explanation(
+        "The subject is not an account of the catalog and `accounts.defaults.open` is false.",
+        "Add the account and publish, then replay.",
+    ),
+    Reason.NO_PRICE: Explanation(
+        "A meter matches, but the account's pricebook has no price for it at the event's time.",
+        "Publish a price that covers the time, then replay.",
+    ),
+    Reason.TOO_OLD: Explanation(
+        "The event is older than the horizon up to which identities are kept.", "Use a named backfill."
+    ),
+}

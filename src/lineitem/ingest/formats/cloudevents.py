@@ -1,0 +1,216 @@
+"""CloudEvents 1.0 as JSON: NDJSON, one (pretty-printed) object, or an array of events.
+
+Beyond CloudEvents, ``subject`` and ``time`` are required: an event without an account or an instant cannot be billed.
+``id`` and ``source`` may be missing; the place in the stream and the stream's name stand in for them. ``data`` must be
+an object (missing is an empty one); ``data_base64`` is refused, extension attributes are allowed and ignored, except
+``traceparent``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO, Literal
+
+import msgspec
+import numpy as np
+
+from lineitem.core.errors import MappingError
+from lineitem.core.limits import NESTING_MAX
+from lineitem.core.reasons import Reason
+from lineitem.ingest.decode import Candidates, Slice, decode_records
+from lineitem.ingest.digest import INTEGER_DIGITS_MAX, NumberTooLarge, canonical_tree, number_hook
+from lineitem.ingest.events import BatchLimits, DecodeContext, EventColumns, RawRecords, Reject
+from lineitem.ingest.formats._batches import gather
+from lineitem.ingest.formats._elements import element_pieces, holds_elements
+from lineitem.ingest.formats._lines import line_pieces, text_start
+from lineitem.ingest.mapping import FieldMapping
+from lineitem.ingest.times import parse_rfc3339
+from lineitem.ingest.validate import Problem, Problems, bad_time, shown
+
+_DIGIT_STRIDE = 4
+_LONG_DIGITS = re.compile(rb"[0-9]{%d}" % (INTEGER_DIGITS_MAX + 1))
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+class _Event(msgspec.Struct, gc=False, kw_only=True):
+    """What is read of an event in one pass; whatever does not fit is looked at again by ``_diagnose``.
+
+    The fields stand in the order most producers write them, which is the order they are found fastest in.
+    """
+
+    specversion: Literal["1.0"]
+    id: str | None = None
+    source: str | None = None
+    type: str
+    subject: str
+    time: str
+    data: dict[str, Any] | None = None
+    data_base64: None = None
+    traceparent: Any = None
+
+
+class CloudEvents:
+    """The ``cloudevents`` format."""
+
+    name = "cloudevents"
+    suffixes = (".json", ".ndjson", ".jsonl")
+
+    def settings(self, file: BinaryIO, mapping: FieldMapping | None) -> dict[str, Any]:
+        """No settings; a mapping is refused, for attributes have their own names already."""
+        if mapping is not None:
+            raise MappingError("CloudEvents files need no mapping", do="Leave the mapping away, or name the format.")
+        return {}
+
+    def read(
+        self, file: BinaryIO, start: int, limits: BatchLimits, settings: Mapping[str, Any]
+    ) -> Iterator[RawRecords]:
+        """Raw events and their byte offsets, from byte ``start`` on."""
+        begin = text_start(file)
+        pieces = element_pieces if holds_elements(file, begin) else line_pieces
+        return gather(pieces(file, max(start, begin)), start, limits)
+
+    def decode(self, raw: RawRecords, context: DecodeContext) -> tuple[EventColumns, list[Reject]]:
+        """Events and rejects of a batch; pure."""
+        return decode_records(raw, context, _parse)
+
+
+def _parse(piece: Slice, context: DecodeContext) -> Candidates:
+    decode = msgspec.json.Decoder(_Event, float_hook=number_hook()).decode
+    lost = _too_deep(piece)
+    events: list[_Event] = []
+    rows: list[int] = list(range(len(piece.records)))
+    try:
+        if not lost:
+            events = [decode(record) for record in piece.records]
+    except (ValueError, ArithmeticError, RecursionError):
+        events = []
+    if len(events) < len(rows):
+        events, rows = _one_by_one(piece, decode, lost)
+    time_us, valid = parse_rfc3339([event.time for event in events])
+    problems: Problems = {row: _bad_time(events[row].time) for row in np.flatnonzero(~valid).tolist()}
+    data: list[dict[str, Any]] = [event.data or {} for event in events]
+    for row in _with_long_integers(piece, rows):
+        data[row] = canonical_tree(data[row])
+    return Candidates(
+        rows=rows,
+        id=[event.id for event in events],
+        source=[event.source for event in events],
+        type=[event.type for event in events],
+        subject=[event.subject for event in events],
+        time_us=time_us,
+        data=data,
+        traceparent=[event.traceparent for event in events],
+        lost=lost,
+        problems=problems,
+        plain=piece.plain,
+    )
+
+
+def _bad_time(text: str) -> Problem:
+    return bad_time(text) if text else Problem(Reason.MISSING_FIELD, "time is missing, null or empty")
+
+
+def _too_deep(piece: Slice) -> Problems:
+    """Records that nest deeper than allowed; only those with that many brackets are looked at closely."""
+    if not piece.records:
+        return {}
+    brackets = (piece.data | 0x20) == ord("{")
+    counts = np.add.reduceat(brackets, piece.offsets[:-1], dtype=np.int32)
+    return {
+        row: Problem(Reason.TOO_DEEP, f"the record nests deeper than {NESTING_MAX} levels")
+        for row in np.flatnonzero(counts > NESTING_MAX).tolist()
+        if _depth(piece.records[row]) > NESTING_MAX
+    }
+
+
+def _depth(record: bytes) -> int:
+    """The deepest nesting of brackets outside strings."""
+    text = re.sub(rb'"(?:[^"\\]|\\.)*+"?|[^\[\]{}"]+', b"", record, flags=re.DOTALL)
+    signs = np.where((np.frombuffer(text, np.uint8) & 0x06) == 0x02, 1, -1)
+    return int(np.cumsum(signs).max(initial=0))
+
+
+def _with_long_integers(piece: Slice, rows: list[int]) -> list[int]:
+    """Rows whose record holds a run of more than 40 digits: such a run covers 10 bytes in a row at a stride of 4."""
+    digits = (piece.data[::_DIGIT_STRIDE] - np.uint8(ord("0"))) < 10
+    samples = INTEGER_DIGITS_MAX // _DIGIT_STRIDE
+    count = len(digits) - samples + 1
+    if count < 1:
+        return []
+    runs = digits[:count].copy()
+    for shift in range(1, samples):
+        runs &= digits[shift : shift + count]
+    hits = np.searchsorted(piece.offsets, np.flatnonzero(runs) * _DIGIT_STRIDE, "right") - 1
+    records = {record for record in set(hits.tolist()) if _LONG_DIGITS.search(piece.records[record])}
+    return [row for row, record in enumerate(rows) if record in records] if records else []
+
+
+def _one_by_one(piece: Slice, decode: Any, lost: Problems) -> tuple[list[_Event], list[int]]:
+    """The slice again, record by record, each failure becoming an entry of ``lost``."""
+    events, rows = [], []
+    for row, record in enumerate(piece.records):
+        if row in lost:
+            continue
+        try:
+            events.append(decode(record))
+            rows.append(row)
+        except (ValueError, ArithmeticError, RecursionError) as error:
+            lost[row] = _diagnose(record, error)
+    return events, rows
+
+
+def _diagnose(record: bytes, error: Exception) -> Problem:
+    """Why a record could not be decoded, with the reason code of the first thing that is wrong."""
+    if isinstance(error, RecursionError):
+        return Problem(Reason.TOO_DEEP, f"the record nests deeper than {NESTING_MAX} levels")
+    if isinstance(error, NumberTooLarge):
+        return Problem(Reason.VALUE_OUT_OF_RANGE, str(error))
+    if isinstance(error, UnicodeDecodeError):
+        return Problem(Reason.BAD_ENCODING, "a string of the record is not UTF-8")
+    if not isinstance(error, msgspec.ValidationError):
+        return _malformed(record, error)
+    if "out of range" in str(error):
+        return Problem(Reason.VALUE_OUT_OF_RANGE, "an integer of the record has more digits than can be read")
+    try:
+        event = json.loads(record, parse_int=str, parse_float=str, parse_constant=_refuse)
+    except ValueError as malformed:
+        return _malformed(record, malformed)
+    if not isinstance(event, dict):
+        return Problem(Reason.BAD_RECORD, "the record is JSON, but not an object")
+    return _wrong_attribute(event) or Problem(Reason.BAD_RECORD, str(error))
+
+
+def _malformed(record: bytes, error: Exception) -> Problem:
+    """Not JSON, or JSON whose escapes name half a character."""
+    if _SURROGATE.search(record):
+        try:
+            text = json.dumps(json.loads(record, parse_int=str, parse_constant=_refuse), ensure_ascii=False)
+            text.encode()
+        except UnicodeEncodeError:
+            return Problem(Reason.BAD_ENCODING, "an escape such as \\ud800 names half a character")
+        except ValueError:
+            pass  # plain bad JSON, reported below
+    return Problem(Reason.BAD_JSON, str(error))
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _wrong_attribute(event: dict[str, Any]) -> Problem | None:
+    """The first required attribute that is missing, or attribute that has the wrong type."""
+    for name in ("specversion", "type", "subject", "time"):
+        if event.get(name) in (None, ""):
+            return Problem(Reason.MISSING_FIELD, f"{name} is missing, null or empty")
+    if event["specversion"] != "1.0":
+        return Problem(Reason.BAD_FIELD, f'specversion is {shown(event["specversion"])}, not "1.0"')
+    for name in ("type", "subject", "time", "id", "source"):
+        if not isinstance(event.get(name), str | None):
+            return Problem(Reason.BAD_FIELD, f"{name} is not a string")
+    if event.get("data_base64") is not None:
+        return Problem(Reason.BAD_FIELD, "data_base64 is not supported; send data as a JSON object")
+    if not isinstance(event.get("data"), dict | None):
+        return Problem(Reason.BAD_FIELD, "data is not a JSON object")
+    return None

@@ -1,0 +1,255 @@
+"""Ingest's tables: passes and positions, identities, dead letters."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+import psycopg
+from numpy.typing import NDArray
+from psycopg.adapt import Dumper
+from psycopg.pq import Format
+
+from lineitem.core.errors import PositionMoved
+from lineitem.core.ids import length_prefixed, text_digest
+from lineitem.core.limits import DEAD_LETTER_RAW_BYTES_MAX
+from lineitem.core.period import us_to_datetime
+from lineitem.ingest.events import RawRecords, Reject
+from lineitem.kit.copy import Column, copy_rows, encode
+from lineitem.kit.db import Connection
+from lineitem.kit.sqlfiles import load_queries
+
+SQL = load_queries("lineitem.ingest", "ingest.sql")
+_UUID_OID, _UUID_ARRAY_OID = 2950, 2951
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """One pass over one file of one stream: what positions count in."""
+
+    key: int
+    namespace: str
+    namespace_key: int
+    stream: str
+    content: str
+    pass_number: int
+    lane: int
+    format: str
+    settings: Mapping[str, Any]
+    next: int
+
+    @property
+    def name(self) -> str:
+        """Unique, readable, and safe in a segment's name."""
+        return partition_name(self.namespace, self.stream, self.content, self.pass_number)
+
+    @property
+    def description(self) -> str:
+        """What a batch's hash covers of its partition: the name, and how its records are decoded."""
+        return f"{self.name} {self.format} {sha256(settings_text(self.settings).encode()).hexdigest()}"
+
+
+def settings_text(settings: Mapping[str, Any]) -> str:
+    """A format's settings as canonical JSON."""
+    return json.dumps(settings, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
+def partition_name(namespace: str, stream: str, content: str, pass_number: int) -> str:
+    """``<digest of namespace and stream>/<file digest>-<pass>``."""
+    return f"{text_digest(namespace, stream).hex()[:12]}/{content[:24]}-{pass_number}"
+
+
+class KeyArray(bytes):
+    """Keys of shape (n,), dtype V16, as one ``uuid[]`` parameter in wire format: no Python object per key."""
+
+    @classmethod
+    def of(cls, keys: NDArray[np.void]) -> KeyArray:
+        """Encode ``keys``."""
+        elements = np.empty(len(keys), dtype=[("length", ">i4"), ("key", "V16")])
+        elements["length"] = 16
+        elements["key"] = keys
+        header = np.array([1 if len(keys) else 0, 0, _UUID_OID], dtype=">i4").tobytes()
+        if len(keys):
+            header += np.array([len(keys), 1], dtype=">i4").tobytes()
+        return cls(header + elements.tobytes())
+
+
+class _KeyArrayDumper(Dumper):
+    format = Format.BINARY
+    oid = _UUID_ARRAY_OID
+
+    def dump(self, obj: KeyArray) -> bytes:
+        return bytes(obj)
+
+
+psycopg.adapters.register_dumper(KeyArray, _KeyArrayDumper)
+
+
+def open_pass(
+    connection: Connection,
+    namespace: str,
+    namespace_key: int,
+    stream: str,
+    content: str,
+    lanes: int,
+    format: str,
+    settings: Mapping[str, Any],
+) -> Partition:
+    """The pass to read: an interrupted one goes on where it stopped, after a finished one a new one starts.
+
+    The pass hashes to one of ``lanes`` lanes. The caller holds ``exclusive``.
+    """
+    where = {"namespace_key": namespace_key, "stream": stream, "content": content}
+    row = connection.execute(SQL.latest_pass, where).fetchone()
+    if row is not None and not row[4]:
+        return Partition(
+            row[0], namespace, namespace_key, stream, content, row[1], row[2], row[5], json.loads(row[6]), row[3]
+        )
+    number = 1 if row is None else row[1] + 1
+    lane = int(text_digest(partition_name(namespace, stream, content, number)).hex()[:8], 16) % lanes + 1
+    values = where | {
+        "pass": number,
+        "lane": lane,
+        "format": format,
+        "settings": settings_text(settings),
+    }
+    added = connection.execute(SQL.add_pass, values).fetchone()
+    assert added is not None
+    return Partition(added[0], namespace, namespace_key, stream, content, number, lane, format, settings, 0)
+
+
+@contextmanager
+def exclusive(connection: Connection, namespace: str, stream: str, content: str) -> Iterator[None]:
+    """Read a file alone: a second process waits for the first. The lock falls with the session that holds it.
+
+    Only a courtesy: what keeps two readers from counting a record twice is ``advance``.
+    """
+    name = {"name": partition_name(namespace, stream, content, 0)}
+    connection.execute(SQL.wait_partition, name)
+    try:
+        yield
+    finally:
+        if not connection.closed:
+            connection.execute(SQL.unlock_partition, name)
+
+
+def complete(connection: Connection, partition_key: int, now_us: int) -> None:
+    """The pass has been read to the file's end; reading the file again starts another one."""
+    connection.execute(SQL.complete_pass, {"partition_key": partition_key, "now": us_to_datetime(now_us)})
+
+
+def partitions(connection: Connection, namespaces: Mapping[int, str]) -> dict[int, Partition]:
+    """Every pass over every file, by key."""
+    return {
+        row[0]: Partition(row[0], namespaces[row[1]], *row[1:7], json.loads(row[7]), row[8])
+        for row in connection.execute(SQL.partitions).fetchall()
+    }
+
+
+def sightings(connection: Connection) -> list[tuple[int, int, int, bytes]]:
+    """(lane, batch, ordinal, fingerprint) of every record set aside."""
+    return [(row[0], row[1], row[2], row[3].bytes) for row in connection.execute(SQL.sightings).fetchall()]
+
+
+def advance(connection: Connection, partition_key: int, start: int, end: int) -> None:
+    """Move the position from ``start`` to ``end``, or raise PositionMoved: another process was here."""
+    done = connection.execute(
+        SQL.advance_position, {"partition_key": partition_key, "start": start, "end": end}
+    )
+    if done.rowcount != 1:
+        raise PositionMoved(f"partition {partition_key} no longer stands at {start}")
+
+
+def known_identities(connection: Connection, keys: NDArray[np.void]) -> dict[bytes, bytes]:
+    """Key -> digest of those ``keys`` (n,) V16 that were accepted before."""
+    row = connection.execute(SQL.known_identities, {"keys": KeyArray.of(keys)}, binary=True).fetchone()
+    packed = b"" if row is None else bytes(row[0])
+    return {packed[at : at + 16]: packed[at + 16 : at + 32] for at in range(0, len(packed), 32)}
+
+
+def add_identities(
+    connection: Connection,
+    namespace_key: int,
+    lane: int,
+    batch: int,
+    keys: NDArray[np.void],
+    digests: NDArray[np.void],
+    ordinals: NDArray[np.int32],
+) -> None:
+    """Record accepted events. Raises psycopg.errors.UniqueViolation where one was accepted before.
+
+    Sorted by key: neighbours share index pages, and two lanes with common keys cannot deadlock.
+    """
+    order = np.argsort(keys.view(np.dtype(">u8")).reshape(-1, 2)[:, 0], kind="stable")
+    columns = [
+        Column("key", "uuid", keys[order]),
+        Column("digest", "uuid", digests[order]),
+        Column("batch", "int8", batch),
+        Column("ordinal", "int4", ordinals[order]),
+        Column("namespace_key", "int4", namespace_key),
+        Column("lane", "int2", lane),
+    ]
+    copy_rows(connection, SQL.copy_identities, [encode(columns, len(keys))])
+
+
+def add_dead_letters(
+    connection: Connection,
+    partition: Partition,
+    raw: RawRecords,
+    rejects: Sequence[Reject],
+    lane: int,
+    batch: int,
+    now_us: int,
+) -> list[tuple[int, bytes]]:
+    """Set records aside with code, place and raw bytes; the same one seen again is collapsed into its first sighting.
+
+    Returns ``(ordinal, fingerprint)`` of each.
+    """
+    letters = [_letter(partition, raw, reject, lane, batch, now_us) for reject in rejects]
+    letters.sort(key=lambda letter: letter["fingerprint"])  # one order for all lanes: no deadlock
+    with connection.cursor() as cursor:
+        cursor.executemany(SQL.add_dead_letter, letters)
+        cursor.executemany(SQL.add_sighting, letters)
+    return [(letter["ordinal"], bytes.fromhex(letter["fingerprint"])) for letter in letters]
+
+
+def _letter(
+    partition: Partition, raw: RawRecords, reject: Reject, lane: int, batch: int, now_us: int
+) -> dict[str, Any]:
+    record = raw.records[reject.ordinal].as_py()
+    position = int(raw.positions[reject.ordinal])
+    return {
+        "namespace_key": partition.namespace_key,
+        "fingerprint": _fingerprint(partition, reject, position, record),
+        "reason": int(reject.reason),
+        "detail": reject.detail[:2000].replace("\x00", "\\0"),
+        "stream": partition.stream,
+        "position": position,
+        "event_key": _hex(reject.key),
+        "digest": _hex(reject.digest),
+        "raw": record[:DEAD_LETTER_RAW_BYTES_MAX],
+        "raw_bytes": len(record),
+        "lane": lane,
+        "batch": batch,
+        "ordinal": reject.ordinal,
+        "first_seen_at": us_to_datetime(now_us),
+    }
+
+
+def _hex(key: bytes | None) -> str | None:
+    return None if key is None else key.hex()
+
+
+def _fingerprint(partition: Partition, reject: Reject, position: int, record: bytes) -> str:
+    """With an identity: identity, digest and code. Without one: the place, the bytes and the code."""
+    if reject.key is not None and reject.digest is not None:
+        parts = [reject.key, reject.digest]
+    else:
+        parts = [partition.stream.encode(), position.to_bytes(8, "big"), record]
+    namespace = partition.namespace.encode()
+    return sha256(length_prefixed(namespace, reject.reason.code.encode(), *parts)).hexdigest()[:32]

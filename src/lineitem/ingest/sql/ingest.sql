@@ -1,0 +1,84 @@
+-- name: latest_pass
+-- The last time this file was read under this stream.
+select partition_key, pass, lane, next, completed_at is not null, format, settings from ingest.partition
+where namespace_key = %(namespace_key)s and stream = %(stream)s and content = %(content)s
+order by pass desc limit 1
+
+-- name: add_pass
+-- A file is read once more, from its beginning.
+insert into ingest.partition (namespace_key, stream, content, pass, lane, format, settings)
+values (%(namespace_key)s, %(stream)s, %(content)s, %(pass)s, %(lane)s, %(format)s, %(settings)s)
+returning partition_key
+
+-- name: wait_partition
+-- One process reads a file at a time; the lock falls with the session.
+select pg_advisory_lock(hashtextextended(%(name)s, 7263))
+
+-- name: unlock_partition
+-- Done with this file.
+select pg_advisory_unlock(hashtextextended(%(name)s, 7263))
+
+-- name: advance_position
+-- Compare and set: touches one row, or another process has been here and the batch is abandoned.
+update ingest.partition set next = %(end)s where partition_key = %(partition_key)s and next = %(start)s
+
+-- name: complete_pass
+-- The file has been read to its end.
+update ingest.partition set completed_at = %(now)s where partition_key = %(partition_key)s and completed_at is null
+
+-- name: partitions
+-- Where every batch came from.
+select partition_key, namespace_key, stream, content, pass, lane, format, settings, next from ingest.partition
+
+-- name: known_identities
+-- Which of these keys were accepted before: keys and digests packed in one value, 32 bytes a pair.
+select coalesce(string_agg(uuid_send(key) || uuid_send(digest), ''::bytea), ''::bytea) from ingest.identity
+where key = any(%(keys)s)
+
+-- name: copy_identities
+-- The unique index is the net under the look-up above.
+copy ingest.identity (key, digest, batch, ordinal, namespace_key, lane) from stdin (format binary)
+
+-- name: identity
+-- Where one event was accepted.
+select digest, lane, batch, ordinal from ingest.identity where key = %(key)s
+
+-- name: retracted
+-- Retracted events among these keys.
+select key from ingest.retraction where key = any(%(keys)s)
+
+-- name: add_retraction
+-- Usage that did not happen.
+insert into ingest.retraction (key, namespace_key, reason, lane, batch)
+values (%(key)s, %(namespace_key)s, %(reason)s, %(lane)s, %(batch)s)
+
+-- name: is_retracted
+-- Whether one event is retracted.
+select reason from ingest.retraction where key = %(key)s
+
+-- name: add_dead_letter
+-- Collapsed by fingerprint: the same bad thing twice is one dead letter, seen twice.
+insert into ingest.dead_letter (namespace_key, fingerprint, reason, detail, stream, position, event_key, digest, raw,
+  raw_bytes, lane, batch, ordinal, first_seen_at)
+values (%(namespace_key)s, %(fingerprint)s, %(reason)s, %(detail)s, %(stream)s, %(position)s, %(event_key)s,
+  %(digest)s, %(raw)s, %(raw_bytes)s, %(lane)s, %(batch)s, %(ordinal)s, %(first_seen_at)s)
+on conflict (fingerprint) do nothing
+
+-- name: add_sighting
+-- One record set aside.
+insert into ingest.dead_letter_sighting (lane, batch, ordinal, dead_letter_key, namespace_key)
+select %(lane)s, %(batch)s, %(ordinal)s, dead_letter_key, namespace_key from ingest.dead_letter
+where fingerprint = %(fingerprint)s
+
+-- name: dead_letters
+-- Newest first, with how often each was seen.
+select d.dead_letter_key, n.namespace, d.reason, d.detail, d.stream, d.position, d.raw, d.raw_bytes, d.first_seen_at,
+  (select count(*) from ingest.dead_letter_sighting s where s.dead_letter_key = d.dead_letter_key), d.lane, d.batch, d.ordinal
+from ingest.dead_letter d join catalog.namespace n using (namespace_key)
+where n.namespace = %(namespace)s and (%(key)s::bigint is null or d.dead_letter_key = %(key)s)
+order by d.dead_letter_key desc limit %(limit)s
+
+-- name: sightings
+-- What batches set aside.
+select s.lane, s.batch, s.ordinal, d.fingerprint from ingest.dead_letter_sighting s
+join ingest.dead_letter d using (dead_letter_key)

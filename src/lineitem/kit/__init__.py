@@ -1,0 +1,1 @@
+"""Tools without domain words: the database, binary COPY, SQL files, raw blobs, configuration."""

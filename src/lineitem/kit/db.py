@@ -1,0 +1,60 @@
+"""Connections: one way to open them, with limits, a role and UTC; and errors people can act on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, LiteralString
+
+import psycopg
+
+from lineitem.core.errors import DatabaseUnavailable, EnvironmentProblem
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+POST: LiteralString = "set role lineitem_post"
+"""The pipeline: may do what a batch needs and nothing else."""
+READ: LiteralString = "set role lineitem_read"
+"""People and reports: under row-level security."""
+
+
+def connect(dsn: str, *, role: LiteralString | None = None, autocommit: bool = True) -> Connection:
+    """Open a connection in UTC. Raises DatabaseUnavailable with the address (never the password) when it fails."""
+    try:
+        connection: Connection = psycopg.connect(
+            dsn,
+            autocommit=True,
+            connect_timeout=10,
+            application_name="lineitem",
+            options="-c timezone=UTC -c client_min_messages=warning -c idle_in_transaction_session_timeout=600000",
+        )
+    except psycopg.OperationalError as error:
+        raise DatabaseUnavailable(
+            f"cannot reach the ledger's PostgreSQL: {str(error).strip()}",
+            do="Check LINEITEM_DATABASE_URL and that the server is running.",
+        ) from error
+    if role is not None:
+        connection.execute(role)
+    connection.autocommit = autocommit
+    return connection
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turn failures of the server that people can mend (disk, permissions, connection) into EnvironmentProblem."""
+    try:
+        yield
+    except psycopg.errors.DiskFull as error:
+        raise EnvironmentProblem(
+            f"the ledger's disk is full: {str(error).strip()}",
+            do="Free space and run the same command again: nothing was written in part, it goes on where it stopped.",
+        ) from error
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise EnvironmentProblem(
+            f"the database refuses: {str(error).strip()}", do="The ledger is append-only; see docs/how-to/own-postgresql.md."
+        ) from error
+    except psycopg.OperationalError as error:
+        raise DatabaseUnavailable(
+            f"the connection to the ledger was lost: {str(error).strip()}",
+            do="Run the same command again: it goes on where it stopped.",
+        ) from error

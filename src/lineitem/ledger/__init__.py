@@ -1,0 +1,1 @@
+"""The ledger: post, chain, verify, periods, balances. PostgreSQL is the ledger, not a swappable engine."""

@@ -1,0 +1,225 @@
+-- name: lanes
+-- Heads of all lanes.
+select lane, batch, hash from ledger.lane order by lane
+
+-- name: lock_lane
+-- A batch holds its lane while it commits, so that a lane's batches are numbered without gaps in commit order.
+select batch, hash from ledger.lane where lane = %(lane)s for update
+
+-- name: move_lane
+-- The new head.
+update ledger.lane set batch = %(batch)s, hash = %(hash)s where lane = %(lane)s
+
+-- name: add_batch
+-- One link of the chain.
+insert into ledger.batch (lane, batch, namespace_key, kind, partition_key, position_start, position_end, received, itemized,
+  pending, duplicate, dead_lettered, not_billable, line_items, facts, sums, event_time_min, event_time_max,
+  catalog_revision, segment, records_digest, accepted_digest, set_aside_digest, root, previous, hash, hash_version, engine_version, recorded_us)
+values (%(lane)s, %(batch)s, %(namespace_key)s, %(kind)s, %(partition_key)s, %(position_start)s, %(position_end)s,
+  %(received)s, %(itemized)s, %(pending)s, %(duplicate)s, %(dead_lettered)s, %(not_billable)s, %(line_items)s, %(facts)s,
+  %(sums)s, %(event_time_min)s, %(event_time_max)s, %(catalog_revision)s, %(segment)s, %(records_digest)s, %(accepted_digest)s,
+  %(set_aside_digest)s, %(root)s,
+  %(previous)s, %(hash)s, %(hash_version)s, %(engine_version)s, %(recorded_us)s)
+
+-- name: copy_line_items
+-- Straight into the final table; wide numbers and rare columns stay null.
+copy ledger.line_item (id, event_key, batch, quantity, amount_nano, event_time, seq, account_key, price_version_key,
+  tag_set_key, namespace_key, service_month, posting_month, lane, kind, event_id) from stdin (format binary)
+
+-- name: add_wide_line_item
+-- A row whose numbers pass int64.
+insert into ledger.line_item (id, event_key, batch, event_time, seq, account_key, price_version_key, tag_set_key,
+  namespace_key, service_month, posting_month, lane, kind, event_id, quantity_wide, amount_wide)
+values (%s, %s, %s, timestamptz 'epoch' + %s * interval '1 microsecond', %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+
+-- name: add_fact
+-- What people and billing did.
+insert into ledger.fact (lane, batch, seq, namespace_key, kind, body)
+values (%(lane)s, %(batch)s, %(seq)s, %(namespace_key)s, %(kind)s, %(body)s)
+
+-- name: ensure_month
+-- A month's partition on demand.
+select ledger.ensure_month(%(month)s)
+
+-- name: months
+-- Posting months that have a partition.
+select substring(c.relname from 'line_item_(\d+)_')::int * 12 + substring(c.relname from '_(\d+)$')::int - 1
+from pg_inherits h join pg_class c on c.oid = h.inhrelid where h.inhparent = 'ledger.line_item'::regclass order by 1
+
+-- name: summarize_ranges
+-- Make the rows of large batches searchable at once.
+select ledger.summarize_ranges()
+
+-- name: share_period
+-- Shared by ingest, exclusive only to flip to closing: row locks starve behind many writers.
+select pg_advisory_xact_lock_shared(%(namespace_key)s, %(month)s)
+
+-- name: lock_period
+-- Waits for the batches that still post to the month.
+select pg_advisory_xact_lock(%(namespace_key)s, %(month)s)
+
+-- name: closed_months
+-- Months that take no more usage.
+select month from ledger.period where namespace_key = %(namespace_key)s and state <> 'open' order by month
+
+-- name: period_state
+-- State of one month; no row means open.
+select state from ledger.period where namespace_key = %(namespace_key)s and month = %(month)s
+
+-- name: set_period_state
+-- Open, closing or closed.
+insert into ledger.period (namespace_key, month, state) values (%(namespace_key)s, %(month)s, %(state)s)
+on conflict (namespace_key, month) do update set state = excluded.state
+
+-- name: lock_accumulators
+-- Those a batch touches, locked in key order.
+select w.n, a.events, a.quantity, a.posted_quantity, a.posted_nano, a.last_event_us, a.fold_time_us, a.fold_key
+from unnest(%(accounts)s::int[], %(starts)s::bigint[]) with ordinality as w(account_key, start_us, n)
+join ledger.accumulator a on a.account_key = w.account_key and a.price_key = %(price_key)s
+  and a.period_start = timestamptz 'epoch' + w.start_us * interval '1 microsecond'
+order by a.account_key, a.price_key, a.period_start for update of a
+
+-- name: add_accumulators
+-- Targets touched for the first time.
+insert into ledger.accumulator (account_key, price_key, namespace_key, service_month, period_start, period_end, events,
+  quantity, posted_quantity, posted_nano, last_event_us)
+select w.account_key, %(price_key)s, %(namespace_key)s, w.month,
+  timestamptz 'epoch' + w.start_us * interval '1 microsecond', timestamptz 'epoch' + w.end_us * interval '1 microsecond',
+  0, 0, 0, 0, 0
+from unnest(%(accounts)s::int[], %(months)s::int[], %(starts)s::bigint[], %(ends)s::bigint[])
+  as w(account_key, month, start_us, end_us)
+order by w.account_key, w.start_us on conflict (account_key, price_key, period_start) do nothing
+
+-- name: update_accumulators
+-- What the batch made of them.
+update ledger.accumulator a set events = w.events, quantity = w.quantity, posted_quantity = w.posted_quantity,
+  posted_nano = w.posted_nano, last_event_us = w.last_event_us, fold_time_us = w.fold_time_us, fold_key = w.fold_key
+from unnest(%(accounts)s::int[], %(starts)s::bigint[], %(events)s::bigint[], %(quantities)s::numeric[],
+  %(posted_quantities)s::numeric[], %(posted)s::numeric[], %(last)s::bigint[], %(fold_times)s::bigint[],
+  %(fold_keys)s::uuid[]) as w(account_key, start_us, events, quantity, posted_quantity, posted_nano, last_event_us,
+  fold_time_us, fold_key)
+where a.account_key = w.account_key and a.price_key = %(price_key)s
+  and a.period_start = timestamptz 'epoch' + w.start_us * interval '1 microsecond'
+
+-- name: known_members
+-- Which members of these targets were seen before.
+select w.n from unnest(%(accounts)s::int[], %(starts)s::bigint[], %(members)s::uuid[]) with ordinality
+  as w(account_key, start_us, member, n)
+join ledger.fold_member m on m.account_key = w.account_key and m.price_key = %(price_key)s
+  and m.period_start = timestamptz 'epoch' + w.start_us * interval '1 microsecond' and m.member = w.member
+
+-- name: add_members
+-- New distinct members; the accumulator's lock keeps others out.
+insert into ledger.fold_member (account_key, price_key, period_start, member, namespace_key)
+select w.account_key, %(price_key)s, timestamptz 'epoch' + w.start_us * interval '1 microsecond', w.member,
+  %(namespace_key)s
+from unnest(%(accounts)s::int[], %(starts)s::bigint[], %(members)s::uuid[]) as w(account_key, start_us, member)
+
+-- name: clear_members
+-- Before a target is folded again.
+delete from ledger.fold_member where account_key = %(account_key)s and price_key = %(price_key)s
+  and period_start = timestamptz 'epoch' + %(start_us)s * interval '1 microsecond'
+
+-- name: add_pending
+-- Usage that waits for its window.
+insert into ledger.pending (account_key, price_key, period_start, window_start, window_end, tag_set_key,
+  price_version_key, namespace_key, quantity, events)
+values (%(account_key)s, %(price_key)s, timestamptz 'epoch' + %(start_us)s * interval '1 microsecond',
+  timestamptz 'epoch' + %(window_start_us)s * interval '1 microsecond',
+  timestamptz 'epoch' + %(window_end_us)s * interval '1 microsecond', %(tag_set_key)s, %(price_version_key)s,
+  %(namespace_key)s, %(quantity)s, %(events)s)
+on conflict (account_key, price_key, period_start, window_start, tag_set_key, price_version_key)
+do update set quantity = ledger.pending.quantity + excluded.quantity, events = ledger.pending.events + excluded.events
+
+-- name: take_ended_windows
+-- Pending windows that have ended leave the waiting list; the caller itemizes them in the same transaction.
+delete from ledger.pending where namespace_key = %(namespace_key)s
+  and window_end <= timestamptz 'epoch' + %(now_us)s * interval '1 microsecond'
+returning account_key, price_key, (extract(epoch from period_start) * 1000000)::bigint,
+  (extract(epoch from window_start) * 1000000)::bigint, tag_set_key, price_version_key, quantity, events
+
+-- name: has_ended_windows
+-- Whether there is anything to flush.
+select exists (select from ledger.pending where namespace_key = %(namespace_key)s
+  and window_end <= timestamptz 'epoch' + %(now_us)s * interval '1 microsecond')
+
+-- name: service_months
+-- Service month and end of targets.
+select a.account_key, a.price_key, (extract(epoch from a.period_start) * 1000000)::bigint, a.service_month,
+  (extract(epoch from a.period_end) * 1000000)::bigint
+from unnest(%(accounts)s::int[], %(prices)s::int[], %(starts)s::bigint[]) as w(account_key, price_key, start_us)
+join ledger.accumulator a on a.account_key = w.account_key and a.price_key = w.price_key
+  and a.period_start = timestamptz 'epoch' + w.start_us * interval '1 microsecond'
+
+-- name: waiting
+-- How many events wait.
+select coalesce(sum(events), 0)::bigint from ledger.pending where namespace_key = %(namespace_key)s
+
+-- name: usage_so_far
+-- Per pricebook, the last rated event; for the rules of publishing.
+select p.pricebook, max(a.last_event_us), array_agg(distinct p.meter) from ledger.accumulator a
+join catalog.price p using (price_key) where a.namespace_key = %(namespace_key)s group by p.pricebook
+
+-- name: accounts_with_usage
+-- Accounts whose pricebook and zone are fixed by rated usage.
+select distinct c.account, c.pricebook, c.timezone from ledger.accumulator a join catalog.account c using (account_key)
+where a.namespace_key = %(namespace_key)s and c.account = any(%(accounts)s)
+
+-- name: batches
+-- The chain, in order.
+select lane, batch, n.namespace, kind, partition_key, position_start, position_end, received, itemized, pending, duplicate,
+  dead_lettered, not_billable, line_items, facts, sums, event_time_min, event_time_max, catalog_revision, segment,
+  records_digest, accepted_digest, set_aside_digest, root, engine_version, recorded_us, previous, hash, hash_version
+from ledger.batch b left join catalog.namespace n using (namespace_key) order by lane, batch
+
+-- name: facts
+-- What people and billing did, in order.
+select lane, batch, seq, kind, body from ledger.fact order by lane, batch, seq
+
+-- name: copy_out_line_items
+-- Every line item of every month, in physical order; wide and rare columns come apart.
+copy (select lane, batch, seq, id, account_key, price_version_key, tag_set_key, service_month, posting_month, kind, quantity,
+  amount_nano, event_time, coalesce(event_key, '00000000-0000-0000-0000-000000000000'), event_id
+  from ledger.line_item where quantity is not null and amount_nano is not null) to stdout (format binary)
+
+-- name: odd_line_items
+-- Rows that do not have the plain shape: wide numbers, or something the leaf encoding does not know.
+select lane, batch, seq, id, account_key, price_version_key, tag_set_key, service_month, posting_month, kind, quantity_wide,
+  amount_wide, (extract(epoch from event_time) * 1000000)::bigint, event_key, event_id,
+  person is not null or quantity is not null or amount_nano is not null or quantity_wide is null or amount_wide is null
+from ledger.line_item where quantity is null or amount_nano is null or quantity_wide is not null or amount_wide is not null
+  or person is not null or (event_key is null) <> (event_id is null)
+order by lane, batch, seq
+
+-- name: copy_out_identities
+-- Every accepted event.
+copy (select lane, batch, ordinal, key, digest from ingest.identity) to stdout (format binary)
+
+-- name: unbalanced_targets
+-- Running usage that is not the sum of its line items, or not what waits plus what is posted.
+with posted as (
+  select l.account_key, v.price_key, l.service_month, sum(coalesce(l.quantity_wide, l.quantity)) as quantity,
+    sum(coalesce(l.amount_wide, l.amount_nano)) as amount
+  from ledger.line_item l join catalog.price_version v using (price_version_key) group by 1, 2, 3
+), waiting as (
+  select account_key, price_key, period_start, sum(quantity) as quantity from ledger.pending group by 1, 2, 3
+), kept as (
+  select a.account_key, a.price_key, a.service_month, sum(a.posted_quantity) as posted_quantity,
+    sum(a.posted_nano) as posted_nano, sum(a.quantity) as quantity, sum(coalesce(w.quantity, 0)) as waiting
+  from ledger.accumulator a left join waiting w using (account_key, price_key, period_start) group by 1, 2, 3
+)
+select c.account, p.price, coalesce(k.service_month, d.service_month), k.posted_nano, d.amount, k.posted_quantity, d.quantity,
+  k.quantity, k.waiting
+from kept k full join posted d using (account_key, price_key, service_month)
+left join catalog.account c using (account_key) left join catalog.price p using (price_key)
+where coalesce(k.posted_nano, 0) <> coalesce(d.amount, 0) or coalesce(k.posted_quantity, 0) <> coalesce(d.quantity, 0)
+  or k.quantity is distinct from k.posted_quantity + k.waiting
+limit 100
+
+-- name: pending_events
+-- Events that wait.
+select coalesce(sum(events), 0)::bigint from ledger.pending
+
+-- name: periods
+-- State of every touched month.
+select n.namespace, p.month, p.state from ledger.period p join catalog.namespace n using (namespace_key)

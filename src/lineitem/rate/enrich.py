@@ -1,0 +1,245 @@
+"""From matched events to priced usage: account, price in force at the event's time, service period, tags. Pure.
+
+An event is accepted whole or not at all: where one of its meters finds no price, none of its usage counts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lineitem.catalog.snapshot import AccountRow, PriceRow, Snapshot, canonical_tags
+from lineitem.core.period import month_start_us
+from lineitem.core.reasons import Reason
+from lineitem.ingest.events import EventColumns, Reject
+from lineitem.rate.match import MeterMatch, dimension_names
+
+Integers = NDArray[np.int64] | NDArray[np.object_]
+
+
+@dataclass(slots=True)
+class PriceUsage:
+    """The usage of one batch that one price bills, under whichever of its versions; every column has shape (k,)."""
+
+    row: PriceRow  # any version with this content
+    version_key: NDArray[np.int32]  # PriceRow.price_version_key of the version in force
+    event: NDArray[np.int64]  # position in the batch's EventColumns
+    account_key: NDArray[np.int32]
+    value: Integers  # at the meter's scale
+    member: NDArray[np.void] | None  # V16, for `unique` folds
+    tag_set: NDArray[np.int32]  # position in Enriched.tag_sets
+    service_month: NDArray[np.int32]
+    period_start_us: NDArray[np.int64]
+    period_end_us: NDArray[np.int64]
+    time_us: NDArray[np.int64]
+    key: NDArray[np.void]  # V16, the event's identity
+
+    def select(self, keep: NDArray[np.bool_] | NDArray[np.int64]) -> PriceUsage:
+        """The rows of ``keep`` (a mask or positions)."""
+        return PriceUsage(
+            self.row,
+            self.version_key[keep],
+            self.event[keep],
+            self.account_key[keep],
+            self.value[keep],
+            None if self.member is None else self.member[keep],
+            self.tag_set[keep],
+            self.service_month[keep],
+            self.period_start_us[keep],
+            self.period_end_us[keep],
+            self.time_us[keep],
+            self.key[keep],
+        )
+
+
+@dataclass(slots=True)
+class Enriched:
+    """What a batch's events come to: usage per price version, tag sets (canonical JSON) and what was set aside."""
+
+    usage: list[PriceUsage]
+    tag_sets: list[str]
+    rejects: list[Reject]
+    billable: NDArray[np.bool_]  # per event: some meter matches it
+
+
+@dataclass(slots=True)
+class Accounts:
+    """The accounts of a batch: ``rows[subject[i]]`` is the account of event ``i``; None where there is none."""
+
+    subject: NDArray[np.int32]
+    rows: Sequence[AccountRow | None]
+
+
+def enrich(events: EventColumns, matches: Sequence[MeterMatch], accounts: Accounts, snapshot: Snapshot) -> Enriched:
+    """Resolve accounts, prices, periods and tags. Rejects carry ``unknown_account`` or ``no_price``."""
+    count = len(events.time_us)
+    billable = np.zeros(count, dtype=np.bool_)
+    for match in matches:
+        billable[match.rows] = True
+    known = np.array([row is not None for row in accounts.rows], dtype=np.bool_)[accounts.subject]
+    refused: dict[int, tuple[Reason, str]] = {
+        int(i): (Reason.UNKNOWN_ACCOUNT, f"{events.subject[i]!r} is not an account")
+        for i in np.flatnonzero(billable & ~known)
+    }
+    months = _Months(events.time_us, accounts)
+    tags = _TagSets(accounts)
+    usage: list[PriceUsage] = []
+    for match in matches:
+        usage.extend(_price(match.select(known[match.rows]), events, accounts, snapshot, months, tags, refused))
+    if refused:
+        lost = np.zeros(count, dtype=np.bool_)
+        lost[list(refused)] = True
+        usage = [one.select(~lost[one.event]) for one in usage]
+    rejects = [
+        Reject(int(events.ordinal[i]), reason, detail, bytes(events.key[i]), bytes(events.digest[i]))
+        for i, (reason, detail) in sorted(refused.items())
+    ]
+    return Enriched(_merged(usage), tags.texts, rejects, billable)
+
+
+def _merged(usage: Sequence[PriceUsage]) -> list[PriceUsage]:
+    """One PriceUsage per price content: versions that did not change a price go on in the same target."""
+    by_price: dict[int, list[PriceUsage]] = {}
+    for one in usage:
+        if len(one.event):
+            by_price.setdefault(one.row.price_key, []).append(one)
+    return [parts[0] if len(parts) == 1 else _joined(parts) for _, parts in sorted(by_price.items())]
+
+
+def _joined(parts: list[PriceUsage]) -> PriceUsage:
+    columns = [field.name for field in fields(PriceUsage) if field.name not in ("row", "member")]
+    joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in columns}
+    members = [part.member for part in parts if part.member is not None]
+    return PriceUsage(row=parts[0].row, member=np.concatenate(members) if members else None, **joined)
+
+
+def _price(
+    match: MeterMatch,
+    events: EventColumns,
+    accounts: Accounts,
+    snapshot: Snapshot,
+    months: _Months,
+    tags: _TagSets,
+    refused: dict[int, tuple[Reason, str]],
+) -> list[PriceUsage]:
+    """Usage of one meter under every price version in force; events without a price go to ``refused``."""
+    subject = accounts.subject[match.rows]
+    time = events.time_us[match.rows]
+    tag_set = tags.of(match, subject)
+    used = np.unique(subject).tolist()
+    book_of = {s: row.pricebook for s in used if (row := accounts.rows[s]) is not None}
+    books = sorted({book for book in book_of.values() if book is not None})
+    number = {book: i for i, book in enumerate(books)}
+    book_table = np.full(len(accounts.rows), -1, dtype=np.int32)
+    for s, book in book_of.items():
+        book_table[s] = -1 if book is None else number[book]
+    book = book_table[subject]
+    unpriced = np.ones(len(subject), dtype=np.bool_)
+    usage: list[PriceUsage] = []
+    for i, name in enumerate(books):
+        of_book = book == i
+        for start, end, version in snapshot.versions(name):
+            positions = snapshot.rows_for(name, version, match.meter.id)
+            here = np.flatnonzero(of_book & (time >= start) & (time < end)) if positions else ()
+            if not len(here):
+                continue
+            unpriced[here] = False
+            for position in positions:
+                rows = match.rows[here]
+                usage.append(
+                    PriceUsage(
+                        snapshot.rows[position],
+                        np.full(len(rows), snapshot.rows[position].price_version_key, dtype=np.int32),
+                        rows,
+                        months.account_key[subject[here]],
+                        match.value[here],
+                        None if match.member is None else match.member[here],
+                        tag_set[here],
+                        months.month[rows],
+                        months.start_us[rows],
+                        months.end_us[rows],
+                        time[here],
+                        events.key[rows],
+                    )
+                )
+    for at in np.flatnonzero(unpriced).tolist():
+        named = book_of[int(subject[at])]
+        where = f"pricebook {named!r}" if named else "the account, which has no pricebook,"
+        refused.setdefault(
+            int(match.rows[at]), (Reason.NO_PRICE, f"{where} has no price for meter {match.meter.id!r} at this time")
+        )
+    return usage
+
+
+class _Months:
+    """Service months of a batch's events in their accounts' zones; bounds in microseconds."""
+
+    def __init__(self, time_us: NDArray[np.int64], accounts: Accounts) -> None:
+        count = len(time_us)
+        self.month = np.zeros(count, dtype=np.int32)
+        self.start_us = np.zeros(count, dtype=np.int64)
+        self.end_us = np.zeros(count, dtype=np.int64)
+        self.account_key = np.array([row.account_key if row else -1 for row in accounts.rows], dtype=np.int32)
+        zones = sorted({row.timezone for row in accounts.rows if row is not None})
+        zone_number = {zone: i for i, zone in enumerate(zones)}
+        zone_table = np.array([zone_number[row.timezone] if row else -1 for row in accounts.rows], dtype=np.int32)
+        zone = zone_table[accounts.subject] if count else np.zeros(0, dtype=np.int32)
+        for i, name in enumerate(zones):
+            rows = np.flatnonzero(zone == i)
+            if len(rows):
+                self._fill(rows, time_us[rows], name)
+
+    def _fill(self, rows: NDArray[np.int64], time_us: NDArray[np.int64], zone: str) -> None:
+        first = _utc_month(int(time_us.min())) - 1
+        last = _utc_month(int(time_us.max())) + 2
+        starts = np.array([month_start_us(index, zone) for index in range(first, last + 1)], dtype=np.int64)
+        at = np.searchsorted(starts, time_us, side="right") - 1
+        self.month[rows] = at + first
+        self.start_us[rows] = starts[at]
+        self.end_us[rows] = starts[at + 1]
+
+
+def _utc_month(time_us: int) -> int:
+    moment = datetime.fromtimestamp(time_us // 1_000_000, UTC)
+    return moment.year * 12 + moment.month - 1
+
+
+class _TagSets:
+    """Distinct tag sets of a batch: an account's tags and the event's dimensions, dimensions winning."""
+
+    def __init__(self, accounts: Accounts) -> None:
+        self.texts: list[str] = []
+        self._number: dict[str, int] = {}
+        distinct: dict[str, int] = {}
+        self._account_tags = np.array(
+            [distinct.setdefault(row.tags if row else "{}", len(distinct)) for row in accounts.rows], dtype=np.int64
+        )
+        self._account_texts = list(distinct)
+
+    def of(self, match: MeterMatch, subject: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Positions in ``texts`` of each matched row's tag set."""
+        names = dimension_names(match.meter)
+        dimensions = match.dimensions or [()]
+        index = match.dimension_index if match.dimension_index is not None else np.zeros(len(subject), dtype=np.int32)
+        if not len(subject):
+            return np.zeros(0, dtype=np.int32)
+        code = self._account_tags[subject] * len(dimensions) + index
+        distinct, inverse = np.unique(code, return_inverse=True)
+        numbers = []
+        for one in distinct.tolist():
+            of_account, of_event = divmod(one, len(dimensions))
+            tags = json.loads(self._account_texts[of_account])
+            tags.update(dict(zip(names, dimensions[of_event], strict=True)))
+            numbers.append(self._add(canonical_tags(tags)))
+        return np.array(numbers, dtype=np.int32)[inverse]
+
+    def _add(self, text: str) -> int:
+        if text not in self._number:
+            self._number[text] = len(self.texts)
+            self.texts.append(text)
+        return self._number[text]

@@ -1,0 +1,199 @@
+"""From the usage of one price to line items: fold, split what is due from what still waits for its window, rate. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lineitem.catalog.model import Aggregation, Itemize
+from lineitem.rate.enrich import PriceUsage
+from lineitem.rate.exact import IntArray, compact, subtract
+from lineitem.rate.folds import FoldItems, FoldState, Groups, fold
+from lineitem.rate.price import CompiledPrice
+from lineitem.rate.targets import fixed_due_nano, rate_running
+
+NO_EVENT = -1
+
+
+@dataclass(slots=True)
+class TargetState:
+    """What the ledger remembers of k targets of one price; every column has shape (k,).
+
+    ``fold`` covers every accepted event; ``posted_quantity`` and ``posted_nano`` only what line items stand for.
+    """
+
+    events: NDArray[np.int64]
+    last_event_us: NDArray[np.int64]
+    fold: FoldState
+    posted_quantity: IntArray
+    posted_nano: IntArray
+
+    @classmethod
+    def empty(cls, count: int) -> TargetState:
+        """Targets nothing has happened to."""
+        zeros = np.zeros(count, dtype=np.int64)
+        return cls(zeros, zeros.copy(), FoldState.empty(count), zeros.copy(), zeros.copy())
+
+
+@dataclass(slots=True)
+class Rows:
+    """Line items of one price in posting order; every column has shape (r,)."""
+
+    target: NDArray[np.int64]
+    event: NDArray[np.int64]  # position in EventColumns; NO_EVENT where the row stands for a window or a fixed due
+    time_us: NDArray[np.int64]
+    tag_set: NDArray[np.int32]
+    version_key: NDArray[np.int32]
+    quantity: IntArray
+    amount_nano: IntArray
+    recurring: NDArray[np.bool_]
+
+
+@dataclass(slots=True)
+class Waiting:
+    """Windows that have not ended; every column has shape (w,). ``usage`` (k,) maps usage rows to windows, -1: not waiting."""
+
+    target: NDArray[np.int64]
+    start_us: NDArray[np.int64]
+    tag_set: NDArray[np.int32]
+    version_key: NDArray[np.int32]
+    quantity: IntArray
+    usage: NDArray[np.int64]
+
+
+def itemize(
+    usage: PriceUsage,
+    target: NDArray[np.int64],
+    before: TargetState,
+    price: CompiledPrice,
+    now_us: int,
+    new_member: NDArray[np.bool_] | None = None,
+) -> tuple[Rows, Waiting, TargetState]:
+    """Fold and rate the usage of one price.
+
+    ``usage`` must be sorted by (target, event time); ``target``: (n,) 0..k-1; ``new_member``: (n,) for ``unique`` folds,
+    whether the row's member is new to its target. Rows of windows that end after ``now_us`` wait.
+    """
+    aggregation = usage.row.meter.aggregation
+    items = FoldItems(target, usage.value, usage.time_us, usage.key, new_member)
+    after, folded = fold(aggregation, items, before.fold)
+    groups = Groups.of(target, len(before.events))
+    delta = subtract(after, groups.shifted(after, before.fold.quantity))
+    window_us = usage.row.price.itemize.window_us
+    start = usage.time_us - usage.time_us % window_us if window_us else usage.time_us
+    due = start + window_us <= now_us if window_us else np.ones(len(target), dtype=np.bool_)
+    if usage.row.price.itemize is Itemize.EACH:
+        rows = _Parts(target, usage.event, start, usage.tag_set, usage.version_key, delta)
+    else:
+        rows, _ = _windows(target, start, usage, delta, np.flatnonzero(due))
+    waiting_rows, number = _windows(target, start, usage, delta, np.flatnonzero(~due))
+    posted, posted_quantity, posted_nano = post(
+        price, rows.target, rows.delta, before.posted_quantity, _with_due(price, before)
+    )
+    state = TargetState(
+        before.events + np.bincount(target, minlength=len(before.events)),
+        _latest_time(target, usage.time_us, before.last_event_us),
+        folded,
+        posted_quantity,
+        posted_nano,
+    )
+    waiting = Waiting(
+        waiting_rows.target, waiting_rows.time_us, waiting_rows.tag_set, waiting_rows.version_key, waiting_rows.delta, number
+    )
+    return _with_recurring(price, usage, target, before, rows, posted), waiting, state
+
+
+def post(
+    price: CompiledPrice,
+    target: NDArray[np.int64],
+    delta: IntArray,
+    posted_quantity: IntArray,
+    posted_nano: IntArray,
+) -> tuple[IntArray, IntArray, IntArray]:
+    """Rate quantities in order: ``(amounts (r,), posted quantity after (k,), posted nano-units after (k,))``."""
+    state = FoldState.empty(len(posted_quantity))
+    state = FoldState(posted_quantity, state.filled, state.time_us, state.key)
+    running, after = fold(Aggregation.SUM, FoldItems(target, delta), state)
+    amounts, posted_after = rate_running(price, target, running, posted_nano)
+    return amounts, after.quantity, posted_after
+
+
+@dataclass(slots=True)
+class _Parts:
+    target: NDArray[np.int64]
+    event: NDArray[np.int64]
+    time_us: NDArray[np.int64]
+    tag_set: NDArray[np.int32]
+    version_key: NDArray[np.int32]
+    delta: IntArray
+
+
+def _windows(
+    target: NDArray[np.int64], start: NDArray[np.int64], usage: PriceUsage, delta: IntArray, rows: NDArray[np.int64]
+) -> tuple[_Parts, NDArray[np.int64]]:
+    """Group ``rows`` by (target, window, tags, version), in that order; and each usage row's group (-1: not in ``rows``)."""
+    number = np.full(len(target), -1, dtype=np.int64)
+    keys = (usage.version_key[rows], usage.tag_set[rows], start[rows], target[rows])
+    order = np.lexsort(keys)
+    rows = rows[order]
+    columns = [key[order] for key in keys]
+    differs = np.logical_or.reduce([column[1:] != column[:-1] for column in columns])
+    starts = np.flatnonzero(np.concatenate([[len(rows) > 0], differs])[: len(rows)])
+    number[rows] = np.cumsum(np.concatenate([[0], differs])[: len(rows)])
+    head = rows[starts]
+    values = delta[rows]
+    if values.dtype != object and len(values) and int(np.abs(values).max()) * len(values) >= 1 << 63:
+        values = values.astype(object)
+    summed = np.add.reduceat(values, starts) if len(starts) else values
+    no_event = np.full(len(head), NO_EVENT, dtype=np.int64)
+    return _Parts(
+        target[head], no_event, start[head], usage.tag_set[head], usage.version_key[head], compact(summed)
+    ), number
+
+
+def _with_due(price: CompiledPrice, before: TargetState) -> IntArray:
+    """What is posted once new targets have got their fixed due, T(0)."""
+    due = fixed_due_nano(price)
+    if not due:
+        return before.posted_nano
+    posted = before.posted_nano.astype(object)
+    posted[before.events == 0] += due
+    return compact(posted)
+
+
+def _with_recurring(
+    price: CompiledPrice,
+    usage: PriceUsage,
+    target: NDArray[np.int64],
+    before: TargetState,
+    rows: _Parts,
+    amounts: IntArray,
+) -> Rows:
+    """All rows, with one ``recurring`` row in front of each new target that owes something at quantity zero."""
+    due = fixed_due_nano(price)
+    fresh = np.flatnonzero(before.events == 0) if due else np.zeros(0, dtype=np.int64)
+    head = np.searchsorted(target, fresh)  # the first usage row of each new target
+    recurring = np.concatenate([np.ones(len(fresh), dtype=np.bool_), np.zeros(len(rows.target), dtype=np.bool_)])
+    every_target = np.concatenate([fresh, rows.target])
+    order = np.argsort(every_target, kind="stable")
+    columns = {
+        "event": (np.full(len(fresh), NO_EVENT, dtype=np.int64), rows.event),
+        "time_us": (usage.period_start_us[head], rows.time_us),
+        "tag_set": (usage.tag_set[head], rows.tag_set),
+        "version_key": (usage.version_key[head], rows.version_key),
+        "quantity": (np.zeros(len(fresh), dtype=np.int64), rows.delta),
+        "amount_nano": (compact(np.array([due] * len(fresh), dtype=object)), amounts),
+    }
+    return Rows(
+        target=every_target[order],
+        recurring=recurring[order],
+        **{name: np.concatenate(parts)[order] for name, parts in columns.items()},
+    )
+
+
+def _latest_time(target: NDArray[np.int64], time_us: NDArray[np.int64], before: NDArray[np.int64]) -> NDArray[np.int64]:
+    after = before.copy()
+    np.maximum.at(after, target, time_us)
+    return after

@@ -1,0 +1,159 @@
+"""A price compiled for one quantity scale: from quantities to exact amounts, as columns and one at a time.
+
+Order inside a price (DESIGN, Rating): clamp at zero, convert and round, included units, model, percentage discount,
+maximum. All prices are decimals, so the amount is a rational function of the quantity with a denominator fixed here.
+Rounding to nano-units is half away from zero; it happens once, on T, and since rounding keeps order the maximum may
+follow it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+from math import ceil, floor
+
+from lineitem.catalog.model import Price, Rounding
+from lineitem.catalog.price_doc import MODEL_FIELDS
+from lineitem.core.errors import InputError
+from lineitem.core.money import NANO, round_half_away
+from lineitem.rate.exact import IntArray, Line, PiecewiseRatio, cap, clamp_at_zero
+from lineitem.rate.models import MODELS
+from lineitem.rate.models.shape import Model, Shape
+
+_ZERO = Fraction(0)
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledPrice:
+    """T of one price. Made by ``compile_price``; immutable, shared freely between threads."""
+
+    price: Price
+    quantity_scale: int
+    model: Model
+    shape: Shape
+    stages: tuple[PiecewiseRatio, ...]
+    """Integer functions one after the other: units after rounding, packages begun, nano-units. The last one is T."""
+    maximum_nano: int | None
+
+    def amount_nano(self, quantity: IntArray) -> IntArray:
+        """T of each quantity.
+
+        ``quantity``: (n,) integers of ``quantity_scale`` decimals, int64 or Python ints; negative ones bill as zero.
+        Returns (n,) nano-units, half away from zero: int64 if all fit, else an object column of Python ints. Nothing
+        wraps; what the ledger cannot hold shows in ``exact.exceeds_ledger``.
+        """
+        values = clamp_at_zero(quantity)
+        for stage in self.stages:
+            values = stage.apply(values)
+        return values if self.maximum_nano is None else cap(values, self.maximum_nano)
+
+    def converted(self, quantity: Decimal | Fraction) -> Fraction:
+        """The quantity in priced units: clamped at zero, divided and rounded as ``transform`` says."""
+        units = max(Fraction(quantity), _ZERO)
+        transform = self.price.transform
+        return units if transform is None else _round(units / Fraction(transform.divide_by), transform.round)
+
+    def billable(self, units: Fraction) -> Fraction:
+        """What is left of the priced units beyond the included ones."""
+        return max(units - Fraction(self.price.included or 0), _ZERO)
+
+    def discounted(self, amount: Fraction) -> Fraction:
+        """The amount after the percentage discount."""
+        return amount * (1 - Fraction(self.price.discount_rate or 0))
+
+    def capped(self, amount: Fraction) -> Fraction:
+        """The amount after the maximum."""
+        return amount if self.price.maximum is None else min(amount, Fraction(self.price.maximum))
+
+    def exact(self, quantity: Decimal | Fraction) -> Fraction:
+        """T of one quantity without any rounding of the amount."""
+        return self.capped(self.discounted(self.shape.at(self.billable(self.converted(quantity)))))
+
+
+def compile_price(price: Price, quantity_scale: int) -> CompiledPrice:
+    """Compile ``price`` for quantities of ``quantity_scale`` decimals.
+
+    Raises InputError if the price cannot be one: an unknown model, no tier, a negative amount (a catalog that
+    ``catalog.price_doc`` accepted holds none).
+    """
+    model = MODELS.get(price.model)
+    if model is None:
+        raise InputError(
+            f"unknown price model {price.model!r}", where=f"price {price.id}", do=f"Use one of {', '.join(MODELS)}."
+        )
+    _check(price)
+    shape = model.shape(price)
+    return CompiledPrice(
+        price, quantity_scale, model, shape, _stages(price, shape, quantity_scale), _maximum_nano(price)
+    )
+
+
+def _check(price: Price) -> None:
+    amounts = [price.unit_price, price.package_price, price.included, price.maximum, price.discount_rate]
+    amounts += [part for tier in price.tiers for part in (tier.unit_price, tier.flat_price)]
+    steps = [price.package_size] + ([price.transform.divide_by] if price.transform else [])
+    bounds = [tier.up_to for tier in price.tiers]
+    if (
+        any(amount is not None and amount < 0 for amount in amounts)
+        or any(step is not None and step <= 0 for step in steps)
+        or (price.discount_rate or 0) > 1
+        or ("tiers" in MODEL_FIELDS[price.model].required and not bounds)
+        or bounds[-1:] not in ([], [None])
+        or None in bounds[:-1]
+    ):
+        raise InputError(
+            f"the {price.model} price is not valid",
+            where=f"price {price.id}",
+            do="Amounts are not negative, sizes are more than 0, a discount is at most 1, only the last tier is open.",
+        )
+
+
+def _stages(price: Price, shape: Shape, quantity_scale: int) -> tuple[PiecewiseRatio, ...]:
+    """Compose the price into as few integer functions as it has roundings; ``unit`` is what one integer stands for."""
+    stages: list[PiecewiseRatio] = []
+    unit = Fraction(1, 10**quantity_scale)
+    if price.transform is not None:
+        unit /= Fraction(price.transform.divide_by)
+        if price.transform.round is not Rounding.NONE:
+            stages.append(PiecewiseRatio([Line(None, unit, _ZERO)], price.transform.round))
+            unit = Fraction(1)
+    included = Fraction(price.included or 0)
+    if shape.step is not None:
+        begun = Line(None, unit / shape.step, -included / shape.step)
+        stages.append(PiecewiseRatio([*_free(included / unit, _ZERO), begun], Rounding.UP))
+        unit, included = Fraction(1), _ZERO
+    stages.append(PiecewiseRatio(_amount_lines(price, shape, unit, included), Rounding.HALF_UP))
+    return tuple(stages)
+
+
+def _amount_lines(price: Price, shape: Shape, unit: Fraction, included: Fraction) -> list[Line]:
+    """The shape, discounted and in nano-units, as lines over integers n that stand for ``n * unit`` units."""
+    to_nano = NANO * (1 - Fraction(price.discount_rate or 0))
+    lines = _free(included / unit, shape.pieces[0].intercept * to_nano)
+    for piece in shape.pieces:
+        up_to = None if piece.up_to is None else floor((piece.up_to + included) / unit)
+        lines.append(Line(up_to, piece.slope * unit * to_nano, (piece.intercept - piece.slope * included) * to_nano))
+    return lines
+
+
+def _free(up_to: Fraction, amount: Fraction) -> list[Line]:
+    """The line of the included units, where there are any: up to them the result stands still."""
+    return [Line(floor(up_to), _ZERO, amount)] if up_to else []
+
+
+def _maximum_nano(price: Price) -> int | None:
+    if price.maximum is None:
+        return None
+    maximum = Fraction(price.maximum) * NANO
+    return round_half_away(maximum.numerator, maximum.denominator)
+
+
+def _round(value: Fraction, rounding: Rounding) -> Fraction:
+    if rounding is Rounding.NONE:
+        return value
+    if rounding is Rounding.UP:
+        return Fraction(ceil(value))
+    if rounding is Rounding.DOWN:
+        return Fraction(floor(value))
+    return Fraction(round_half_away(value.numerator, value.denominator))

@@ -1,0 +1,293 @@
+"""A catalog file: what it comes to, and every problem it can have with the line it is on."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from lineitem.catalog.load import load_catalog, parse_catalog
+from lineitem.catalog.model import Account, AccountDefaults, Aggregation, Catalog, Itemize, Meter, Tier
+from lineitem.core.errors import CatalogError, InputError
+from lineitem.core.limits import CATALOG_BYTES_MAX
+
+CONTRACT = """\
+currency: USD
+meters:
+  - {id: prompt_tokens, event_type: llm.completion, aggregation: sum, value: data.prompt_tokens, unit: token, dimensions: [data.model]}
+  - {id: requests, event_type: http.request, aggregation: count, filter: 'data.status < 500'}
+pricebooks:
+  - id: standard
+    version: 1
+    effective_from: 2020-01-01T00:00:00Z
+    prices:
+      - {id: prompt, meter: prompt_tokens, model: per_unit, currency: USD, unit_price: "0.0000025", itemize: each}
+      - {id: web, meter: requests, model: graduated, itemize: hour, tiers: [{up_to: "1000", unit_price: "0", flat_price: "0"}, {up_to: null, unit_price: "0.004", flat_price: "0"}]}
+accounts:
+  defaults: {pricebook: standard, timezone: UTC, billing: monthly}
+  list: [{id: team-1, name: Team One, timezone: Europe/Paris, tags: {cost_center: "42"}}]
+"""  # noqa: E501 (the published shape, as it was published)
+
+
+def problems_of(text: str | bytes) -> list[str]:
+    with pytest.raises(CatalogError) as caught:
+        parse_catalog(text, "c.yaml")
+    return caught.value.problems
+
+
+def test_the_published_shape_is_read() -> None:
+    """The contract's example, entry by entry."""
+    catalog = parse_catalog(CONTRACT, "c.yaml")
+    assert catalog.currency == "USD"
+    assert catalog.meters == (
+        Meter(
+            "prompt_tokens", "llm.completion", Aggregation.SUM, "data.prompt_tokens", "token", dimensions=("data.model",)
+        ),
+        Meter("requests", "http.request", Aggregation.COUNT, filter="data.status < 500"),
+    )
+    (book,) = catalog.pricebooks
+    assert (book.id, book.version, book.effective_from_us) == ("standard", 1, 1_577_836_800_000_000)
+    assert book.effective_until_us is None
+    prompt, web = book.prices
+    assert (prompt.unit_price, prompt.itemize, prompt.currency) == (Decimal("0.0000025"), Itemize.EACH, "USD")
+    assert (web.tiers, web.itemize) == ((Tier(Decimal(1000)), Tier(None, Decimal("0.004"))), Itemize.HOUR)
+    assert catalog.defaults == AccountDefaults("standard", "UTC", "monthly", open=True)
+    assert catalog.accounts == (
+        Account("team-1", "Team One", "standard", "Europe/Paris", "monthly", (("cost_center", "42"),)),
+    )
+
+
+def test_the_sample_is_a_catalog(repository: Path) -> None:
+    """What the documentation tells a newcomer to start from is right."""
+    catalog = load_catalog(repository / "examples/catalogs/sample.yaml")
+    assert [meter.id for meter in catalog.meters] == ["bytes_served", "completion_tokens", "prompt_tokens", "requests"]
+    assert [(book.id, book.version) for book in catalog.pricebooks] == [("standard", 1), ("standard", 2)]
+    assert {account.timezone for account in catalog.accounts} >= {"Europe/Paris", "Asia/Tokyo"}
+    assert dict(catalog.issuer)["timezone"] == "Europe/Dublin"
+
+
+def test_a_minimal_catalog_needs_no_accounts() -> None:
+    """Accounts, issuer and lists may be left out or empty."""
+    catalog = parse_catalog("currency: EUR\nmeters: []\npricebooks: []\n", "c.yaml")
+    assert catalog == Catalog("EUR", (), ())
+
+
+def test_an_account_takes_what_the_defaults_say() -> None:
+    """Pricebook, zone and billing of the defaults hold unless the account says otherwise; the id is also the name."""
+    text = CONTRACT[: CONTRACT.index("accounts:")]
+    text += "accounts: {defaults: {pricebook: standard, timezone: Asia/Tokyo, open: false}, list: [{id: ann@example.com}]}"
+    catalog = parse_catalog(text, "c.yaml")
+    assert catalog.accounts == (Account("ann@example.com", "ann@example.com", "standard", "Asia/Tokyo"),)
+    assert not catalog.defaults.open
+
+
+def test_several_prices_may_bill_one_meter() -> None:
+    """A base price and a surcharge read the same usage."""
+    text = CONTRACT.replace("- {id: web, meter: requests", "- {id: web, meter: prompt_tokens")
+    assert [price.meter for price in parse_catalog(text, "c.yaml").pricebooks[0].prices] == ["prompt_tokens"] * 2
+
+
+@pytest.mark.parametrize(
+    ("instant", "us"),
+    [
+        ("2026-01-01T00:00:00Z", 1_767_225_600_000_000),
+        ("2026-01-01 01:00:00+01:00", 1_767_225_600_000_000),
+        ("2025-12-31t19:00:00.000001-05:00", 1_767_225_600_000_001),
+        ('"2026-01-01T00:00:00Z"', 1_767_225_600_000_000),
+    ],
+)
+def test_an_instant_is_read_with_its_offset(instant: str, us: int) -> None:
+    """The producer's spelling may vary, the instant is one."""
+    catalog = parse_catalog(CONTRACT.replace("2020-01-01T00:00:00Z", instant), "c.yaml")
+    assert catalog.pricebooks[0].effective_from_us == us
+
+
+METERS, BOOK, PRICE, ACCOUNTS = 3, 6, 10, 13
+"""Lines of the contract's example."""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "text"),
+    [
+        # the whole
+        ("currency: USD\n", "currency: XYZ\n", 1, "'XYZ' is not an ISO 4217 currency code"),
+        ("currency: USD\n", "currency: XAU\n", 1, "XAU"),
+        ("currency: USD\n", "currency: \n", 1, "the catalog needs 'currency'"),
+        ("currency: USD\n", "curency: USD\ncurrency: USD\n", 1, "no key 'curency'; did you mean 'currency'?"),
+        ("currency: USD\n", "<<: {a: b}\ncurrency: USD\n", 1, "no key '<<'"),
+        # meters
+        ("id: requests", "id: a b", METERS + 1, "'a b' is not an id"),
+        ("id: requests", "id: 42", METERS + 1, "'id' must be text, not a number; write it in quotes"),
+        ("id: requests", f"id: {'x' * 129}", METERS + 1, "is not an id"),
+        ("id: requests", "id: prompt_tokens", METERS + 1, "'prompt_tokens' is already defined on line 3"),
+        ("id: requests, ", "", METERS + 1, "meters[1] needs 'id'"),
+        ("event_type: http.request, ", "", METERS + 1, "meters[1] needs 'event_type'"),
+        ("event_type: http.request", "event_type: ' '", METERS + 1, "'event_type' is empty"),
+        ("aggregation: count, ", "", METERS + 1, "meters[1] needs 'aggregation'"),
+        ("aggregation: count", "aggregation: sum", METERS + 1, "meters[1] needs 'value'"),
+        ("aggregation: count", "aggregation: cuont", METERS + 1, "'cuont' is not a known aggregation; did you mean 'count'?"),
+        ("aggregation: count", "aggregation: [sum]", METERS + 1, "a list is not a known aggregation"),
+        ("aggregation: count", "aggregation: count, value: data.x", METERS + 1, "count counts events"),
+        ("value: data.prompt_tokens", "value: tokens", METERS, "did you mean data.tokens?"),
+        ("value: data.prompt_tokens", "value: 5", METERS, "a path must be text"),
+        ("value: data.prompt_tokens", "value: data.", METERS, "column 6"),
+        ("unit: token", "unit: token, scale: 19", METERS, "'scale' must be a whole number from 0 to 18, not 19"),
+        ("unit: token", "unit: token, scale: -1", METERS, "'scale' must be a whole number"),
+        ("unit: token", 'unit: token, scale: "2"', METERS, "'scale' must be a whole number"),
+        ("unit: token", "unit: token, scale: true", METERS, "'scale' must be a whole number"),
+        ("unit: token", "unit: token, filtre: x", METERS, "no key 'filtre'; did you mean 'filter'?"),
+        ("[data.model]", "[data.model, data.model]", METERS, "the dimension 'model' is already defined"),
+        ("[data.model]", "[data.source, source]", METERS, "the dimension 'source' is already defined"),
+        ("[data.model]", "data.model", METERS, "'dimensions' must be a list, not text"),
+        ("[data.model]", "[model]", METERS, "did you mean data.model?"),
+        ("[data.model]", f"[{', '.join(f'data.d{i}' for i in range(9))}]", METERS, "at most 8"),
+        ("data.status < 500", "data.status <", METERS + 1, "the filter is wrong at column 14"),
+        ("data.status < 500", "data.status < true", METERS + 1, "< compares numbers only"),
+        ("data.status < 500", "data.status", METERS + 1, "is a value, not a condition"),
+        ("data.status < 500", "x" * 1001, METERS + 1, "at most 1000 are read"),
+        ("data.status < 500", "", METERS + 1, "'filter' is empty"),
+        # pricebooks
+        ("version: 1", "version: 0", BOOK + 1, "'version' must be a whole number from 1"),
+        ("version: 1", "version: 1.0", BOOK + 1, "write it in quotes"),
+        ("    version: 1\n", "", BOOK, "pricebooks[0] needs 'version'"),
+        ("    effective_from: 2020-01-01T00:00:00Z\n", "", BOOK, "pricebooks[0] needs 'effective_from'"),
+        ("2020-01-01T00:00:00Z", "2020-01-01", BOOK + 2, "is not an instant with an offset"),
+        ("2020-01-01T00:00:00Z", "2020-01-01T00:00:00", BOOK + 2, "is not an instant with an offset"),
+        ("2020-01-01T00:00:00Z", "2020-02-30T00:00:00Z", BOOK + 2, "names a time that does not exist"),
+        ("2020-01-01T00:00:00Z", "2020-01-01T00:00:00+99:00", BOOK + 2, "names a time that does not exist"),
+        (
+            "2020-01-01T00:00:00Z\n",
+            "2020-01-01T00:00:00Z\n    effective_until: 2020-01-01T00:00:00Z\n",
+            BOOK + 3,
+            "effective_until must lie after effective_from",
+        ),
+        # prices
+        ("id: prompt, ", "id: _p, ", PRICE, "'_p' is not an id"),
+        ("id: web", "id: prompt", PRICE + 1, "the price 'prompt' is already defined on line 10"),
+        ("meter: requests", "meter: request", PRICE + 1, "'request', which does not exist; did you mean 'requests'?"),
+        ("model: per_unit", "model: perunit", PRICE, "price 'prompt', model: "),
+        ('"0.0000025"', "0.0000025", PRICE, "0.0000025 would be read as a binary float; write it in quotes"),
+        ('"0.0000025"', '"x"', PRICE, "price 'prompt', unit_price: "),
+        ('up_to: "1000"', "up_to: null", PRICE + 1, "price 'web', tiers[0].up_to: "),
+        ("currency: USD, ", "currency: USX, ", PRICE, "price 'prompt', currency: "),
+        ("itemize: hour", "itemize: weekly", PRICE + 1, "price 'web', itemize: "),
+        # accounts and issuer
+        ("pricebook: standard", "pricebook: standrad", ACCOUNTS, "'standrad' does not exist; did you mean 'standard'?"),
+        ("timezone: UTC", "timezone: Mars/Olympus", ACCOUNTS, "the time zone 'Mars/Olympus' does not exist"),
+        ("billing: monthly", "billing: weekly", ACCOUNTS, "billing 'weekly' is not supported; use monthly"),
+        ("billing: monthly", "open: no", ACCOUNTS, "'open' must be true or false, not 'no'"),
+        ("billing: monthly", "billling: monthly", ACCOUNTS, "accounts.defaults has no key 'billling'"),
+        ("id: team-1", "id: team-1, pricebook: x", ACCOUNTS + 1, "the pricebook 'x' does not exist"),
+        ("id: team-1, ", "", ACCOUNTS + 1, "accounts.list[0] needs 'id'"),
+        ("[{id: team-1", "[{id: team-1}, {id: team-1", ACCOUNTS + 1, "the account 'team-1' is already defined on line 14"),
+        ("Europe/Paris", "Europe/Pariss", ACCOUNTS + 1, "the time zone 'Europe/Pariss' does not exist"),
+        ('"42"', "42", ACCOUNTS + 1, "'cost_center' must be text, not a number; write it in quotes"),
+        ('"42"', "", ACCOUNTS + 1, "'cost_center' has no value"),
+        ('{cost_center: "42"}', "[a]", ACCOUNTS + 1, "must be a mapping, not a list"),
+        ("name: Team One", f"name: {'x' * 300}", ACCOUNTS + 1, "at most 256"),
+        ("currency: USD\n", "currency: USD\nissuer: {name: 5}\n", 2, "'name' must be text"),
+        ("currency: USD\n", "currency: USD\nissuer: {timezone: X}\n", 2, "the time zone 'X' does not exist"),
+    ],
+)
+def test_each_problem_is_told_with_its_line(old: str, new: str, line: int, text: str) -> None:
+    """One change to a good catalog, the line it is on, and what the message says."""
+    assert old in CONTRACT
+    problems = problems_of(CONTRACT.replace(old, new, 1))
+    assert any(problem.startswith(f"c.yaml:{line}: ") and text in problem for problem in problems), problems
+
+
+@pytest.mark.parametrize("key", ["currency", "meters", "pricebooks"])
+def test_required_keys(key: str) -> None:
+    """Nothing can be billed without these three."""
+    whole = {"currency": "USD", "meters": "[]", "pricebooks": "[]"}
+    text = "".join(f"{name}: {value}\n" for name, value in whole.items() if name != key)
+    (problem,) = problems_of(text)
+    assert problem.startswith(f"c.yaml:1: the catalog needs '{key}'")
+
+
+@pytest.mark.parametrize("text", ["[1]", "text", "42", "currency: USD\nmeters: 5\npricebooks: {}\naccounts: []\nissuer: 1"])
+def test_other_shapes_are_refused(text: str) -> None:
+    """A list, a text, a number, and sections of the wrong kind."""
+    assert all("must be a" in problem or "needs" in problem for problem in problems_of(text))
+
+
+def test_all_problems_are_told_at_once() -> None:
+    """In the order of the file, each once; nobody corrects a file one message at a time."""
+    text = CONTRACT.replace("count, filter", "cuont, filter").replace("UTC", "UTZ").replace("version: 1", "version: x")
+    problems = problems_of(text)
+    assert [problem.split(":")[1] for problem in problems] == ["4", "7", "13"]
+
+
+def test_a_syntax_error_is_one_problem() -> None:
+    """What cannot be read is not checked further."""
+    (problem,) = problems_of("currency: USD\nmeters: [")
+    assert problem.startswith("c.yaml:")
+    assert "not well-formed YAML" in problem
+
+
+def book(version: int, start: int, until: int | None = None) -> str:
+    """One line of the pricebooks list; times are days of January 2026."""
+    end = "" if until is None else f", effective_until: 2026-01-{until:02d}T00:00:00Z"
+    return f"  - {{id: std, version: {version}, effective_from: 2026-01-{start:02d}T00:00:00Z{end}, prices: []}}\n"
+
+
+def books(*lines: str) -> str:
+    return "currency: USD\nmeters: []\npricebooks:\n" + "".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ((book(1, 1), book(1, 2)), ("c.yaml:5", "version 1 is already on line 4")),
+        ((book(1, 1), book(2, 1)), ("c.yaml:5", "starts at the same time")),
+        ((book(2, 1), book(1, 5)), ("c.yaml:5", "number versions by their start")),
+        ((book(1, 1, 10), book(2, 5)), ("c.yaml:5", "is still in effect then; end it earlier")),
+        ((book(2, 5), book(1, 1, 10)), ("c.yaml:4", "is still in effect then; end it earlier")),
+    ],
+)
+def test_versions_that_contradict_each_other(lines: tuple[str, ...], expected: tuple[str, str]) -> None:
+    """No instant has two versions, and later versions start later."""
+    (problem,) = problems_of(books(*lines))
+    assert problem.startswith(expected[0])
+    assert expected[1] in problem
+
+
+def test_versions_may_follow_touch_and_leave_gaps() -> None:
+    """A version ends where the next starts, at its own end, or earlier; other pricebooks do not matter."""
+    other = book(1, 1).replace("std", "other")
+    catalog = parse_catalog(books(book(3, 20), book(1, 1), book(2, 5, 20), other), "c.yaml")
+    assert [(one.id, one.version) for one in catalog.pricebooks] == [("other", 1), ("std", 1), ("std", 2), ("std", 3)]
+
+
+def test_files_that_are_none(tmp_path: Path) -> None:
+    """Missing, a folder, empty, only comments, too large, unreadable bytes: each has its sentence."""
+    empty, comments, large = tmp_path / "empty.yaml", tmp_path / "comments.yaml", tmp_path / "large.yaml"
+    empty.write_bytes(b"")
+    comments.write_bytes(b"# later\n")
+    with large.open("wb") as file:
+        file.truncate(CATALOG_BYTES_MAX + 1)
+    cases = {tmp_path / "none.yaml": "no such", tmp_path: "folder", empty: "empty", comments: "empty", large: "16 MiB"}
+    for path, text in cases.items():
+        with pytest.raises(InputError, match=text) as caught:
+            load_catalog(path)
+        assert caught.value.where == str(path)
+        assert caught.value.do
+
+
+def test_a_folder_in_the_way_is_told(tmp_path: Path) -> None:
+    """A path through a file is an input error, not a traceback."""
+    (tmp_path / "file").write_bytes(b"x")
+    with pytest.raises(InputError, match="cannot be read"):
+        load_catalog(tmp_path / "file" / "catalog.yaml")
+
+
+@pytest.mark.parametrize("length", range(0, len(CONTRACT), 23))
+def test_a_truncated_file_never_ends_in_a_traceback(length: int) -> None:
+    """Cut anywhere, it is a catalog or an input error."""
+    try:
+        catalog = parse_catalog(CONTRACT[:length], "c.yaml")
+    except InputError as error:
+        assert str(error)
+    else:
+        assert catalog.currency == "USD"
