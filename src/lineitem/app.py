@@ -2,20 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
 from lineitem.adapters.objectstore.folder import FolderStore
+from lineitem.billing.run import BillingResult, bill, check_invoices
+from lineitem.catalog import published
+from lineitem.catalog.model import Catalog
+from lineitem.catalog.snapshot import Snapshot
 from lineitem.core.clock import Clock, SystemClock
-from lineitem.core.errors import EnvironmentProblem
-from lineitem.flow import Pipeline
+from lineitem.core.errors import EnvironmentProblem, InputError, Refused
+from lineitem.core.limits import CATALOG_BYTES_MAX
+from lineitem.core.period import Month
+from lineitem.flow import Pipeline, Progress, Source, Summary, ingest
+from lineitem.ingest import formats
+from lineitem.ingest.events import BatchLimits
+from lineitem.ingest.mapping import parse_mapping
 from lineitem.kit import db
 from lineitem.kit.config import Config
 from lineitem.kit.db import Connection
 from lineitem.kit.embedded import EmbeddedServer
 from lineitem.kit.migrate import migrate
+from lineitem.ledger.checkpoint import Notary
+from lineitem.ledger.closing import close_period, show_period
+from lineitem.ledger.deep import verify_deep
+from lineitem.ledger.flush import flush
+from lineitem.ledger.publishing import Publication, publish
+from lineitem.ledger.rating import Rater
+from lineitem.ledger.retract import retract
+from lineitem.ledger.verify import Report, verify
 
 
 class App:
@@ -72,6 +92,96 @@ class App:
         """The pipeline of one namespace."""
         return Pipeline(namespace, self.connection(), self.connection(), self.segments, self.clock)
 
+    @cached_property
+    def notary(self) -> Notary:
+        """Signs and checks checkpoints, outside the database."""
+        return Notary(self.config.checkpoint_dir, self.config.data_dir / "keys")
+
+    @cached_property
+    def control(self) -> Connection:
+        """The connection of what people and billing do."""
+        return self.connection()
+
+    def checkpoint(self) -> None:
+        """Sign the ledger as it stands."""
+        self.notary.sign(self.control, self.clock.now_us())
+
+    def catalog(self, namespace: str) -> Catalog | None:
+        """The catalog published last."""
+        return published.current(self.control, published.namespace_key(self.control, namespace))
+
+    def publish(self, namespace: str, catalog: Catalog) -> Publication:
+        """Put a catalog in force and sign the ledger."""
+        done = publish(self.control, namespace, catalog, self.clock.now_us())
+        self.checkpoint()
+        return done
+
+    @contextmanager
+    def source(self, path: Path, format: str | None, mapping: Path | None, stream: str) -> Iterator[Source]:
+        """A file people name, ready to ingest. Raises InputError for what cannot be read or understood."""
+        with readable(path) as file:
+            content = file_digest(file)
+            name = format or formats.detect(str(path), file.read(4096))
+            file.seek(0)
+            found = formats.get(name)
+            wanted = None if mapping is None else parse_mapping(mapping_text(mapping), str(mapping))
+            yield Source(file, content, stream, found.name, found.settings(file, wanted))
+
+    def ingest(self, pipeline: Pipeline, source: Source, limits: BatchLimits, progress: Progress) -> Summary:
+        """Flush what is due, read a source to its end, sign the ledger."""
+        flush(pipeline.writer, pipeline.snapshot(), self.clock.now_us(), pipeline.rater)
+        try:
+            return ingest(pipeline, source, limits, progress)
+        finally:
+            if not pipeline.writer.closed:
+                self.checkpoint()
+
+
+    def _in_force(self, namespace: str) -> Snapshot:
+        snapshot = published.load_snapshot(self.control, namespace)
+        if snapshot is None:
+            raise Refused(f"namespace {namespace!r} has no catalog", do="Publish one: lineitem catalog publish FILE")
+        return snapshot
+
+    def bill(self, namespace: str, month: Month, account: str | None) -> BillingResult:
+        """Flush what is due, make the invoices of a month, sign the ledger."""
+        flush(self.control, self._in_force(namespace), self.clock.now_us(), Rater())
+        done = bill(self.control, namespace, month, account=account, now_us=self.clock.now_us())
+        self.checkpoint()
+        return done
+
+    def close_period(self, namespace: str, month: Month) -> dict[str, object]:
+        """Flush what is due, close a month, sign the ledger."""
+        snapshot = self._in_force(namespace)
+        flush(self.control, snapshot, self.clock.now_us(), Rater())
+        close_period(self.control, snapshot, month, self.clock.now_us())
+        self.checkpoint()
+        return show_period(self.control, namespace, month)
+
+    def retract(self, namespace: str, source: str, event_id: str, reason: str) -> int:
+        """Retract an event, sign the ledger."""
+        made = retract(self.control, self.segments, namespace, source, event_id, reason, self.clock.now_us())
+        self.checkpoint()
+        return made
+
+    def verify(self, *, deep: bool, progress: Callable[[str, int], None]) -> Report:
+        """Recompute everything, over all namespaces."""
+        report = verify(self.control, self.notary, progress)
+        for problem in check_invoices(self.control):
+            report.add(None, problem)
+        if deep:
+            verify_deep(self.control, self.segments, report, progress)
+        return report
+
+
+def mapping_text(path: Path) -> str:
+    """A mapping file's text. Raises InputError when it is no text."""
+    with readable(path) as file:
+        try:
+            return file.read(CATALOG_BYTES_MAX).decode("utf-8-sig")
+        except UnicodeDecodeError:
+            raise InputError("the mapping file is not UTF-8 text", where=str(path)) from None
+
 
 def file_digest(file: BinaryIO) -> str:
     """SHA-256 of a file's bytes, hex; leaves the file at its start."""
@@ -83,8 +193,8 @@ def file_digest(file: BinaryIO) -> str:
 
 
 def readable(path: Path) -> BinaryIO:
-    """Open a file people name. Raises EnvironmentProblem that says what is wrong with it."""
+    """Open a file people name. Raises InputError that says what is wrong with it."""
     try:
         return path.open("rb")
     except OSError as error:
-        raise EnvironmentProblem(f"cannot read: {error.strerror}", where=str(path), do="Name a readable file.") from error
+        raise InputError(f"cannot be read: {error.strerror}", where=str(path), do="Name a readable file.") from error

@@ -262,6 +262,20 @@ class Summary:
     batches: int = 0
     resumed_at: int = 0
 
+    def document(self) -> dict[str, int]:
+        """As ``lineitem ingest --json`` prints it."""
+        counts = self.counts
+        return {
+            "received": counts.received,
+            "itemized": counts.itemized,
+            "line_items": self.line_items,
+            "duplicate": counts.duplicate,
+            "pending": counts.pending,
+            "dead_lettered": counts.dead_lettered,
+            "not_billable": counts.not_billable,
+            "batches": self.batches,
+        }
+
     def add(self, counts: Counts, batch: Batch) -> None:
         """Count one committed batch."""
         self.counts += counts

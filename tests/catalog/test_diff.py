@@ -65,13 +65,12 @@ def test_removed_things_are_told() -> None:
 def test_a_new_version_is_compared_with_the_one_before() -> None:
     """What changes for the accounts is told, not every price that goes on."""
     version = "  - {id: std, version: 2, effective_from: 2026-06-01T00:00:00Z, prices: [\n"
-    version += '      {id: call, meter: calls, model: volume, tiers: [{up_to: 5, unit_price: "0.2"}, {unit_price: 0}]}]}\n'
+    version += "      {id: call, meter: calls, model: volume, tiers: [{up_to: 5, unit_price: 2}, {unit_price: 0}]}]}\n"
     changes = diff(catalog(), catalog(OLD.replace("accounts:", version + "accounts:")))
+    tiers = "tiers: (none) -> (up_to 5, unit_price 2, flat_price 0), (up_to unbounded, unit_price 0, flat_price 0)"
     assert [change.text() for change in changes] == [
         "added pricebook std@2\n  effective_from: 2026-06-01T00:00:00Z",
-        "changed price std@2/call\n  model: per_unit -> volume\n"
-        "  tiers: (none) -> (up_to 5, unit_price 0.2, flat_price 0), (up_to unbounded, unit_price 0, flat_price 0)\n"
-        "  unit_price: 0.1 -> (none)",
+        f"changed price std@2/call\n  model: per_unit -> volume\n  {tiers}\n  unit_price: 0.1 -> (none)",
         "removed price std@2/gone",
     ]
 

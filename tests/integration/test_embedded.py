@@ -224,6 +224,17 @@ def test_killed_while_starting(tmp_path: Path, keeper_too: bool) -> None:
     assert processes(tmp_path) == []
 
 
+def test_forked_child_keeps_the_server(ledger: Path) -> None:
+    """A child of a fork is a user too: its parent leaves at once, the server goes when the child has gone."""
+    server = EmbeddedServer(ledger).start()
+    child = subprocess.Popen(["sleep", "60"], pass_fds=[server._users] if server._users else [])
+    server.stop()
+    assert processes(ledger)
+    child.kill()
+    child.wait()
+    assert wait_for(lambda: not processes(ledger))
+
+
 def test_server_killed(ledger: Path) -> None:
     """After SIGKILL of PostgreSQL each user brings it back with ensure_running; what was committed is there."""
     with EmbeddedServer(ledger) as server, users(ledger, 1) as (other,):

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineitem.catalog.expression import (
+    METHODS,
     AllOf,
     Among,
     AnyOf,
@@ -21,6 +22,7 @@ from lineitem.catalog.expression import (
     Not,
     Path,
     TextTest,
+    Value,
     parse_filter,
 )
 from lineitem.ingest.events import KEY_DTYPE, EventColumns
@@ -66,15 +68,17 @@ INTEGERS = st.fixed_dictionaries(
     {"a": st.sampled_from([0, 1, 4, 5, -3, 2**63 - 1, -(2**63)]), "b": st.integers(-5, 5)},
     optional={"o": st.fixed_dictionaries({"x": st.integers(0, 3)})},
 )
-LITERALS = st.sampled_from([0, 1, 5, -3, 2**63, -(2**70), Decimal("4.5"), Decimal("-0.5"), Decimal("5.0"), "1", "abc", "", True, False, None])  # fmt: skip
-NUMBERS = st.sampled_from([0, 1, 5, -3, 2**63, -(2**70), Decimal("4.5"), Decimal("-2.5"), Decimal("5.0")])
+NUMBERS: st.SearchStrategy[Value] = st.sampled_from(
+    [0, 1, 5, -3, 2**63, -(2**70), Decimal("4.5"), Decimal("-2.5"), Decimal("5.0")]
+)
+LITERALS: st.SearchStrategy[Value] = NUMBERS | st.sampled_from(["1", "abc", "", True, False, None])
 PATHS = st.sampled_from([A, B, DEEP])
 TESTS: st.SearchStrategy[Condition] = st.one_of(
     st.builds(Compare, st.sampled_from(["==", "!="]), PATHS, LITERALS.map(Literal)),
     st.builds(Compare, st.sampled_from(["<", "<=", ">", ">="]), PATHS, NUMBERS.map(Literal)),
     st.builds(Compare, st.sampled_from(["==", "!=", "<", "<=", ">", ">="]), PATHS, PATHS),
     st.builds(Among, PATHS, st.lists(LITERALS, min_size=1, max_size=4).map(tuple)),
-    st.builds(TextTest, PATHS, st.sampled_from(["startsWith", "endsWith", "contains"]), st.sampled_from(["", "a", "bc"])),
+    st.builds(TextTest, PATHS, st.sampled_from(METHODS), st.sampled_from(["", "a", "bc"])),
 )
 CONDITIONS = st.recursive(
     TESTS,
@@ -129,7 +133,8 @@ def holds(condition: Condition, data: dict[str, Any]) -> bool | None:
             value = value_at(path, data)
             if not isinstance(value, str):
                 return None
-            return {"startsWith": value.startswith, "endsWith": value.endswith, "contains": value.__contains__}[method](text)
+            ask = {"startsWith": value.startswith, "endsWith": value.endswith, "contains": value.__contains__}
+            return ask[method](text)
         case Not(inner):
             answer = holds(inner, data)
             return None if answer is None else not answer

@@ -250,6 +250,8 @@ class _Parser:
         if sign is None:
             if self._token.text == "in":
                 raise _error(start, "only a path can be in a list; write for example data.model in ['a', 'b']")
+            if self._token.kind == "-":
+                raise _error(self._token.column, 'nothing is computed here; write data["x-y"] for such a key')
             raise _error(start, "is a value, not a condition; compare it, for example with == true")
         return _comparison(left, sign, self._operand(), start)
 

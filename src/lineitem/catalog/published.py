@@ -50,18 +50,19 @@ def lock_revision(connection: Connection, key: int) -> int:
     return int(row[0])
 
 
-def load_snapshot(connection: Connection, namespace: str) -> Snapshot | None:
-    """The catalog in force, or None where nothing has been published."""
+def load_snapshot(connection: Connection, namespace: str, revision: int | None = None) -> Snapshot | None:
+    """The catalog in force, or as it was at ``revision``; None where nothing has been published."""
     key = namespace_key(connection, namespace)
+    where = {"namespace_key": key, "revision": revision}
     with connection.transaction():
-        connection.execute("set transaction isolation level repeatable read")
-        row = connection.execute(SQL.namespace, {"namespace": namespace}).fetchone()
-        catalog = current(connection, key)
-        books = pricebooks(connection, key)
-        keys = connection.execute(SQL.price_rows, {"namespace_key": key}).fetchall()
-    if catalog is None or row is None:
+        row = connection.execute(SQL.publication_at, where).fetchone()
+        books = connection.execute(SQL.pricebook_versions, where).fetchall()
+        keys = connection.execute(SQL.price_rows, where).fetchall()
+    if row is None:
         return None
-    return Snapshot(namespace, key, int(row[1]), catalog, tuple(books), tuple(_price_rows(catalog, books, keys)))
+    catalog = catalog_from_document(row[1])
+    pricebooks = tuple(catalog_from_document(book[0]).pricebooks[0] for book in books)
+    return Snapshot(namespace, key, int(row[0]), catalog, pricebooks, tuple(_price_rows(catalog, pricebooks, keys)))
 
 
 def check_revision(connection: Connection, snapshot: Snapshot) -> None:
@@ -73,8 +74,8 @@ def check_revision(connection: Connection, snapshot: Snapshot) -> None:
 
 def pricebooks(connection: Connection, key: int) -> list[Pricebook]:
     """Every published version of every pricebook of a namespace."""
-    rows = connection.execute(SQL.pricebook_versions, {"namespace_key": key}).fetchall()
-    return [catalog_from_document(document).pricebooks[0] for _, _, _, document in rows]
+    rows = connection.execute(SQL.pricebook_versions, {"namespace_key": key, "revision": None}).fetchall()
+    return [catalog_from_document(document).pricebooks[0] for (document,) in rows]
 
 
 def _price_rows(catalog: Catalog, books: Sequence[Pricebook], keys: Iterable[tuple[object, ...]]) -> list[PriceRow]:

@@ -25,6 +25,8 @@ from lineitem.kit.db import Connection
 from lineitem.kit.sqlfiles import load_queries
 
 SQL = load_queries("lineitem.ingest", "ingest.sql")
+COPY_OUT_IDENTITIES = SQL.copy_out_identities
+"""Binary COPY of every accepted event: lane, batch, ordinal, key, digest."""
 _UUID_OID, _UUID_ARRAY_OID = 2950, 2951
 
 
@@ -170,6 +172,29 @@ def known_identities(connection: Connection, keys: NDArray[np.void]) -> dict[byt
     row = connection.execute(SQL.known_identities, {"keys": KeyArray.of(keys)}, binary=True).fetchone()
     packed = b"" if row is None else bytes(row[0])
     return {packed[at : at + 16]: packed[at + 16 : at + 32] for at in range(0, len(packed), 32)}
+
+
+PLACE = np.dtype([("key", "V16"), ("digest", "V16"), ("lane", ">i2"), ("batch", ">i8"), ("ordinal", ">i4")])
+"""Where an event was accepted."""
+
+
+def places(connection: Connection, keys: NDArray[np.void]) -> NDArray[np.void]:
+    """Where those ``keys`` (n,) V16 that were accepted stand, dtype ``PLACE``, in no particular order."""
+    row = connection.execute(SQL.places, {"keys": KeyArray.of(keys)}, binary=True).fetchone()
+    return np.frombuffer(b"" if row is None else bytes(row[0]), dtype=PLACE)
+
+
+def retracted(connection: Connection, keys: NDArray[np.void]) -> set[bytes]:
+    """Those ``keys`` (n,) V16 whose events were retracted."""
+    row = connection.execute(SQL.retracted, {"keys": KeyArray.of(keys)}, binary=True).fetchone()
+    packed = b"" if row is None else bytes(row[0])
+    return {packed[at : at + 16] for at in range(0, len(packed), 16)}
+
+
+def retract(connection: Connection, key: bytes, namespace_key: int, reason: str, lane: int, batch: int) -> None:
+    """Record that an accepted event did not happen."""
+    values = {"key": key.hex(), "namespace_key": namespace_key, "reason": reason, "lane": lane, "batch": batch}
+    connection.execute(SQL.add_retraction, values)
 
 
 def add_identities(

@@ -138,7 +138,7 @@ def _pattern_us(text: str, pattern: re.Pattern[str], zone: str | None) -> int:
     offset = part.get("z", "")
     if not offset and zone not in (None, "UTC"):
         local = PlainDateTime(*date, *clock)
-        return local.assume_tz(str(zone), disambiguate="raise").timestamp() * 1_000_000 + fraction_us
+        return local.assume_tz(str(zone), disambiguation="raise").timestamp() * 1_000_000 + fraction_us
     if not offset and zone is None:
         raise ValueError("no offset")
     seconds = (datetime(*date, *clock, tzinfo=UTC) - _EPOCH) // timedelta(seconds=1)

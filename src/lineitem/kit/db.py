@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, LiteralString
+from typing import Any, LiteralString, TypeVar
 
 import psycopg
 
 from lineitem.core.errors import DatabaseUnavailable, EnvironmentProblem
+
+T = TypeVar("T")
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -39,6 +41,16 @@ def connect(dsn: str, *, role: LiteralString | None = None, autocommit: bool = T
     return connection
 
 
+def retried(action: Callable[[], T], tries: int = 10) -> T:
+    """Run a whole transaction, again when PostgreSQL chose it to break a deadlock."""
+    for _ in range(tries - 1):
+        try:
+            return action()
+        except (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure):
+            continue
+    return action()
+
+
 @contextmanager
 def explained() -> Iterator[None]:
     """Turn failures of the server that people can mend (disk, permissions, connection) into EnvironmentProblem."""
@@ -53,6 +65,8 @@ def explained() -> Iterator[None]:
         raise EnvironmentProblem(
             f"the database refuses: {str(error).strip()}", do="The ledger is append-only; see docs/how-to/own-postgresql.md."
         ) from error
+    except (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure):
+        raise  # not for people: the caller rolls back and tries again
     except psycopg.OperationalError as error:
         raise DatabaseUnavailable(
             f"the connection to the ledger was lost: {str(error).strip()}",

@@ -44,6 +44,7 @@ _START_S = 600
 """Patience with a start: recovery replays up to ``max_wal_size``."""
 _ANSWER_S = 30
 """Patience with a server that runs but does not answer, as right after one of its processes crashed."""
+_KEEPERS_KILLED_MAX = 3
 _LOG_BYTES_MAX = 8 << 20
 
 
@@ -139,9 +140,14 @@ class EmbeddedServer:
     def _bring_up(self, start_lock: int) -> None:
         """See to it that the server runs and answers, whatever became of the one before."""
         end = time.monotonic() + _ANSWER_S
+        killed = 0
         while True:
             if not self._keeper_lives():
-                self._start_keeper(start_lock)
+                if not self._start_keeper(start_lock):
+                    killed += 1
+                    if killed == _KEEPERS_KILLED_MAX:
+                        raise self._stuck("the process that starts it ends without a word")
+                    continue
                 end = time.monotonic() + _ANSWER_S
             try:
                 self._connect()
@@ -163,8 +169,11 @@ class EmbeddedServer:
                 connection.execute("create database lineitem")
         self._dsn = address + DATABASE
 
-    def _start_keeper(self, start_lock: int) -> None:
-        """Start a keeper and wait until its server accepts connections. It holds ``start.lock`` with us until then."""
+    def _start_keeper(self, start_lock: int) -> bool:
+        """Start a keeper and wait until its server accepts connections. It holds ``start.lock`` with us until then.
+
+        False when it ended without saying why, as when it is killed. Raises EnvironmentProblem with what it says.
+        """
         from_keeper, report = os.pipe()
         with os.fdopen(from_keeper, "rb") as pipe:
             try:
@@ -180,8 +189,7 @@ class EmbeddedServer:
         if "error" in told:
             kind: type[EnvironmentProblem] = getattr(errors, told["error"])
             raise kind(told["what"], where=told["where"], do=told["do"])
-        if "ready" not in told:
-            raise self._stuck("the process that starts it ended without a word")
+        return "ready" in told
 
     def _spawn_keeper(self, start_lock: int, report: int) -> None:
         if self._layout.log.exists() and self._layout.log.stat().st_size > _LOG_BYTES_MAX:

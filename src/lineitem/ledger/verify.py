@@ -57,6 +57,22 @@ class Report:
         """Whether the ledger says what was written."""
         return not self.findings
 
+    def document(self) -> dict[str, Any]:
+        """As ``lineitem verify --json`` prints it."""
+        findings = [
+            {"batch": None if found.place is None else f"{found.place[0]}-{found.place[1]}", "what": found.what}
+            for found in self.findings
+        ]
+        return {
+            "ok": self.ok,
+            "batches": self.batches,
+            "line_items": self.line_items,
+            "accepted_events": self.events,
+            "checkpoints": self.checkpoints,
+            "counts": self.counts,
+            "findings": findings,
+        }
+
     def add(self, place: Place | None, what: str) -> None:
         """Note a finding."""
         self.findings.append(Finding(place, what))
@@ -336,7 +352,7 @@ def _check_accepted(connection: Connection, links: dict[Place, _Link], report: R
     """Accepted events against each batch's digest over them."""
     parts: dict[Place, list[NDArray[np.void]]] = {}
     wanted = {place: link.batch for place, link in links.items() if link.partition_key is not None}
-    with connection.cursor() as cursor, cursor.copy(SQL.copy_out_identities) as copy:
+    with connection.cursor() as cursor, cursor.copy(intake.COPY_OUT_IDENTITIES) as copy:
         for rows in _fixed_blocks(copy, _IDENTITY):
             for place, at in _by_batch(rows):
                 parts.setdefault(place, []).append(rows[at][["ordinal", "key", "digest"]])

@@ -139,7 +139,7 @@ def _too_precise(value: object, scale: int) -> Flaw:
 def shown(value: object) -> str:
     """A value as it may stand in a message: short, whatever was sent."""
     if isinstance(value, int) and abs(value) >= 10**QUANTITY_DIGITS_MAX:
-        return "a number of more than 38 digits"
+        return "an integer of many digits"
     if isinstance(value, dict | list):
         return "an object" if isinstance(value, dict) else "a list"
     text = ascii(value) if isinstance(value, str) else str(value)

@@ -23,15 +23,20 @@ update catalog.namespace set revision = %(revision)s where namespace_key = %(nam
 select revision, digest, document from catalog.publication
 where namespace_key = %(namespace_key)s order by revision desc limit 1
 
+-- name: publication_at
+-- What was in force at a revision, or is now.
+select revision, document from catalog.publication where namespace_key = %(namespace_key)s
+  and revision <= coalesce(%(revision)s::bigint, 9223372036854775807) order by revision desc limit 1
+
+-- name: pricebook_versions
+-- Every version published up to a revision, or ever.
+select document from catalog.pricebook_version where namespace_key = %(namespace_key)s
+  and revision <= coalesce(%(revision)s::bigint, 9223372036854775807) order by pricebook, version
+
 -- name: add_publication
 -- One published catalog file.
 insert into catalog.publication (namespace_key, revision, digest, document, published_at)
 values (%(namespace_key)s, %(revision)s, %(digest)s, %(document)s, %(published_at)s)
-
--- name: pricebook_versions
--- Every version ever published.
-select pricebook, version, digest, document from catalog.pricebook_version where namespace_key = %(namespace_key)s
-order by pricebook, version
 
 -- name: add_pricebook_version
 -- One immutable version.
@@ -57,7 +62,9 @@ on conflict (price_key, version) do nothing
 -- Keys of every price of every version.
 select p.price_key, v.price_version_key, p.pricebook, v.version, p.price, p.digest
 from catalog.price p join catalog.price_version v using (price_key)
-where p.namespace_key = %(namespace_key)s order by v.price_version_key
+join catalog.pricebook_version b on b.namespace_key = p.namespace_key and b.pricebook = p.pricebook and b.version = v.version
+where p.namespace_key = %(namespace_key)s and b.revision <= coalesce(%(revision)s::bigint, 9223372036854775807)
+order by v.price_version_key
 
 -- name: accounts
 -- Accounts by id.

@@ -84,7 +84,7 @@ def _quoted_rows(
         end = data.find(b"\n", at) + 1
         if data.find(b'"', at, end) >= 0:
             match = row_line.match(data, at)
-            if match:
+            if match and match.end() - at <= RECORD_BYTES_KEPT:
                 end = match.end()
             elif not at_end and len(data) - at <= RECORD_BYTES_KEPT:
                 break

@@ -174,7 +174,7 @@ def _diagnose(record: bytes, error: Exception) -> Problem:
     if "out of range" in str(error):
         return Problem(Reason.VALUE_OUT_OF_RANGE, "an integer of the record has more digits than can be read")
     try:
-        event = json.loads(record, parse_int=str, parse_float=str, parse_constant=_refuse)
+        event = json.loads(record, parse_int=_some_number, parse_float=_some_number, parse_constant=_refuse)
     except ValueError as malformed:
         return _malformed(record, malformed)
     if not isinstance(event, dict):
@@ -186,13 +186,18 @@ def _malformed(record: bytes, error: Exception) -> Problem:
     """Not JSON, or JSON whose escapes name half a character."""
     if _SURROGATE.search(record):
         try:
-            text = json.dumps(json.loads(record, parse_int=str, parse_constant=_refuse), ensure_ascii=False)
-            text.encode()
+            event = json.loads(record, parse_int=_some_number, parse_float=_some_number, parse_constant=_refuse)
+            json.dumps(event, ensure_ascii=False).encode()
         except UnicodeEncodeError:
             return Problem(Reason.BAD_ENCODING, "an escape such as \\ud800 names half a character")
         except ValueError:
             pass  # plain bad JSON, reported below
     return Problem(Reason.BAD_JSON, str(error))
+
+
+def _some_number(text: str) -> int:
+    """Stands for any number where only its being one counts: its digits may be more than can be read."""
+    return 0
 
 
 def _refuse(constant: str) -> None:

@@ -35,26 +35,23 @@ select partition_key, namespace_key, stream, content, pass, lane, format, settin
 select coalesce(string_agg(uuid_send(key) || uuid_send(digest), ''::bytea), ''::bytea) from ingest.identity
 where key = any(%(keys)s)
 
+-- name: places
+-- Where these keys were accepted: key, digest, lane, batch, ordinal packed in one value, 46 bytes each.
+select coalesce(string_agg(uuid_send(key) || uuid_send(digest) || int2send(lane) || int8send(batch) || int4send(ordinal),
+  ''::bytea), ''::bytea) from ingest.identity where key = any(%(keys)s)
+
 -- name: copy_identities
 -- The unique index is the net under the look-up above.
 copy ingest.identity (key, digest, batch, ordinal, namespace_key, lane) from stdin (format binary)
 
--- name: identity
--- Where one event was accepted.
-select digest, lane, batch, ordinal from ingest.identity where key = %(key)s
-
 -- name: retracted
--- Retracted events among these keys.
-select key from ingest.retraction where key = any(%(keys)s)
+-- Retracted events among these keys, packed, 16 bytes each.
+select coalesce(string_agg(uuid_send(key), ''::bytea), ''::bytea) from ingest.retraction where key = any(%(keys)s)
 
 -- name: add_retraction
 -- Usage that did not happen.
 insert into ingest.retraction (key, namespace_key, reason, lane, batch)
 values (%(key)s, %(namespace_key)s, %(reason)s, %(lane)s, %(batch)s)
-
--- name: is_retracted
--- Whether one event is retracted.
-select reason from ingest.retraction where key = %(key)s
 
 -- name: add_dead_letter
 -- Collapsed by fingerprint: the same bad thing twice is one dead letter, seen twice.
@@ -70,15 +67,11 @@ insert into ingest.dead_letter_sighting (lane, batch, ordinal, dead_letter_key, 
 select %(lane)s, %(batch)s, %(ordinal)s, dead_letter_key, namespace_key from ingest.dead_letter
 where fingerprint = %(fingerprint)s
 
--- name: dead_letters
--- Newest first, with how often each was seen.
-select d.dead_letter_key, n.namespace, d.reason, d.detail, d.stream, d.position, d.raw, d.raw_bytes, d.first_seen_at,
-  (select count(*) from ingest.dead_letter_sighting s where s.dead_letter_key = d.dead_letter_key), d.lane, d.batch, d.ordinal
-from ingest.dead_letter d join catalog.namespace n using (namespace_key)
-where n.namespace = %(namespace)s and (%(key)s::bigint is null or d.dead_letter_key = %(key)s)
-order by d.dead_letter_key desc limit %(limit)s
-
 -- name: sightings
 -- What batches set aside.
 select s.lane, s.batch, s.ordinal, d.fingerprint from ingest.dead_letter_sighting s
 join ingest.dead_letter d using (dead_letter_key)
+
+-- name: copy_out_identities
+-- Every accepted event.
+copy (select lane, batch, ordinal, key, digest from ingest.identity) to stdout (format binary)

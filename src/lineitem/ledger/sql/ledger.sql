@@ -138,10 +138,21 @@ delete from ledger.pending where namespace_key = %(namespace_key)s
 returning account_key, price_key, (extract(epoch from period_start) * 1000000)::bigint,
   (extract(epoch from window_start) * 1000000)::bigint, tag_set_key, price_version_key, quantity, events
 
+-- name: take_waiting
+-- Windows of one target that wait, ended or not: a retraction posts them with the difference.
+delete from ledger.pending where account_key = %(account_key)s and price_key = %(price_key)s
+  and period_start = timestamptz 'epoch' + %(start_us)s * interval '1 microsecond' returning events
+
 -- name: has_ended_windows
 -- Whether there is anything to flush.
 select exists (select from ledger.pending where namespace_key = %(namespace_key)s
   and window_end <= timestamptz 'epoch' + %(now_us)s * interval '1 microsecond')
+
+-- name: months_that_wait
+-- Service months of the windows about to be flushed.
+select distinct a.service_month from ledger.pending p join ledger.accumulator a using (account_key, price_key, period_start)
+where p.namespace_key = %(namespace_key)s
+  and p.window_end <= timestamptz 'epoch' + %(now_us)s * interval '1 microsecond'
 
 -- name: service_months
 -- Service month and end of targets.
@@ -150,10 +161,6 @@ select a.account_key, a.price_key, (extract(epoch from a.period_start) * 1000000
 from unnest(%(accounts)s::int[], %(prices)s::int[], %(starts)s::bigint[]) as w(account_key, price_key, start_us)
 join ledger.accumulator a on a.account_key = w.account_key and a.price_key = w.price_key
   and a.period_start = timestamptz 'epoch' + w.start_us * interval '1 microsecond'
-
--- name: waiting
--- How many events wait.
-select coalesce(sum(events), 0)::bigint from ledger.pending where namespace_key = %(namespace_key)s
 
 -- name: usage_so_far
 -- Per pricebook, the last rated event; for the rules of publishing.
@@ -191,10 +198,6 @@ from ledger.line_item where quantity is null or amount_nano is null or quantity_
   or person is not null or (event_key is null) <> (event_id is null)
 order by lane, batch, seq
 
--- name: copy_out_identities
--- Every accepted event.
-copy (select lane, batch, ordinal, key, digest from ingest.identity) to stdout (format binary)
-
 -- name: unbalanced_targets
 -- Running usage that is not the sum of its line items, or not what waits plus what is posted.
 with posted as (
@@ -223,3 +226,25 @@ select coalesce(sum(events), 0)::bigint from ledger.pending
 -- name: periods
 -- State of every touched month.
 select n.namespace, p.month, p.state from ledger.period p join catalog.namespace n using (namespace_key)
+
+-- name: usage_batches
+-- Batches that read records, with what is needed to decode them again.
+select b.lane, b.batch, b.segment, b.records_digest, b.recorded_us, b.catalog_revision from ledger.batch b
+join catalog.namespace n using (namespace_key)
+where n.namespace = %(namespace)s and b.segment <> ''
+  and (%(since_us)s::bigint is null or b.event_time_max >= %(since_us)s)
+  and (%(until_us)s::bigint is null or b.event_time_min < %(until_us)s)
+order by b.lane, b.batch
+
+-- name: accumulators
+-- Running usage of a namespace.
+select a.price_key, a.account_key::bigint << 20 | a.service_month, a.events, a.quantity, a.posted_quantity, a.posted_nano,
+  a.fold_time_us, a.fold_key, (select count(*) from ledger.fold_member m where (m.account_key, m.price_key, m.period_start)
+    = (a.account_key, a.price_key, a.period_start))
+from ledger.accumulator a join catalog.namespace n using (namespace_key) where n.namespace = %(namespace)s
+
+-- name: period_sums
+-- What a posting month holds, per currency.
+select p.currency, count(*), sum(coalesce(l.amount_wide, l.amount_nano))::text from ledger.line_item l
+join catalog.price_version v using (price_version_key) join catalog.price p using (price_key)
+where l.namespace_key = %(namespace_key)s and l.posting_month = %(month)s group by p.currency order by p.currency

@@ -1,0 +1,116 @@
+"""``lineitem catalog``: check, publish, compare and show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from lineitem.cli.output import Scope, ledger_command, print_json, table
+
+
+@click.group()
+def catalog() -> None:
+    """Check, publish, compare and show catalogs: meters, prices, accounts."""
+
+
+_FILE = click.argument("file", type=click.Path(path_type=Path))
+
+
+@catalog.command()
+@_FILE
+@click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout and nothing else.")
+def check(file: Path, as_json: bool) -> int:
+    """Check a catalog file; nothing is published. Every problem is named with its line."""
+    from lineitem.catalog.load import content_digest, load_catalog
+    from lineitem.core.errors import CatalogError
+
+    try:
+        found = load_catalog(file)
+    except CatalogError as error:
+        if not as_json:
+            raise
+        print_json({"ok": False, "problems": error.problems})
+        return 1
+    answer = {
+        "ok": True,
+        "digest": content_digest(found),
+        "meters": len(found.meters),
+        "pricebooks": len(found.pricebooks),
+        "prices": sum(len(book.prices) for book in found.pricebooks),
+        "accounts": len(found.accounts),
+    }
+    if as_json:
+        print_json(answer | {"problems": []})
+    else:
+        click.echo(
+            f"{file}: good. {answer['meters']} meters, {answer['prices']} prices in {answer['pricebooks']} pricebook"
+            f" versions, {answer['accounts']} accounts."
+        )
+    return 0
+
+
+@catalog.command()
+@_FILE
+@ledger_command
+def publish(file: Path, scope: Scope) -> None:
+    """Put a catalog in force. Publishing the same content again does nothing."""
+    from lineitem.catalog.load import load_catalog
+
+    found = load_catalog(file)
+    with scope.app() as app:
+        done = app.publish(scope.namespace, found)
+    if scope.as_json:
+        print_json({"namespace": done.namespace, "revision": done.revision, "digest": done.digest, "changed": done.changed})
+    elif done.changed:
+        click.echo(f"Published {file} as revision {done.revision} of {done.namespace}.")
+    else:
+        click.echo(f"Nothing to do: revision {done.revision} of {done.namespace} has this content already.")
+
+
+@catalog.command()
+@_FILE
+@ledger_command
+def diff(file: Path, scope: Scope) -> None:
+    """What publishing a file would change."""
+    from lineitem.catalog import diff as differences
+    from lineitem.catalog.load import load_catalog
+
+    new = load_catalog(file)
+    with scope.app() as app:
+        old = app.catalog(scope.namespace)
+    changes = differences.diff(old, new)
+    if scope.as_json:
+        print_json({"changes": [change.document() for change in changes]})
+    else:
+        click.echo("\n".join(change.text() for change in changes) or "No difference.")
+
+
+@catalog.command()
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@ledger_command
+def show(file: Path | None, scope: Scope) -> None:
+    """Show the prices in force, or those of a FILE."""
+    import json
+
+    from lineitem.catalog.load import catalog_document, load_catalog
+    from lineitem.core.errors import Refused
+    from lineitem.core.period import us_to_text
+
+    if file is not None:
+        found = load_catalog(file)
+    else:
+        with scope.app() as app:
+            current = app.catalog(scope.namespace)
+        if current is None:
+            raise Refused(f"namespace {scope.namespace!r} has no catalog", do="Publish one: lineitem catalog publish FILE")
+        found = current
+    if scope.as_json:
+        print_json(json.loads(catalog_document(found))["catalog"])
+        return
+    rows = [
+        (book.id, book.version, us_to_text(book.effective_from_us), price.id, price.meter, price.model, price.currency, price.itemize)
+        for book in found.pricebooks
+        for price in book.prices
+    ]  # fmt: skip
+    table("Prices", ["pricebook", "version", "from", "price", "meter", "model", "currency", "itemize"], rows)

@@ -1,0 +1,17 @@
+"""``lineitem completion``: the script that makes a shell complete our commands."""
+
+from __future__ import annotations
+
+import click
+from click.shell_completion import get_completion_class
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print a shell's completion script, e.g. `lineitem completion bash > ~/.lineitem-completion && . ~/.lineitem-completion`."""
+    from lineitem.cli.main import cli
+
+    made = get_completion_class(shell)
+    assert made is not None
+    click.echo(made(cli, {}, "lineitem", "_LINEITEM_COMPLETE").source())

@@ -1,0 +1,51 @@
+"""``lineitem ingest``: files of usage into the ledger."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from lineitem.cli.output import Scope, ledger_command, print_json, progress_bar, say, table
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
+@click.option("--format", "format_", help="cloudevents, csv, access-log or parquet.  [default: told from the file]")
+@click.option("--map", "map_", type=click.Path(path_type=Path), help="Mapping file: which columns mean what.")
+@click.option("--source", default="files", show_default=True, help="Name of the stream; fills `source` where it is missing.")
+@click.option("--batch-size", default=100_000, show_default=True, type=click.IntRange(1, 1_000_000), help="Records a batch.")
+@ledger_command
+def ingest(
+    files: tuple[Path, ...], format_: str | None, map_: Path | None, source: str, batch_size: int, scope: Scope
+) -> None:
+    """Read usage files into the ledger, exactly once.
+
+    Every record is accounted for: itemized, pending, duplicate, dead-lettered or not billable. An interrupted file goes
+    on where it stopped; a file read again adds nothing. `--source` names the place the records come from: lines
+    without an id are identified by source, position and content, so give two servers' logs two names.
+    """
+    from lineitem.flow import Summary
+    from lineitem.ingest.events import BatchLimits
+
+    sys.setswitchinterval(0.0005)  # two threads hand over often: 113k -> 160k events/s measured
+    total = Summary()
+    with scope.app() as app:
+        pipeline = app.pipeline(scope.namespace)
+        for path in files:
+            with app.source(path, format_, map_, source) as found:
+                size = path.stat().st_size
+                with progress_bar(path.name, size, quiet=scope.as_json) as show:
+                    done = app.ingest(pipeline, found, BatchLimits(batch_size), lambda position, _: show(position))  # noqa: B023
+            if done.resumed_at:
+                say(f"{path}: went on at position {done.resumed_at}, where an earlier run stopped")
+            total.counts += done.counts
+            total.line_items += done.line_items
+            total.batches += done.batches
+    if scope.as_json:
+        print_json(total.document())
+    else:
+        table("", list(total.document()), [[f"{value:,}" for value in total.document().values()]], right=list(total.document()))
+        if total.counts.dead_lettered:
+            say("Some records were set aside: `lineitem dlq list` says why.")

@@ -1,0 +1,124 @@
+"""How commands answer: one JSON document on stdout for programs, tables for people, messages on stderr."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from lineitem.app import App
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The options every command of a ledger takes."""
+
+    data_dir: Path | None
+    namespace: str
+    as_json: bool
+
+    @contextmanager
+    def app(self) -> Iterator[App]:
+        """The ledger, opened."""
+        from lineitem.app import App
+        from lineitem.kit.config import Config
+
+        with App(Config.read(self.data_dir)) as app:
+            yield app
+
+
+def ledger_command(function: F) -> F:
+    """Add ``--data-dir``, ``--namespace`` and ``--json``; the command gets them as its ``scope``."""
+
+    @click.option(
+        "--data-dir",
+        type=click.Path(path_type=Path),
+        help="Folder of the embedded ledger and of raw segments.  [default: ./.lineitem]",
+    )
+    @click.option("--namespace", default="default", show_default=True, help="Tenant partition; isolates everything.")
+    @click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout and nothing else.")
+    @functools.wraps(function)
+    def wrapper(*args: Any, data_dir: Path | None, namespace: str, as_json: bool, **kwargs: Any) -> Any:
+        return function(*args, scope=Scope(data_dir, namespace, as_json), **kwargs)
+
+    return wrapper  # type: ignore[return-value]
+
+
+def print_json(document: object) -> None:
+    """One JSON document, readable."""
+    click.echo(json.dumps(document, indent=2, ensure_ascii=False, default=str))
+
+
+def print_json_lines(documents: Iterable[object]) -> None:
+    """JSON Lines: one document a line."""
+    for document in documents:
+        sys.stdout.write(json.dumps(document, ensure_ascii=False, default=str) + "\n")
+
+
+def say(text: str) -> None:
+    """A message for people, on stderr."""
+    click.echo(text, err=True)
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A rich console; plain where the output is no terminal."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False, soft_wrap=not sys.stdout.isatty())
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = ()) -> None:
+    """A table on stdout; columns in ``right`` are aligned to the right."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(title=title or None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*[Text("" if cell is None else str(cell)) for cell in row])
+    console().print(made)
+
+
+def fields(pairs: Mapping[str, object]) -> None:
+    """Names and values, one a line."""
+    width = max((len(name) for name in pairs), default=0)
+    for name, value in pairs.items():
+        click.echo(f"{name:<{width}}  {value}")
+
+
+@contextmanager
+def progress_bar(label: str, total: int | None, *, quiet: bool) -> Iterator[Callable[[int], None]]:
+    """A progress bar on stderr for long work; silent where ``quiet`` or stderr is no terminal. Call it with what is done."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda done: None
+        return
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console(stderr=True), transient=True) as bar:
+        task = bar.add_task(label, total=total)
+        yield lambda done: bar.update(task, completed=done)
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file people named. Raises EnvironmentProblem saying what stands in the way."""
+    from lineitem.core.errors import EnvironmentProblem
+
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise EnvironmentProblem(f"cannot be written: {error.strerror}", where=str(path), do="Name another file.") from error

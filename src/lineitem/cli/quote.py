@@ -1,0 +1,90 @@
+"""``lineitem quote``: what quantities would cost, without a ledger."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lineitem.cli.output import print_json, print_json_lines, table
+
+
+@click.command()
+@click.option("--price", type=click.Path(path_type=Path), help="A YAML or JSON file holding one catalog price.")
+@click.option("--quantity", "quantities", multiple=True, help="A reading of the period's meter; may be repeated.")
+@click.argument("more", nargs=-1, metavar="[QUANTITY...]")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout and nothing else.")
+def quote(price: Path | None, quantities: tuple[str, ...], more: tuple[str, ...], as_json: bool) -> int:
+    """What quantities would cost under a price: exact amounts, with the working.
+
+    With --price and --quantity one price is quoted. Without --price, JSON Lines {"id", "price", "quantities"} are read
+    from standard input and one line {"id", "amounts"} is printed for each.
+    """
+    quantities += more
+    if price is None:
+        if quantities:
+            raise click.UsageError("--quantity needs --price")
+        return _stream()
+    if not quantities:
+        raise click.UsageError("--price needs at least one --quantity")
+    from lineitem.rate.quote import quote as amounts_of
+
+    document = _price_document(price)
+    amounts = amounts_of(document, quantities)
+    if as_json:
+        print_json({"price": document, "quantities": list(quantities), "amounts": amounts})
+        return 0
+    for quantity in quantities:
+        _show_working(document, quantity)
+    return 0
+
+
+def _price_document(path: Path) -> dict[str, Any]:
+    """The price a file holds, as written. Raises InputError, CatalogError with lines where it is no YAML."""
+    from lineitem.app import readable
+    from lineitem.catalog.yaml_lines import read_yaml
+    from lineitem.core.errors import CatalogError, InputError
+    from lineitem.core.limits import CATALOG_BYTES_MAX
+
+    with readable(path) as file:
+        document = read_yaml(file.read(CATALOG_BYTES_MAX))
+    if document.problems:
+        raise CatalogError([f"{path}:{line}: {text}" for line, text in document.problems])
+    if not isinstance(document.value, dict):
+        raise InputError("holds no price", where=str(path), do="Write one, e.g. {model: per_unit, unit_price: \"0.004\"}.")
+    return document.value
+
+
+def _stream() -> int:
+    """JSON Lines in, JSON Lines out; exit code 1 when a line could not be quoted."""
+    from lineitem.rate.quote import quote_text
+
+    failed = False
+
+    def answers() -> Any:
+        nonlocal failed
+        for line in sys.stdin.buffer:
+            if line.strip():
+                answer = quote_text(line)
+                failed = failed or "error" in answer
+                yield answer
+
+    print_json_lines(answers())
+    return int(failed)
+
+
+def _show_working(document: dict[str, Any], quantity: str) -> None:
+    from lineitem.rate.quote import fraction_text, quote, quote_explain
+
+    rows = [
+        [
+            step.label,
+            *("" if value is None else fraction_text(value) for value in (step.quantity, step.unit_price, step.flat_price, step.amount)),
+        ]
+        for step in quote_explain(document, quantity)
+    ]  # fmt: skip
+    rows.append(["total", "", "", "", quote(document, [quantity])[0]])
+    columns = ["step", "quantity", "unit price", "flat price", "amount"]
+    table(f"{quantity} units", columns, rows, right=columns[1:])

@@ -1,0 +1,125 @@
+"""Windows that have ended become line items: what waited is rated and posted as a batch of lane 0."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from lineitem.catalog import published
+from lineitem.catalog.snapshot import PriceRow, Snapshot
+from lineitem.kit.db import Connection, explained, retried
+from lineitem.kit.sqlfiles import load_queries
+from lineitem.ledger import accumulators
+from lineitem.ledger.accumulators import Targets, integers
+from lineitem.ledger.chain import BatchKind
+from lineitem.ledger.post import Counts, ensure_months, lock_lane, write_batch
+from lineitem.ledger.rating import Rater, post_to_open_months
+from lineitem.ledger.rows import Digests, Kind, LineItems
+from lineitem.rate.itemize import post
+
+SQL = load_queries("lineitem.ledger", "ledger.sql")
+
+
+def flush(connection: Connection, snapshot: Snapshot, now_us: int, rater: Rater) -> int:
+    """Itemize every window of the namespace that has ended by ``now_us``; returns how many line items that made."""
+    where = {"namespace_key": snapshot.namespace_key, "now_us": now_us}
+    row = connection.execute(SQL.has_ended_windows, where).fetchone()
+    if row is None or not row[0]:
+        return 0
+    months = [row[0] for row in connection.execute(SQL.months_that_wait, where).fetchall()]
+    ensure_months(connection, months)
+    with explained():
+        return retried(lambda: _flush(connection, snapshot, now_us, rater))
+
+
+def _flush(connection: Connection, snapshot: Snapshot, now_us: int, rater: Rater) -> int:
+    where = {"namespace_key": snapshot.namespace_key, "now_us": now_us}
+    with connection.transaction():
+        head = lock_lane(connection, 0)
+        windows = sorted(connection.execute(SQL.take_ended_windows, where).fetchall(), key=lambda row: (row[1], *row))
+        if not windows:
+            return 0
+        rows = {row.price_key: row for row in snapshot.rows}
+        parts = [
+            _post_price(connection, snapshot.namespace_key, rows[key], list(group), rater)
+            for key, group in groupby(windows, key=lambda row: row[1])
+        ]
+        items = joined([items for items, _ in parts])
+        items.posting_month = post_to_open_months(connection, snapshot.namespace_key, items.service_month)
+        items.kind[items.posting_month != items.service_month] = Kind.CORRECTION
+        events = sum(row[7] for row in windows)
+        accounts, prices, tags, _ = published.digests(connection)
+        write_batch(
+            connection,
+            head,
+            snapshot.namespace,
+            snapshot.namespace_key,
+            BatchKind.FLUSH,
+            items=items,
+            currencies=[currency for items, currency in parts for _ in range(len(items))],
+            digests=Digests(accounts, prices, tags),
+            counts=Counts(itemized=events, pending=-events),
+            catalog_revision=snapshot.revision,
+            recorded_us=now_us,
+        )
+    return len(items)
+
+
+def _post_price(
+    connection: Connection, namespace_key: int, row: PriceRow, windows: list[tuple[Any, ...]], rater: Rater
+) -> tuple[LineItems, str]:
+    """Line items of one price's windows, which come sorted by account, period, window."""
+    starts = [(window[0], window[2]) for window in windows]
+    distinct = sorted(set(starts))
+    number = {start: i for i, start in enumerate(distinct)}
+    target = np.array([number[start] for start in starts], dtype=np.int64)
+    targets = _targets(connection, row.price_key, distinct)
+    state = accumulators.lock(connection, namespace_key, targets)
+    delta = integers([window[6] for window in windows])
+    amounts, posted_quantity, posted_nano = post(
+        rater.compile(row), target, delta, state.posted_quantity, state.posted_nano
+    )
+    after = replace(state, posted_quantity=posted_quantity, posted_nano=posted_nano)
+    accumulators.save(connection, targets, after, row.meter.aggregation == "latest")
+    count = len(windows)
+    items = LineItems(
+        account_key=np.array([window[0] for window in windows], dtype=np.int32),
+        price_version_key=np.array([window[5] for window in windows], dtype=np.int32),
+        tag_set_key=np.array([window[4] for window in windows], dtype=np.int32),
+        kind=np.full(count, int(Kind.USAGE), dtype=np.int16),
+        quantity=delta,
+        amount_nano=amounts,
+        event_time_us=np.array([window[3] for window in windows], dtype=np.int64),
+        service_month=targets.service_month[target],
+        posting_month=targets.service_month[target],
+        event_key=np.zeros(count, dtype="V16"),
+        event_id=pa.nulls(count, pa.string()),
+    )
+    return items, row.price.currency
+
+
+def _targets(connection: Connection, price_key: int, distinct: list[tuple[int, int]]) -> Targets:
+    values = {
+        "accounts": [account for account, _ in distinct],
+        "prices": [price_key] * len(distinct),
+        "starts": [start for _, start in distinct],
+    }
+    found = {(row[0], row[2]): row[3:] for row in connection.execute(SQL.service_months, values).fetchall()}
+    return Targets(
+        price_key,
+        np.array([account for account, _ in distinct], dtype=np.int32),
+        np.array([found[key][0] for key in distinct], dtype=np.int32),
+        np.array([start for _, start in distinct], dtype=np.int64),
+        np.array([found[key][1] for key in distinct], dtype=np.int64),
+    )
+
+
+def joined(parts: list[LineItems]) -> LineItems:
+    """Line items of several prices one after the other."""
+    names = [name for name in LineItems.__slots__ if name != "event_id"]
+    columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    return LineItems(**columns, event_id=pa.concat_arrays([part.event_id for part in parts]))

@@ -1,0 +1,170 @@
+"""Fold again from the raw segments: the reference that running usage must equal, and how a retraction is priced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from lineitem.catalog import published
+from lineitem.catalog.model import Aggregation
+from lineitem.catalog.snapshot import PriceRow, Snapshot
+from lineitem.core.errors import IntegrityError
+from lineitem.ingest import formats, intake, segments
+from lineitem.ingest.events import EventColumns
+from lineitem.kit.blobs import BlobStore
+from lineitem.kit.db import Connection
+from lineitem.kit.sqlfiles import load_queries
+from lineitem.ledger.chain import records_digest
+from lineitem.rate.enrich import Accounts, PriceUsage, enrich
+from lineitem.rate.exact import IntArray, compact
+from lineitem.rate.folds import FoldItems, FoldState, first_of, fold
+from lineitem.rate.match import match
+
+SQL = load_queries("lineitem.ledger", "ledger.sql")
+
+Keep = Callable[[PriceUsage], NDArray[np.bool_]]
+"""Which rows of a batch's usage are wanted, (n,) bool."""
+
+
+@dataclass(slots=True)
+class UsageBatch:
+    """One batch of usage, decoded again: its accepted, unretracted events and what they come to."""
+
+    lane: int
+    batch: int
+    events: EventColumns
+    usage: list[PriceUsage]
+    tag_sets: list[str]
+
+
+@dataclass(slots=True)
+class Replay:
+    """Decodes batches of one namespace again, each under the catalog it was rated with."""
+
+    connection: Connection
+    segments: BlobStore
+    namespace: str
+    _snapshots: dict[int, Snapshot] = field(default_factory=dict)
+
+    def batches(self, since_us: int | None = None, until_us: int | None = None) -> Iterator[UsageBatch]:
+        """Batches with an event in ``[since_us, until_us)``, in lane and batch order.
+
+        Raises IntegrityError naming the batch whose segment is missing, damaged or not what was recorded.
+        """
+        where = {"namespace": self.namespace, "since_us": since_us, "until_us": until_us}
+        for row in self.connection.execute(SQL.usage_batches, where).fetchall():
+            lane, batch, segment, digest, recorded_us, revision = row
+            found = segments.read(self.segments, segment, recorded_us)
+            if records_digest(found.raw.records) != digest:
+                raise IntegrityError(
+                    f"batch {lane}-{batch}: its raw records are not those it recorded", where=segment,
+                    do="Restore the segment from a backup.",
+                )  # fmt: skip
+            events, _ = formats.get(found.format).decode(found.raw, found.context)
+            alive = self._alive(lane, batch, events)
+            usage, tag_sets = self._usage(events, alive, revision)
+            yield UsageBatch(lane, batch, events, usage, tag_sets)
+
+    def _alive(self, lane: int, batch: int, events: EventColumns) -> NDArray[np.bool_]:
+        """(n,) bool: events that were accepted at exactly this place and not retracted since."""
+        alive = np.zeros(len(events), dtype=np.bool_)
+        places = intake.places(self.connection, events.key)
+        here = places[(places["lane"] == lane) & (places["batch"] == batch)]
+        row_of = np.full(int(events.ordinal.max(initial=-1)) + 1, -1, dtype=np.int64)
+        row_of[events.ordinal] = np.arange(len(events))
+        rows = row_of[here["ordinal"]]
+        if (rows < 0).any() or (events.key[rows] != here["key"]).any() or (events.digest[rows] != here["digest"]).any():
+            raise IntegrityError(
+                f"batch {lane}-{batch}: an accepted event is not in its raw records", do="Restore the ledger from a backup."
+            )
+        alive[rows] = True
+        gone = intake.retracted(self.connection, events.key[rows])
+        if gone:
+            alive[[row for row in rows.tolist() if bytes(events.key[row]) in gone]] = False
+        return alive
+
+    def _usage(self, events: EventColumns, alive: NDArray[np.bool_], revision: int) -> tuple[list[PriceUsage], list[str]]:
+        snapshot = self.snapshot(revision)
+        encoded = pa.array(events.subject, pa.string()).dictionary_encode()
+        names: list[str] = encoded.dictionary.to_pylist()
+        rows = published.accounts(self.connection, snapshot.namespace_key, names)
+        accounts = Accounts(np.asarray(encoded.indices).astype(np.int32), [rows.get(name) for name in names])
+        matches, _ = match(events, snapshot.catalog.meters)
+        enriched = enrich(events, matches, accounts, snapshot)
+        usage = [one.select(alive[one.event]) for one in enriched.usage]
+        return [one for one in usage if len(one.event)], enriched.tag_sets
+
+    def snapshot(self, revision: int) -> Snapshot:
+        """The catalog as it was at ``revision``."""
+        if revision not in self._snapshots:
+            found = published.load_snapshot(self.connection, self.namespace, revision)
+            if found is None:
+                raise IntegrityError(f"catalog revision {revision} of {self.namespace!r} is missing")
+            self._snapshots[revision] = found
+        return self._snapshots[revision]
+
+
+@dataclass(slots=True)
+class PriceFold:
+    """The folds of every target of one price; columns (k,). ``code`` is account key << 20 | service month."""
+
+    row: PriceRow
+    code: NDArray[np.int64]
+    events: NDArray[np.int64]
+    state: FoldState
+    members: set[tuple[int, bytes]] = field(default_factory=set)
+
+    @classmethod
+    def empty(cls, row: PriceRow) -> PriceFold:
+        """No target yet."""
+        return cls(row, np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), FoldState.empty(0))
+
+    def add(self, usage: PriceUsage) -> None:
+        """Fold one batch's usage in."""
+        code = (usage.account_key.astype(np.int64) << 20) | usage.service_month
+        self._grow(np.unique(code))
+        target = np.searchsorted(self.code, code)
+        order = np.argsort(target, kind="stable")
+        usage, target = usage.select(order), target[order]
+        items = FoldItems(target, usage.value, usage.time_us, usage.key, self._new_members(usage, target))
+        _, self.state = fold(self.row.meter.aggregation, items, self.state)
+        self.events = self.events + np.bincount(target, minlength=len(self.code))
+
+    def _new_members(self, usage: PriceUsage, target: NDArray[np.int64]) -> NDArray[np.bool_] | None:
+        if self.row.meter.aggregation is not Aggregation.UNIQUE or usage.member is None:
+            return None
+        fresh = first_of(target, usage.member)
+        for i in np.flatnonzero(fresh).tolist():
+            member = (int(self.code[target[i]]), bytes(usage.member[i]))
+            fresh[i] = member not in self.members
+            self.members.add(member)
+        return fresh
+
+    def _grow(self, codes: NDArray[np.int64]) -> None:
+        merged = np.union1d(self.code, codes)
+        if len(merged) == len(self.code):
+            return
+        at = np.searchsorted(merged, self.code)
+        fresh = FoldState.empty(len(merged))
+        quantity: IntArray = np.zeros(len(merged), dtype=object)
+        quantity[at] = self.state.quantity
+        fresh.filled[at], fresh.time_us[at], fresh.key[at] = self.state.filled, self.state.time_us, self.state.key
+        events = np.zeros(len(merged), dtype=np.int64)
+        events[at] = self.events
+        self.state = FoldState(compact(quantity), fresh.filled, fresh.time_us, fresh.key)
+        self.code, self.events = merged, events
+
+
+def refold(replay: Replay, since_us: int | None, until_us: int | None, keep: Keep | None) -> dict[int, PriceFold]:
+    """Fold all (or the kept) usage again from the raw segments: price key -> folds."""
+    folds: dict[int, PriceFold] = {}
+    for batch in replay.batches(since_us, until_us):
+        for usage in batch.usage:
+            wanted = usage if keep is None else usage.select(keep(usage))
+            if len(wanted.event):
+                folds.setdefault(usage.row.price_key, PriceFold.empty(usage.row)).add(wanted)
+    return folds

@@ -1,0 +1,153 @@
+"""Retract an event: the usage did not happen. The survivors are folded again and the difference is posted.
+
+Never by negating the event's row: under a volume price, a maximum or a `latest` meter the total moves by another amount.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from lineitem.catalog import published
+from lineitem.core.errors import InputError, Refused
+from lineitem.core.ids import identity_key
+from lineitem.ingest import intake
+from lineitem.kit.blobs import BlobStore
+from lineitem.kit.db import Connection, explained, retried
+from lineitem.kit.sqlfiles import load_queries
+from lineitem.ledger import accumulators
+from lineitem.ledger.accumulators import Targets
+from lineitem.ledger.chain import BatchKind
+from lineitem.ledger.flush import joined
+from lineitem.ledger.post import Counts, Fact, canonical, ensure_months, lock_lane, write_batch
+from lineitem.ledger.rating import Rater, post_to_open_months
+from lineitem.ledger.refold import Replay, UsageBatch, refold
+from lineitem.ledger.rows import Digests, Kind, LineItems
+from lineitem.rate.enrich import PriceUsage
+from lineitem.rate.exact import compact, subtract
+from lineitem.rate.folds import FoldState
+
+SQL = load_queries("lineitem.ledger", "ledger.sql")
+
+
+def retract(
+    connection: Connection, store: BlobStore, namespace: str, source: str, event_id: str, reason: str, now_us: int
+) -> int:
+    """Retract one event; returns how many line items that made (one per price whose target it belonged to).
+
+    Raises InputError where no such event was accepted, Refused where it is retracted already or has no reason.
+    """
+    if not reason.strip():
+        raise Refused("a retraction needs a reason", do="Say why with --reason; it stays in the audit trail.")
+    key = identity_key(namespace, source, event_id)
+    place = intake.places(connection, np.array([key], dtype="V16"))
+    if not len(place):
+        raise InputError(f"no event {event_id!r} of source {source!r} was accepted in namespace {namespace!r}")
+    batch, row = _find(Replay(connection, store, namespace), place[0])
+    mine = [usage.select(usage.event == row) for usage in batch.usage]
+    months = [int(month) for usage in mine for month in np.unique(usage.service_month)]
+    ensure_months(connection, sorted(set(months)))
+    fact = Fact("retraction", canonical({"namespace": namespace, "source": source, "id": event_id, "reason": reason}))
+    with explained():
+        return retried(lambda: _retract(connection, store, namespace, key, [u for u in mine if len(u.event)], batch, fact, now_us))
+
+
+def _find(replay: Replay, place: np.void) -> tuple[UsageBatch, int]:
+    """The batch the event stands in, and its row there."""
+    for batch in replay.batches():
+        if (batch.lane, batch.batch) == (int(place["lane"]), int(place["batch"])):
+            rows = np.flatnonzero(batch.events.ordinal == int(place["ordinal"]))
+            return batch, int(rows[0])
+    raise InputError("the event's batch is gone")
+
+
+def _retract(
+    connection: Connection,
+    store: BlobStore,
+    namespace: str,
+    key: bytes,
+    usage: list[PriceUsage],
+    batch: UsageBatch,
+    fact: Fact,
+    now_us: int,
+) -> int:
+    snapshot = published.load_snapshot(connection, namespace)
+    assert snapshot is not None
+    with connection.transaction():
+        head = lock_lane(connection, 0)
+        if intake.retracted(connection, np.array([key], dtype="V16")):
+            raise Refused("the event is retracted already")
+        intake.retract(connection, key, snapshot.namespace_key, fact.body, 0, head.batch + 1)
+        replay, rater, released = Replay(connection, store, namespace), Rater(), 0
+        parts = []
+        for one in sorted(usage, key=lambda one: one.row.price_key):
+            items, events = _post_difference(connection, snapshot.namespace_key, replay, rater, one, batch)
+            parts.append(items)
+            released += events
+        items = joined(parts) if parts else None
+        if items is not None:
+            items.posting_month = post_to_open_months(connection, snapshot.namespace_key, items.service_month)
+        accounts, prices, tags, _ = published.digests(connection)
+        write_batch(
+            connection, head, namespace, snapshot.namespace_key, BatchKind.RETRACT,
+            items=items, currencies=[one.row.price.currency for one in sorted(usage, key=lambda one: one.row.price_key)],
+            digests=Digests(accounts, prices, tags), facts=[fact],
+            counts=Counts(itemized=released, pending=-released),
+            catalog_revision=snapshot.revision, recorded_us=now_us,
+        )  # fmt: skip
+    return len(parts)
+
+
+def _post_difference(
+    connection: Connection, namespace_key: int, replay: Replay, rater: Rater, one: PriceUsage, batch: UsageBatch
+) -> tuple[LineItems, int]:
+    """Fold the target's surviving events and post T - posted; windows that wait are posted with it."""
+    targets = Targets(
+        one.row.price_key, one.account_key, one.service_month, one.period_start_us, one.period_end_us
+    )
+    before = accumulators.lock(connection, namespace_key, targets)
+    start_us, end_us = int(one.period_start_us[0]), int(one.period_end_us[0])
+    folds = refold(replay, start_us, end_us, lambda usage: _same_target(usage, one))
+    found = folds.get(one.row.price_key)
+    state = FoldState.empty(1) if found is None else found.state
+    where = {"account_key": int(one.account_key[0]), "price_key": one.row.price_key, "start_us": start_us}
+    waiting = [row[0] for row in connection.execute(SQL.take_waiting, where).fetchall()]
+    if found is not None and found.members:
+        connection.execute(SQL.clear_members, where)
+        members = np.array([member for _, member in found.members], dtype="V16")
+        accumulators.add_members(connection, namespace_key, targets, np.zeros(len(members), dtype=np.int64), members)
+    total = rater.compile(one.row).amount_nano(state.quantity)
+    after = replace(
+        before,
+        events=np.zeros(1, dtype=np.int64) if found is None else found.events,
+        fold=state,
+        posted_quantity=state.quantity,
+        posted_nano=total,
+    )
+    accumulators.save(connection, targets, after, one.row.meter.aggregation == "latest")
+    items = LineItems(
+        account_key=one.account_key,
+        price_version_key=one.version_key,
+        tag_set_key=_tag_set_key(connection, batch.tag_sets[int(one.tag_set[0])]),
+        kind=np.full(1, int(Kind.RETRACTION), dtype=np.int16),
+        quantity=compact(subtract(state.quantity, before.posted_quantity)),
+        amount_nano=compact(subtract(total, before.posted_nano)),
+        event_time_us=one.time_us,
+        service_month=one.service_month,
+        posting_month=one.service_month,
+        event_key=one.key,
+        event_id=pa.array([batch.events.id[int(one.event[0])]], pa.string()),
+    )
+    return items, sum(waiting)
+
+
+def _tag_set_key(connection: Connection, tags: str) -> NDArray[np.int32]:
+    return np.array([published.tag_set_keys(connection, [tags])[tags]], dtype=np.int32)
+
+
+def _same_target(usage: PriceUsage, one: PriceUsage) -> NDArray[np.bool_]:
+    same_price = usage.row.price_key == one.row.price_key
+    return (usage.account_key == one.account_key[0]) & (usage.service_month == one.service_month[0]) & same_price
