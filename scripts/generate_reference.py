@@ -6,10 +6,14 @@ python scripts/generate_reference.py --check    exit 1 and name the pages that a
 
 from __future__ import annotations
 
+import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import click
+
+from lineitem.cli.main import cli
 from lineitem.core.reasons import EXPLANATIONS, Reason
 
 REFERENCE = Path(__file__).parents[1] / "docs" / "reference"
@@ -40,8 +44,80 @@ def reason_codes() -> str:
     )
 
 
+CLI_RULES = """\
+`lineitem --help` lists the commands, `lineitem COMMAND --help` explains one. These rules hold for all of them:
+
+| rule | |
+|---|---|
+| `--json` | prints one JSON document on standard output and nothing else (`line-items` prints JSON Lines); messages go to standard error |
+| amounts, quantities | are JSON strings holding decimals, never JSON numbers |
+| `--data-dir` | the folder of the ledger: `./.lineitem`, or `LINEITEM_DATA_DIR`, unless given; [what lies in it](data-folder.md) |
+| `--namespace` | the tenant: `default` unless given. Nothing of one namespace is seen or billed in another |
+| `LINEITEM_DATABASE_URL` | uses a [PostgreSQL of your own](../how-to/use-your-own-postgresql.md) instead of the embedded one |
+| `LINEITEM_CHECKPOINT_DIR` | where signed checkpoints are kept: [better elsewhere](../how-to/keep-checkpoints-elsewhere.md) |
+| periods | are months, written `YYYY-MM` |
+
+`--data-dir`, `--namespace` and `--json` may stand before the command as well as behind it.
+
+| exit code | means |
+|---|---|
+| 0 | done. For `ingest`: every record is accounted for, dead letters included |
+| 1 | could not finish, or found something wrong (`verify`, `catalog check`) |
+| 2 | the call itself is wrong |
+| 130 | stopped by Ctrl-C; run the same command again, it goes on where it stopped |
+
+An error says what was wrong, where, and what to do about it. A record that cannot be billed is not an error but a dead letter
+with a [reason code](reason-codes.md).
+"""
+
+
+def command_line() -> str:
+    """The page of commands, from the help that the commands themselves print."""
+    sections = [NOTE + "# Command line\n", CLI_RULES]
+    for words, command in commands():
+        sections.append(_command_section(words, command))
+    return "\n".join(sections)
+
+
+def commands() -> Iterator[tuple[str, click.Command]]:
+    """Every command and subcommand with the words that call it, in the order of `lineitem --help`."""
+    context = click.Context(cli, info_name="lineitem")
+    for name in cli.list_commands(context):
+        command = cli.get_command(context, name)
+        assert command is not None
+        yield f"lineitem {name}", command
+        if isinstance(command, click.Group):
+            for inner in command.list_commands(context):
+                found = command.get_command(context, inner)
+                assert found is not None
+                yield f"lineitem {name} {inner}", found
+
+
+def _command_section(words: str, command: click.Command) -> str:
+    level = "##" if words.count(" ") == 1 else "###"
+    lines = [f"{level} {words}", "", *_paragraphs(command.help or ""), ""]
+    if isinstance(command, click.Group):
+        return "\n".join(lines)
+    context = click.Context(command, info_name=words)
+    pieces = " ".join(command.collect_usage_pieces(context))
+    lines += ["```text", f"{words} {pieces}", "```", ""]
+    records = [record for option in command.get_params(context) if (record := option.get_help_record(context))]
+    lines += ["| option | |", "|---|---|"] if records else []
+    lines += [f"| `{_cell(names)}` | {_cell(text)} |" for names, text in records if not names.startswith("-h")]
+    return "\n".join([*lines, ""])
+
+
+def _paragraphs(text: str) -> list[str]:
+    return [line for part in inspect.cleandoc(text).split("\n\n") for line in (" ".join(part.split()), "")][:-1]
+
+
+def _cell(text: str) -> str:
+    """Text that stays one cell of a table."""
+    return " ".join(text.split()).replace("|", "\\|")
+
+
 # A page is its name and the function that writes it.
-PAGES: dict[str, Callable[[], str]] = {"reason-codes.md": reason_codes}
+PAGES: dict[str, Callable[[], str]] = {"cli.md": command_line, "reason-codes.md": reason_codes}
 
 
 def main() -> None:

@@ -11,7 +11,8 @@ from types import TracebackType
 from typing import BinaryIO
 
 from lineitem.adapters.objectstore.folder import FolderStore
-from lineitem.billing.run import BillingResult, bill, check_invoices
+from lineitem.billing.check import check_invoices
+from lineitem.billing.run import BillingResult, bill
 from lineitem.catalog import published
 from lineitem.catalog.model import Catalog
 from lineitem.catalog.snapshot import Snapshot
@@ -47,7 +48,7 @@ class App:
         self.segments = FolderStore(config.data_dir / "segments")
         self._server: EmbeddedServer | None = None
         self._connections: list[Connection] = []
-        self._dsn = ""
+        self.dsn = ""
 
     def __enter__(self) -> App:
         try:
@@ -61,11 +62,11 @@ class App:
         if self.config.database_url is None:
             self._server = EmbeddedServer(self.config.data_dir)
             self._server.start()
-            self._dsn = self._server.dsn
+            self.dsn = self._server.dsn
         else:
-            self._dsn = self.config.database_url
+            self.dsn = self.config.database_url
         try:
-            with db.connect(self._dsn) as connection:
+            with db.connect(self.dsn) as connection:
                 migrate(connection)
         except BaseException:
             self.__exit__(None, None, None)
@@ -84,7 +85,7 @@ class App:
 
     def connection(self) -> Connection:
         """A connection of the posting role, closed with the app."""
-        connection = db.connect(self._dsn, role=db.POST)
+        connection = db.connect(self.dsn, role=db.POST)
         self._connections.append(connection)
         return connection
 

@@ -33,6 +33,7 @@ from lineitem.ingest.events import BatchLimits, DecodeContext, EventColumns, Raw
 from lineitem.ingest.identity import Fate, repeats_inside, settle
 from lineitem.kit.blobs import BlobStore
 from lineitem.kit.db import Connection, explained
+from lineitem.kit.failpoint import failpoint
 from lineitem.ledger import periods
 from lineitem.ledger.chain import Batch, BatchKind, accepted_digest, records_digest, set_aside_digest
 from lineitem.ledger.post import LANES, Counts, Origin, ensure_months, lock_lane, write_batch
@@ -116,6 +117,7 @@ class Pipeline:
         digest = records_digest(raw.records)
         name = segments.segment_name(partition.name, raw.start, raw.end, digest)
         segments.write(self.segments, name, segments.Segment(raw, partition.format, context))
+        failpoint("after_segment")
         with self._lock:
             snapshot, accounts, enriched, tag_set_keys = self._price(events)
         batch = Prepared(
@@ -195,16 +197,19 @@ class Pipeline:
     def _write(self, batch: Prepared) -> tuple[Counts, Batch]:
         partition, events, connection = batch.partition, batch.events, self.writer
         namespace_key = partition.namespace_key
+        failpoint("before_write")
         with connection.transaction():
             head = lock_lane(connection, partition.lane)
             number = head.batch + 1
             published.check_revision(connection, batch.snapshot)
             intake.advance(connection, partition.key, batch.raw.start, batch.raw.end)
+            failpoint("after_position")
             fate = batch.settle()
             rows = np.flatnonzero(fate.accepted)
             intake.add_identities(
                 connection, namespace_key, head.lane, number, events.key[rows], events.digest[rows], events.ordinal[rows]
             )
+            failpoint("after_identities")
             rejects = batch.undecoded + fate.rejects
             aside = intake.add_dead_letters(connection, partition, batch.raw, rejects, head.lane, number, batch.recorded_us)
             itemized = self.rater.rate(
@@ -225,6 +230,7 @@ class Pipeline:
                 catalog_revision=batch.snapshot.revision,
                 recorded_us=batch.recorded_us,
             )
+        failpoint("after_commit")
         return counts, written
 
     def _resolved(self, batch: Prepared) -> Digests:
@@ -309,6 +315,7 @@ def ingest(pipeline: Pipeline, source: Source, limits: BatchLimits, progress: Pr
                 ahead.append(pool.submit(prepare_next))
                 summary.add(*pipeline.commit(batch))
                 progress(batch.raw.end, summary)
+        failpoint("before_complete")
         intake.complete(pipeline.reader, partition.key, pipeline.clock.now_us())
     return summary
 

@@ -13,7 +13,6 @@ from tests.architecture.source import ROOT, modules, repository_files, room, sho
 EXACT_ROOMS = frozenset({"core", "catalog", "ingest", "rate", "ledger", "billing"})
 # (file, function): why a binary float is right there. Nothing that becomes a quantity or an amount belongs here.
 FLOATS_ALLOWED: dict[tuple[str, str], str] = {
-    ("src/lineitem/catalog/fields.py", "suggestion"): "how alike two words are, for a message",
     ("src/lineitem/ingest/formats/parquet.py", "_float_values"): "a producer's float column, turned into decimals here",
 }
 EXECUTORS = frozenset({"execute", "executemany", "copy", "stream"})

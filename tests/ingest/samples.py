@@ -87,5 +87,3 @@ def rows(events: EventColumns, base: int = 0) -> list[tuple[Any, ...]]:
             strict=True,
         )
     ]
-
-

@@ -19,7 +19,8 @@ def data_of(line: str) -> dict[str, object]:
 
 def test_combined_and_common() -> None:
     """Every field of a line; absent ones are null, absent bytes are none."""
-    events, rejects = decode_all("access-log", f"{COMBINED % ('frank', 'GET /a?b=c HTTP/1.1', '200 17')}\n{COMMON}".encode())
+    first = COMBINED % ("frank", "GET /a?b=c HTTP/1.1", "200 17")
+    events, rejects = decode_all("access-log", f"{first}\n{COMMON}".encode())
     assert not rejects
     assert events.type == ["http.request", "http.request"]
     assert events.subject == ["frank", "10.0.0.1"]

@@ -16,7 +16,7 @@ from lineitem.core.ids import identity_key
 from lineitem.core.limits import NESTING_MAX, RECORD_BYTES_MAX
 from lineitem.core.reasons import Reason
 from lineitem.ingest import formats
-from lineitem.ingest.digest import record_id
+from lineitem.ingest.digest import record_ids
 from lineitem.ingest.mapping import FieldMapping
 from tests.ingest.samples import context_of, decode_all, event, line, read_all, rows
 
@@ -135,7 +135,7 @@ def test_what_is_missing_is_filled() -> None:
     first, second = line(id=None, source=None, data=None), line(id="", source="", traceparent="bad")
     events, rejects = decode_all("cloudevents", first + b"\n" + second)
     assert not rejects
-    assert events.id == [record_id("stream-1", 0, first), record_id("stream-1", len(first) + 1, second)]
+    assert events.id == record_ids("stream-1", [0, len(first) + 1], [first, second])
     assert events.source == ["stream-1", "stream-1"]
     assert events.data == [{}, {"tokens": 5}]
     assert events.traceparent == [None, None]
@@ -159,6 +159,27 @@ def test_extreme_numbers_stay_exact_and_small() -> None:
     events, rejects = decode_all("cloudevents", raw_data('{"a":1e400,"b":1e999999999,"c":-0,"d":9223372036854775808}'))
     assert not rejects
     assert events.data == [{"a": Decimal("1e400"), "b": Decimal("1e999999999"), "c": 0, "d": 2**63}]
+
+
+@given(st.integers(0, 40), st.integers(40, 60), st.integers(0, 20))
+def test_long_integers_have_one_form_wherever_they_stand(before: int, digits: int, after: int) -> None:
+    """An integer of many digits and the same number with an exponent have one digest, at any place of the slice."""
+    pad, end = "p" * before, "q" * after
+    plain = f'{{"a":"{pad}","n":{"7" * digits},"z":"{end}"}}'
+    other = f'{{"a":"{pad}","n":{"7" * digits}.0,"z":"{end}"}}'
+    events, rejects = decode_all("cloudevents", b"\n".join([raw_data(plain), raw_data(other)]))
+    assert not rejects
+    assert events.digest[0] == events.digest[1]
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(NESTING_MAX - 1, NESTING_MAX + 2)), min_size=1, max_size=5))
+def test_depth_is_found_wherever_a_record_stands(cases: list[tuple[int, int]]) -> None:
+    """Exactly the records of more than 64 levels are set aside, whatever lies beside them."""
+    lines = [nested(levels).replace(b"e-1", b"e" * (pad + 1)) for pad, levels in cases]
+    _, rejects = decode_all("cloudevents", b"\n".join(lines))
+    assert [reject.ordinal for reject in rejects] == [
+        row for row, (_, levels) in enumerate(cases) if levels > NESTING_MAX
+    ]
 
 
 def test_rejects_know_the_identity_where_it_can_be_read() -> None:
@@ -201,9 +222,7 @@ def test_decoding_a_batch_is_decoding_its_parts(records: list[bytes], draw: st.D
     decode = formats.get("cloudevents").decode
     cut = draw.draw(st.integers(0, len(raw.records)))
     events, rejects = decode(raw, context)
-    halves = [
-        type(raw)(raw.records[a:b], raw.positions[a:b], 0, 0) for a, b in ((0, cut), (cut, len(raw.records)))
-    ]
+    halves = [type(raw)(raw.records[a:b], raw.positions[a:b], 0, 0) for a, b in ((0, cut), (cut, len(raw.records)))]
     (left, left_rejects), (right, right_rejects) = (decode(half, context) for half in halves)
     assert rows(events) == rows(left) + rows(right, cut)
     assert [(r.ordinal, r.reason, r.detail, r.key) for r in rejects] == [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from decimal import Decimal
 from io import BytesIO, StringIO
 
@@ -47,7 +48,7 @@ def test_columns_named_like_attributes_need_no_mapping() -> None:
 
 def test_a_mapping_types_and_fills() -> None:
     """Types, defaults and templates; an empty value of a type is null."""
-    rows = b"7,1,,%b,3,2.50,true,\"a, \"\"b\"\"\"\n7,2,c9,%b,,,no,\n" % (AT, AT)
+    rows = b'7,1,,%b,3,2.50,true,"a, ""b"""\n7,2,c9,%b,,,no,\n' % (AT, AT)
     events, rejects = decode_all("csv", MAPPED + rows, MAPPING)
     assert not rejects
     assert events.id == ["7/1", "7/2"]
@@ -79,7 +80,7 @@ def test_a_mapping_types_and_fills() -> None:
 )
 def test_a_bad_row_is_one_reject_and_loses_no_neighbour(bad: bytes, reason: Reason) -> None:
     """One reject with its code; the rows around it are events."""
-    good = b"7,%d,c,%b,3,2,1,\"two\nlines\"\r\n"
+    good = b'7,%d,c,%b,3,2,1,"two\nlines"\r\n'
     events, rejects = decode_all("csv", MAPPED + good % (8, AT) + bad + good % (9, AT), MAPPING)
     assert [(reject.ordinal, reject.reason) for reject in rejects] == [(1, reason)]
     assert events.id == ["7/8", "7/9"]
@@ -102,9 +103,7 @@ def test_rows_and_fields_agree_with_the_standard_library(table: list[list[str]],
     """What the csv module writes is read back, row for row and field for field."""
     text = StringIO()
     csv.writer(text, delimiter=delimiter).writerows([["type", "subject", "time"], *table])
-    mapping = f"type: type\nsubject: subject\ntime: time\ndelimiter: '{delimiter}'" if delimiter != "\t" else (
-        'type: type\nsubject: subject\ntime: time\ndelimiter: "\\t"'
-    )
+    mapping = f"type: type\nsubject: subject\ntime: time\ndelimiter: {json.dumps(delimiter)}"
     records = [record for _, record in flat(read_all("csv", text.getvalue().encode(), mapping=mapping))]
     assert [grammar(delimiter).fields(record.decode()) for record in records] == table
 

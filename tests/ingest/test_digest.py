@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from decimal import Decimal
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lineitem.core.ids import identity_key
-from lineitem.ingest.digest import NumberTooLarge, canonical_integer, exact_number, identity_keys, record_id
+from lineitem.core.ids import identity_key, length_prefixed
+from lineitem.ingest.digest import NumberTooLarge, canonical_integer, exact_number, identity_keys, record_ids
 from tests.ingest.samples import decode_all, event, line
 
 texts = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), min_size=1, max_size=20)
@@ -143,6 +144,8 @@ def test_identity_keys_of_nothing() -> None:
     assert identity_keys("n", [], []).dtype == np.dtype("V16")
 
 
-def test_record_id_depends_on_the_place() -> None:
+def test_record_ids_depend_on_the_place() -> None:
     """Identical lines at two places, or in two streams, are two events."""
-    assert len({record_id("s", 0, b"x"), record_id("s", 1, b"x"), record_id("t", 0, b"x")}) == 3
+    ids = record_ids("s", [0, 1, 0], [b"x", b"x", b"y"]) + record_ids("t", [0], [b"x"])
+    assert len(set(ids)) == 4
+    assert ids[0] == sha256(length_prefixed(b"s", b"0", b"x")).hexdigest()[:32]

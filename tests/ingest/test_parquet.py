@@ -109,5 +109,5 @@ def test_a_damaged_row_group_is_an_error_with_its_number() -> None:
     """What cannot be read is not skipped."""
     data = bytearray(parquet(n=list(range(6))))
     data[len(data) // 3 : len(data) // 3 + 60] = b"\xff" * 60
-    with pytest.raises(InputError, match="row group 1|not a readable|row group 0|row group 2"):
+    with pytest.raises(InputError, match=r"row group \d|not a readable"):
         read_all("parquet", bytes(data))

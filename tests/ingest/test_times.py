@@ -14,6 +14,7 @@ from lineitem.ingest.times import parse_rfc3339
 from lineitem.ingest.validate import Problems
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+FIRST, LAST = (datetime.fromisoformat(day) for day in ("0002-01-01", "9998-12-31"))
 offsets = st.integers(-1439, 1439).map(lambda minutes: timezone(timedelta(minutes=minutes)))
 
 
@@ -30,7 +31,7 @@ def one(text: str, format_: str, zone: str | None = None) -> int | Reason:
 @given(
     st.lists(
         st.tuples(
-            st.datetimes(datetime(2, 1, 1), datetime(9998, 12, 31), timezones=offsets),
+            st.datetimes(FIRST, LAST, timezones=offsets),
             st.sampled_from(["seconds", "milliseconds", "microseconds"]),
             st.text("0123456789", max_size=5),
             st.booleans(),
@@ -91,7 +92,7 @@ def test_rfc3339_never_accepts_what_the_standard_library_refuses(text: str) -> N
         "10000-01-01T00:00:00Z",
         "+2026-09-01T12:00:00Z",
         "2026-09-01T12:00:00.1234567890" + "1" * 60 + "Z",
-        "２０26-09-01T12:00:00Z",
+        "\uff12026-09-01T12:00:00Z",
         "1790000000000000000000",
     ],
 )
@@ -139,5 +140,5 @@ def test_local_times_that_do_not_name_one_instant() -> None:
 @pytest.mark.parametrize("format_", ["%Q", "%Y-%m", "noon", "%Y-%m-%d %Y", "%Y-%m-%d %"])
 def test_patterns_that_are_none(format_: str) -> None:
     """A pattern that cannot name an instant is refused before anything is read."""
-    with pytest.raises(ValueError, match="format|date|day|twice"):
+    with pytest.raises(ValueError, match=r"format|day|twice"):
         compile_format(format_)

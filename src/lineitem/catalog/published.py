@@ -181,6 +181,15 @@ def accounts(connection: Connection, key: int, names: Sequence[str]) -> dict[str
     return {row[1]: AccountRow(*row) for row in rows}
 
 
+def accounts_by_key(connection: Connection, keys: Sequence[int]) -> dict[int, Account]:
+    """The accounts of ``keys`` as they are now."""
+    rows = connection.execute(SQL.accounts_by_key, {"keys": list(keys)}).fetchall()
+    return {
+        key: Account(account, name, pricebook, timezone, billing, tuple(sorted(json.loads(tags).items())))
+        for key, account, name, pricebook, timezone, billing, tags in rows
+    }
+
+
 def open_accounts(connection: Connection, snapshot: Snapshot, names: Sequence[str]) -> dict[str, AccountRow]:
     """The accounts of ``names``; those seen for the first time are opened with the catalog's defaults, if it allows."""
     found = accounts(connection, snapshot.namespace_key, names)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 from lineitem.core.reasons import Reason
 from lineitem.ingest.decode import Candidates
-from lineitem.ingest.digest import NumberTooLarge, exact_number
+from lineitem.ingest.digest import INTEGER_DIGITS_MAX, NumberTooLarge, exact_number
 from lineitem.ingest.mapping import FieldMapping, Spec
 from lineitem.ingest.time_formats import parse_times
 from lineitem.ingest.validate import Problem, Problems, shown
@@ -29,7 +30,8 @@ def map_columns(
     """
     count = len(rows)
     problems: Problems = {}
-    assert mapping.time is not None and mapping.data is not None
+    assert mapping.time is not None
+    assert mapping.data is not None
     time = mapping.time
     payload = {name: _values(spec, columns, count, problems) for name, spec in mapping.data.items()}
     names = tuple(payload)
@@ -86,11 +88,12 @@ def _values(spec: Spec, columns: Mapping[str, Sequence[Any]], count: int, proble
     texts = _texts(spec, columns, count)
     if spec.type == "string":
         return texts
+    convert = lru_cache(maxsize=count or 1)(_convert)  # usage repeats its values
     converted: list[Any] = [None] * count
     for row, text in enumerate(texts):
         if text:
             try:
-                converted[row] = _convert(text.strip(), spec.type)
+                converted[row] = convert(text, spec.type)
             except (ValueError, NumberTooLarge):
                 origin = spec.column or spec.template or spec.const
                 detail = f"{origin}: {shown(text)} is not of type {spec.type}"
@@ -100,11 +103,14 @@ def _values(spec: Spec, columns: Mapping[str, Sequence[Any]], count: int, proble
 
 def _convert(text: str, type_: str) -> int | Decimal | bool:
     """A text as an integer, a decimal or a boolean. Raises ValueError or NumberTooLarge."""
+    text = text.strip()
     if type_ == "boolean":
         try:
             return _BOOLEANS[text.lower()]
         except KeyError:
             raise ValueError(text) from None
+    if len(text) <= INTEGER_DIGITS_MAX and text.isascii() and text.isdigit():
+        return int(text)
     if not _NUMBER.fullmatch(text):
         raise ValueError(text)
     number = exact_number(text)

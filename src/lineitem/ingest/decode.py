@@ -10,30 +10,39 @@ from itertools import chain, compress
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from lineitem.core.ids import identity_key
 from lineitem.core.limits import FIELD_CHARS_MAX, RECORD_BYTES_MAX
 from lineitem.core.reasons import Reason
-from lineitem.ingest.digest import content_digests, identity_keys, record_id
+from lineitem.ingest.digest import content_digests, identity_keys, record_ids
 from lineitem.ingest.events import KEY_DTYPE, DecodeContext, EventColumns, RawRecords, Reject
 from lineitem.ingest.validate import Problem, Problems, check_text, check_time_range, valid_traceparents
 
-_BACKSLASH = ord("\\")
-SLICE_RECORDS = 8192
+_BACKSLASH, _DEL = ord("\\"), 0x7F
+SLICE_RECORDS = 4096
 """Records decoded at once: few enough that they stay in the processor's cache, and a bad one costs little."""
 
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """Some consecutive records of a batch. ``plain``: none holds a backslash, a DEL or a byte beyond ASCII, and none is
-    longer than a field may be, so JSON fields cannot hold control characters or be too long."""
+    """Some consecutive records of a batch.
 
+    ``data``: their bytes; record i is ``data[offsets[i] : offsets[i + 1]]``. ``plain``: none holds a backslash, a DEL
+    or a byte beyond ASCII, and none is longer than a field may be, so no JSON string holds a control character or is
+    too long.
+    """
+
+    array: pa.BinaryArray
     records: list[bytes]
     positions: NDArray[np.int64]
     data: NDArray[np.uint8]
     offsets: NDArray[np.int64]
     plain: bool
+
+    def __len__(self) -> int:
+        return len(self.positions)
 
 
 @dataclass(slots=True)
@@ -89,25 +98,30 @@ def _collection_paused() -> Iterator[None]:
 
 
 def _slice(raw: RawRecords, start: int, count: int) -> Slice:
-    records = raw.records.slice(start, count)
-    offsets = np.frombuffer(records.buffers()[1], np.int32)[records.offset : records.offset + len(records) + 1]
-    values = records.buffers()[2]
+    return _slice_of(raw.records.slice(start, count), raw.positions[start : start + count])
+
+
+def _slice_of(array: pa.BinaryArray, positions: NDArray[np.int64]) -> Slice:
+    _, offset_buffer, values = array.buffers()
+    offsets = np.frombuffer(offset_buffer, np.int32)[array.offset : array.offset + len(array) + 1]
     data = np.frombuffer(values, np.uint8)[offsets[0] : offsets[-1]] if values else np.empty(0, np.uint8)
     relative = offsets.astype(np.int64) - offsets[0]
-    simple = not data.size or (data.max() < 0x7F and not (data == _BACKSLASH).any())
+    simple = not data.size or (data.max() < _DEL and not (data == _BACKSLASH).any())
     short = int(np.diff(relative).max()) <= FIELD_CHARS_MAX
-    return Slice(records.to_pylist(), raw.positions[start : start + count], data, relative, bool(simple and short))
+    return Slice(array, array.to_pylist(), positions, data, relative, bool(simple and short))
 
 
 def _decode_slice(piece: Slice, context: DecodeContext, parse: Parser) -> tuple[EventColumns, Found]:
     unreadable = _unreadable(piece)
     if not unreadable:
         return _finish(parse(piece, context), piece, context)
-    kept = [row for row in range(len(piece.records)) if row not in unreadable]
-    readable = _take(piece, kept)
+    kept = [row for row in range(len(piece)) if row not in unreadable]
+    everything: Found = {row: (problem, None) for row, problem in unreadable.items()}
+    if not kept:
+        return _concatenate([]), everything
+    readable = _slice_of(piece.array.take(pa.array(kept)), piece.positions[kept])
     events, found = _finish(parse(readable, context), readable, context)
     events.ordinal = np.array(kept, np.int32)[events.ordinal]
-    everything: Found = {row: (problem, None) for row, problem in unreadable.items()}
     return events, everything | {kept[row]: entry for row, entry in found.items()}
 
 
@@ -128,12 +142,6 @@ def _unreadable(piece: Slice) -> Problems:
             except UnicodeDecodeError as error:
                 problems[row] = Problem(Reason.BAD_ENCODING, f"byte {error.start} of the record is not UTF-8")
     return problems
-
-
-def _take(piece: Slice, rows: list[int]) -> Slice:
-    records = [piece.records[row] for row in rows]
-    offsets = np.cumsum([0, *map(len, records)], dtype=np.int64)
-    return Slice(records, piece.positions[rows], np.frombuffer(b"".join(records), np.uint8), offsets, piece.plain)
 
 
 def _finish(parsed: Candidates, piece: Slice, context: DecodeContext) -> tuple[EventColumns, Found]:
@@ -160,10 +168,9 @@ def _finish(parsed: Candidates, piece: Slice, context: DecodeContext) -> tuple[E
 
 
 def _with_record_ids(parsed: Candidates, piece: Slice, context: DecodeContext) -> list[str]:
-    return [
-        event_id or record_id(context.stream, int(piece.positions[row]), piece.records[row])
-        for event_id, row in zip(parsed.id, parsed.rows, strict=True)
-    ]
+    positions = piece.positions[parsed.rows].tolist()
+    made = record_ids(context.stream, positions, [piece.records[row] for row in parsed.rows])
+    return [event_id or own for event_id, own in zip(parsed.id, made, strict=True)]
 
 
 def _columns(
@@ -176,7 +183,9 @@ def _columns(
     """The checked rows as columns; ``kept`` None means all of them."""
 
     def pick(values: Sequence[Any]) -> list[Any]:
-        return list(values) if kept is None else list(compress(values, kept))
+        if kept is None:
+            return values if isinstance(values, list) else list(values)
+        return list(compress(values, kept))
 
     rows, time_us = np.array(parsed.rows, np.int32), parsed.time_us
     if kept is not None:

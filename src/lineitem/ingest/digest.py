@@ -99,12 +99,17 @@ def identity_keys(namespace: str, sources: Sequence[str], ids: Sequence[str]) ->
     )
 
 
-def record_id(stream: str, position: int, record: bytes) -> str:
-    """The id of a record that has none: 32 hex digits over its stream, place and bytes (DESIGN, Sources).
+def record_ids(stream: str, positions: Sequence[int], records: Sequence[bytes]) -> list[str]:
+    """The ids of records that have none: 32 hex digits over stream, place and bytes of each (DESIGN, Sources).
 
-    Identical lines at two places are two events.
+    Identical lines at two places are two events. Stream, place (as decimal text) and record are length-prefixed.
     """
-    return sha256(length_prefixed(stream.encode(), str(position).encode(), record)).hexdigest()[:32]
+    head = length_prefixed(stream.encode())
+    places = [str(position).encode() for position in positions]
+    return [
+        sha256(b"%b%b%b%b%b" % (head, len(p).to_bytes(4, "big"), p, len(r).to_bytes(4, "big"), r)).hexdigest()[:32]
+        for p, r in zip(places, records, strict=True)
+    ]
 
 
 def _halves(digests: list[bytes]) -> NDArray[np.void]:

@@ -55,7 +55,8 @@ def settle(
     accepted = first == np.arange(len(events))
     duplicates, rejects = 0, []
     for row in np.flatnonzero((first >= 0) & ~accepted).tolist():
-        if events.digest[row] == events.digest[first[row]]:
+        before = known.get(bytes(events.key[row]), bytes(events.digest[first[row]]))
+        if bytes(events.digest[row]) == before:
             duplicates += 1
         else:
             rejects.append(_conflict(events, row))

@@ -64,9 +64,7 @@ def compile_format(format_: str) -> re.Pattern[str]:
     return compiled
 
 
-def parse_times(
-    values: Sequence[Any], format_: str, zone: str | None, problems: Problems
-) -> NDArray[np.int64]:
+def parse_times(values: Sequence[Any], format_: str, zone: str | None, problems: Problems) -> NDArray[np.int64]:
     """A column of times (text, or numbers for Unix formats) as (n,) int64 microseconds since the epoch, UTC.
 
     What is missing or cannot be read is entered in ``problems`` and 0. A local time that ``zone`` skips or repeats

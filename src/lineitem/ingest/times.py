@@ -41,18 +41,18 @@ def parse_rfc3339(texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.b
     return time_us, valid
 
 
-def days_from_civil(
-    year: NDArray[np.int64], month: NDArray[np.int64], day: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """Days since 1970-01-01 of proleptic Gregorian dates, (n,) int64; the year counts from March, so that leap days
-    end it and every month's start is linear in the month."""
+def days_from_civil(year: NDArray[np.int32], month: NDArray[np.int32], day: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Days since 1970-01-01 of proleptic Gregorian dates, (n,) int64.
+
+    The year counts from March, so that leap days end it and every month's start is linear in the month.
+    """
     shifted = year - (month <= 2)
     era = shifted // 400
     year_of_era = shifted - era * 400
     day_of_year = (153 * ((month + 9) % 12) + 2) // 5 + day - 1
     day_of_era = year_of_era * 365 + year_of_era // 4 - year_of_era // 100 + day_of_year
-    result: NDArray[np.int64] = era * 146_097 + day_of_era - 719_468
-    return result
+    days: NDArray[np.int32] = era * 146_097 + day_of_era - 719_468
+    return days.astype(np.int64)
 
 
 def _parse_matrix(text: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -75,9 +75,9 @@ def _parse_matrix(text: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[n
     return time_us, valid
 
 
-def _number(digits: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """(k, n) decimal digits to (n,) numbers; garbage in, garbage (but no overflow) out."""
-    number: NDArray[np.int64] = digits[0].astype(np.int64)
+def _number(digits: NDArray[np.uint8]) -> NDArray[np.int32]:
+    """(k, n) decimal digits, k at most 6, to (n,) numbers; garbage in, garbage (but no overflow) out."""
+    number: NDArray[np.int32] = digits[0].astype(np.int32)
     for digit in digits[1:]:
         number = number * 10 + digit
     return number
@@ -113,13 +113,11 @@ def _parse_tail(
     return fraction_us, offset, valid
 
 
-def _parse_fraction(
-    text: NDArray[np.uint8], digits: NDArray[np.uint8]
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+def _parse_fraction(text: NDArray[np.uint8], digits: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """``.`` and at least one digit, or nothing at all: ``(fraction_us, valid)``."""
     length, count = text.shape
     if length < 2:
         return np.zeros(count, np.int64), np.full(count, length == 0)
     valid = (text[0] == _POINT) & (digits[1:].max(axis=0) <= 9)
     kept = digits[1:7]
-    return _number(kept) * 10 ** (6 - len(kept)), valid
+    return _number(kept).astype(np.int64) * 10 ** (6 - len(kept)), valid

@@ -21,6 +21,7 @@ from lineitem.core.errors import EnvironmentProblem, IntegrityError
 from lineitem.core.ids import length_prefixed
 from lineitem.core.period import us_to_text
 from lineitem.kit.db import Connection
+from lineitem.kit.failpoint import failpoint
 from lineitem.kit.sqlfiles import load_queries
 
 SQL = load_queries("lineitem.ledger", "ledger.sql")
@@ -128,6 +129,7 @@ def _write_durably(path: Path, content: bytes, *, exclusive: bool = False) -> No
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        failpoint("before_checkpoint")
         if exclusive:
             if not path.exists():
                 os.link(temporary, path)

@@ -12,6 +12,7 @@ from lineitem import __version__
 from lineitem.core.errors import IntegrityError
 from lineitem.kit.copy import copy_rows
 from lineitem.kit.db import Connection
+from lineitem.kit.failpoint import failpoint
 from lineitem.kit.sqlfiles import load_queries
 from lineitem.ledger.chain import HASH_VERSION, Batch, BatchKind, batch_hash, fact_leaf
 from lineitem.ledger.merkle import EMPTY_ROOT, HASH, root
@@ -153,6 +154,7 @@ def write_batch(
     }
     connection.execute(SQL.add_batch, values)
     connection.execute(SQL.move_lane, {"lane": head.lane, "batch": number, "hash": hashed})
+    failpoint("before_commit")
     return batch
 
 

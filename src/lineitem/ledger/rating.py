@@ -19,9 +19,9 @@ from lineitem.ledger import accumulators, periods
 from lineitem.ledger.accumulators import Targets
 from lineitem.ledger.rows import Kind, LineItems
 from lineitem.rate.enrich import PriceUsage
-from lineitem.rate.exact import exceeds_ledger
 from lineitem.rate.folds import first_of
 from lineitem.rate.itemize import Rows, Waiting, itemize
+from lineitem.rate.overflow import leading_beyond, overflowing
 from lineitem.rate.price import CompiledPrice, compile_price
 
 SQL = load_queries("lineitem.ledger", "ledger.sql")
@@ -80,10 +80,16 @@ class Rater:
         ``usage`` in order of price key (all lanes lock alike). Raises AmountTooLarge; the transaction must then end.
         """
         results = []
+        too_large: list[int] = []
         for one in usage:
             kept = one.select(accepted[one.event])
             if len(kept.event):
-                results.append(self._rate_price(connection, namespace_key, kept, now_us))
+                try:
+                    results.append(self._rate_price(connection, namespace_key, kept, now_us))
+                except AmountTooLarge as error:
+                    too_large += error.events
+        if too_large:
+            raise AmountTooLarge(too_large)
         tags = np.array(tag_set_keys, dtype=np.int32)
         waiting = _add_pending(connection, namespace_key, results, len(events), tags)
         items, currencies = _assemble(results, events, tags)
@@ -103,9 +109,14 @@ class Rater:
                 connection, namespace_key, targets, target[new_member], usage.member[new_member]
             )
         rows, waiting, after = itemize(usage, target, before, price, now_us, new_member)
-        beyond = exceeds_ledger(after.fold.quantity) | exceeds_ledger(after.posted_nano)
-        if beyond.any() or exceeds_ledger(rows.amount_nano).any():
-            lost = beyond[target] if beyond.any() else np.ones(len(target), dtype=np.bool_)
+        beyond = overflowing(price, rows, waiting, after)
+        if beyond.any():
+
+            def overflowing_with(kept: NDArray[np.bool_]) -> NDArray[np.bool_]:
+                members = None if new_member is None else new_member[kept]
+                return overflowing(price, *itemize(usage.select(kept), target[kept], before, price, now_us, members))
+
+            lost = leading_beyond(target, usage.value, beyond, overflowing_with)
             raise AmountTooLarge(usage.event[lost].tolist())
         accumulators.save(connection, targets, after, aggregation is Aggregation.LATEST)
         return _PriceResult(usage.row, usage, targets, rows, waiting)

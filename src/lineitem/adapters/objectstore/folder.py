@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lineitem.core.errors import EnvironmentProblem, IntegrityError, LineitemError
+from lineitem.kit.failpoint import failpoint
 
 _NAME = re.compile(r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$")
 
@@ -30,6 +31,7 @@ class FolderStore:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
+            failpoint("before_segment")
             try:
                 os.link(temporary, path)
             except FileExistsError:

@@ -71,6 +71,10 @@ order by v.price_version_key
 select account_key, account, name, pricebook, timezone, tags from catalog.account
 where namespace_key = %(namespace_key)s and account = any(%(accounts)s)
 
+-- name: accounts_by_key
+-- Accounts as an invoice names them.
+select account_key, account, name, pricebook, timezone, billing, tags from catalog.account where account_key = any(%(keys)s)
+
 -- name: add_accounts
 -- Accounts seen first in an event, with the defaults of the catalog. In key order, so that two processes cannot deadlock.
 insert into catalog.account (namespace_key, account, name, pricebook, timezone, billing, tags)

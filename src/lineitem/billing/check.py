@@ -1,0 +1,249 @@
+"""Check every invoice against what it was made from: its own digest, its fact in lane 0, its number, its line items."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
+from fractions import Fraction
+from hashlib import sha256
+from itertools import groupby
+from typing import Any, NamedTuple
+
+from lineitem.billing.invoice import Invoice, InvoiceLine, invoice_from_json
+from lineitem.billing.run import FACT, SQL, PriceInfo, fact_body, number_text, parse_cut, price_infos
+from lineitem.core.errors import IntegrityError
+from lineitem.core.limits import AMOUNT_SCALE
+from lineitem.core.money import nano_to_text
+from lineitem.core.period import Month
+from lineitem.kit.db import Connection, explained
+from lineitem.ledger import claims
+from lineitem.ledger.claims import Claim, ClaimedSum, Cut
+
+
+class _Stored(NamedTuple):
+    """A row of ``billing.invoice`` with its namespace and account resolved."""
+
+    namespace_key: int
+    namespace: str
+    number: str
+    series: str
+    serial: int
+    account_key: int
+    account: str
+    posting_month: int
+    currency: str
+    ordinal: int
+    cut: str
+    document: str
+    digest: bytes
+    lane: int
+    batch: int
+
+
+class _Recorded(NamedTuple):
+    """An invoice's fact and the batch it stands in."""
+
+    lane: int
+    batch: int
+    body: dict[str, Any]
+
+
+class _LineKey(NamedTuple):
+    """What makes line items one line."""
+
+    service_month: int
+    pricebook: str
+    price: str
+    meter: str
+    unit: str
+
+
+class _LineSum(NamedTuple):
+    """What a line says, or its line items come to; ``quantity`` in units."""
+
+    line_items: int
+    quantity: Fraction
+    amount_nano: int
+
+
+def check_invoices(connection: Connection) -> list[str]:
+    """Everything that is wrong with the invoices of all namespaces, a sentence each; reads the ledger once.
+
+    That the facts themselves are unaltered is the chain's to say (``ledger.verify``). Invoices are read a month at a
+    time, so memory holds the lines of one month's invoices and the facts of all.
+    """
+    problems: list[str] = []
+    with explained(), connection.transaction():
+        connection.execute("set transaction isolation level repeatable read, read only")
+        prices = price_infos(connection)
+        recorded, twice = _recorded(connection)
+        problems += twice
+        for rows in _by_month(connection):
+            read = [_check_document(row, recorded.pop((row.namespace, row.number), None), problems) for row in rows]
+            above = list(_check_sequence(rows, problems))
+            problems += _check_lines(connection, rows, read, above, prices)
+        for (namespace, number), fact in recorded.items():
+            problems.append(f"invoice {number} of {namespace}, recorded in batch {fact.lane}-{fact.batch}, is missing")
+        for row in connection.execute(SQL.counters).fetchall():
+            problems += _check_counter(*row)
+    return problems
+
+
+def _recorded(connection: Connection) -> tuple[dict[tuple[str, str], _Recorded], list[str]]:
+    recorded: dict[tuple[str, str], _Recorded] = {}
+    problems = []
+    for namespace, lane, batch, text in claims.facts(connection, FACT):
+        try:
+            body = json.loads(text)
+            key = (namespace, str(body["number"]))
+        except (ValueError, KeyError, TypeError):
+            problems.append(f"batch {lane}-{batch} of {namespace} records an invoice that cannot be read")
+            continue
+        if key in recorded:
+            problems.append(f"invoice {key[1]} of {namespace} is recorded twice, in batch {lane}-{batch} again")
+        recorded[key] = _Recorded(lane, batch, body)
+    return recorded, problems
+
+
+def _by_month(connection: Connection) -> Iterator[list[_Stored]]:
+    with connection.cursor(name="stored_invoices") as cursor:
+        cursor.itersize = 1000
+        rows = (_Stored(*row) for row in cursor.execute(SQL.stored_invoices))
+        for _, month in groupby(rows, key=lambda row: (row.namespace_key, row.posting_month)):
+            yield list(month)
+
+
+def _named(row: _Stored) -> str:
+    return f"invoice {row.number} of {row.namespace}"
+
+
+def _check_document(row: _Stored, fact: _Recorded | None, problems: list[str]) -> Invoice | None:
+    """The row, its document and its fact say the same. Returns the invoice where it can be read at all."""
+    name = _named(row)
+    if sha256(row.document.encode()).digest() != row.digest:
+        problems.append(f"{name}: the stored document is not what was sent (its digest differs)")
+    try:
+        document = json.loads(row.document)
+        found = invoice_from_json(document)
+    except (IntegrityError, ValueError, AttributeError) as error:
+        problems.append(f"{name}: {error.what if isinstance(error, IntegrityError) else 'the document is not JSON'}")
+        return None
+    stored = (row.number, row.account, Month.from_index(row.posting_month), row.currency, _cut(row))
+    if stored != (found.number, found.account, found.period, found.currency, dict(found.cut)):
+        problems.append(f"{name}: number, account, period, currency or cut beside the document are not the document's")
+    if row.number != number_text(row.series, row.serial):
+        problems.append(f"{name}: the number is not number {row.serial} of series {row.series}")
+    if fact is None:
+        problems.append(f"{name}: no batch of the ledger records it")
+    elif (fact.lane, fact.batch) != (row.lane, row.batch):
+        problems.append(f"{name}: it names batch {row.lane}-{row.batch}, but {fact.lane}-{fact.batch} records it")
+    elif fact.body != fact_body(row.namespace, document, row.ordinal, row.digest):
+        problems.append(f"{name}: it is not what batch {fact.lane}-{fact.batch} recorded")
+    problems += [f"{name}: {what}" for what in _check_arithmetic(found)]
+    return found
+
+
+def _cut(row: _Stored) -> dict[int, int]:
+    try:
+        return parse_cut(row.cut)
+    except (ValueError, AttributeError):
+        return {}
+
+
+def _check_arithmetic(found: Invoice) -> Iterator[str]:
+    """Every line is its exact amount rounded, the total is the sum of the lines (docs/reference/invoice-json.md)."""
+    unit_nano = 10 ** (AMOUNT_SCALE - found.minor_digits)
+    for line in found.lines:
+        rounded = line.amount_minor * unit_nano
+        if rounded + line.residual_nano != line.amount_nano or 2 * abs(line.residual_nano) > unit_nano:
+            yield f"line {line.line} is not its exact amount rounded"
+    if found.total_minor != sum(line.amount_minor for line in found.lines):
+        yield "the total is not the sum of its lines"
+
+
+def _check_sequence(rows: Sequence[_Stored], problems: list[str]) -> Iterator[Cut]:
+    """The cut above which each of a month's invoices claims; ordinals have no gap and cuts never go back."""
+    for _, same in groupby(rows, key=lambda row: (row.account_key, row.currency)):
+        above: dict[int, int] = {}
+        for ordinal, row in enumerate(same, start=1):
+            if row.ordinal != ordinal:
+                problems.append(f"{_named(row)}: it is invoice {row.ordinal} of its account and month, not {ordinal}")
+            cut = _cut(row)
+            if any(cut.get(lane, 0) < batch for lane, batch in above.items()):
+                problems.append(f"{_named(row)}: it claims line items of the invoice before it")
+            yield above
+            above = cut
+
+
+def _check_lines(
+    connection: Connection,
+    rows: Sequence[_Stored],
+    read: Sequence[Invoice | None],
+    above: Sequence[Cut],
+    prices: Mapping[int, PriceInfo],
+) -> Iterator[str]:
+    """The lines of a month's invoices are the sums of the line items they claim."""
+    claimed = [Claim(row.account_key, row.currency, low, _cut(row)) for row, low in zip(rows, above, strict=True)]
+    sums = claims.claimed(connection, rows[0].namespace_key, rows[0].posting_month, claimed)
+    for row, found, ledger in zip(rows, read, sums, strict=True):
+        if found is not None:
+            for what in _compare(_said(found.lines), _added_up(ledger, prices), row.currency):
+                yield f"{_named(row)}: {what}"
+
+
+def _said(lines: Iterable[InvoiceLine]) -> dict[_LineKey, _LineSum]:
+    return {
+        _LineKey(line.service_period.index, line.pricebook, line.price, line.meter, line.unit): _LineSum(
+            line.line_items, Fraction(Decimal(line.quantity)), line.amount_nano
+        )
+        for line in lines
+    }
+
+
+def _added_up(sums: Iterable[ClaimedSum], prices: Mapping[int, PriceInfo]) -> dict[_LineKey, _LineSum]:
+    found: dict[_LineKey, _LineSum] = {}
+    for one in sums:
+        price = prices[one.price_version_key]
+        key = _LineKey(one.service_month, price.pricebook, price.price, price.meter, price.unit)
+        before = found.get(key, _LineSum(0, Fraction(0), 0))
+        found[key] = _LineSum(
+            before.line_items + one.line_items,
+            before.quantity + Fraction(one.quantity, 10**price.scale),
+            before.amount_nano + one.amount_nano,
+        )
+    return found
+
+
+def _compare(said: Mapping[_LineKey, _LineSum], ledger: Mapping[_LineKey, _LineSum], currency: str) -> Iterator[str]:
+    """Where the invoice's lines and the ledger's line items differ."""
+    for key in sorted(said.keys() | ledger.keys()):
+        line, rows = said.get(key), ledger.get(key)
+        if line == rows:
+            continue
+        name = f"line {key.price} of {Month.from_index(key.service_month)}"
+        if rows is None:
+            yield f"{name} has no line items in the ledger"
+        elif line is None:
+            yield f"{name} is missing, the ledger has {rows.line_items} line items for it"
+        elif line.amount_nano != rows.amount_nano:
+            amounts = (nano_to_text(line.amount_nano), nano_to_text(rows.amount_nano))
+            yield f"{name} says {amounts[0]} {currency}, its line items come to {amounts[1]}"
+        else:
+            yield f"{name} states another quantity or count of line items than the ledger has"
+
+
+def _check_counter(namespace: str, series: str, last_number: int, numbers: Sequence[int] | None) -> Iterator[str]:
+    """A series runs from 1 to its counter without a gap."""
+    taken = numbers or []
+    expected = 1
+    for serial in [*taken, last_number + 1]:
+        if serial == expected + 1:
+            yield f"invoice {number_text(series, expected)} of {namespace} is missing from its series"
+        elif serial > expected:
+            first, last = number_text(series, expected), number_text(series, serial - 1)
+            yield f"invoices {first} to {last} of {namespace} are missing from their series"
+        expected = serial + 1
+    if taken and max(taken) > last_number:
+        last = number_text(series, max(taken))
+        yield f"invoice {last} of {namespace} is beyond its series' counter, which says {last_number}"

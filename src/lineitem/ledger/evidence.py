@@ -1,0 +1,240 @@
+"""The raw events behind a line item: found in the segments, decoded again, shown with their place and trace.
+
+A line item of one event leads to it by its identity. A line item of a window stands for the events that were accepted for
+the same account, price version, dimensions and window: those of its own batch, or, where it was flushed later, those of
+every batch recorded before the window was over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from lineitem.catalog.model import Aggregation
+from lineitem.catalog.snapshot import PriceRow
+from lineitem.core.errors import IntegrityError
+from lineitem.core.money import scaled_to_text
+from lineitem.core.period import Month, us_to_text
+from lineitem.ingest import formats, intake, segments
+from lineitem.ingest.events import EventColumns, RawRecords
+from lineitem.ingest.segments import Segment
+from lineitem.kit.blobs import BlobStore
+from lineitem.kit.db import Connection
+from lineitem.kit.sqlfiles import load_queries
+from lineitem.ledger.chain import records_digest
+from lineitem.ledger.read import FoundItem
+from lineitem.ledger.refold import Replay
+from lineitem.rate.match import MeterMatch, dimension_names, match
+
+SQL = load_queries("lineitem.ledger", "read.sql")
+_NEVER_US = (1 << 63) - 1
+_COUNTED = (Aggregation.COUNT, Aggregation.UNIQUE)
+
+
+@dataclass(slots=True)
+class Evidence:
+    """The events behind a line item: how many, the first ones, and what they add up to.
+
+    ``quantity`` (at the meter's scale) is their sum where the meter sums or counts; None where the line item's quantity
+    is no sum of its events (``max, unique, latest``).
+    """
+
+    total: int = 0
+    quantity: int | None = None
+    events: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Decoded:
+    """Some records of one batch, decoded; ``ordinal[i]`` is the place in the batch of event ``i``'s record."""
+
+    lane: int
+    batch: int
+    revision: int
+    name: str
+    segment: Segment
+    events: EventColumns
+    ordinal: NDArray[np.int64]
+
+
+def event_behind(replay: Replay, row: PriceRow, event_key: bytes) -> Evidence:
+    """The one event with this identity key. Raises IntegrityError where it is not found as it was accepted."""
+    places = intake.places(replay.connection, np.array([event_key], dtype="V16"))
+    if not len(places):
+        raise IntegrityError("the event of this line item is not among the accepted ones", do="Run `lineitem verify`.")
+    where = {"lane": int(places[0]["lane"]), "batch": int(places[0]["batch"])}
+    wanted = np.array([int(places[0]["ordinal"])], dtype=np.int64)
+    for found in replay.connection.execute(SQL.segment_of_batch, where).fetchall():
+        decoded = _decode(replay.segments, found, wanted)
+        if len(decoded.events) and bytes(decoded.events.key[0]) == event_key:
+            matches, _ = match(decoded.events, [row.meter])
+            value = _value_text(matches[0], 0) if matches else None
+            return Evidence(1, None, [_event(replay.connection, decoded, 0, value)])
+    raise IntegrityError(
+        "the event of this line item is not where it was accepted",
+        where=f"batch {where['lane']}-{where['batch']}, record {int(wanted[0])}",
+        do="Run `lineitem verify --deep`.",
+    )
+
+
+def events_of_window(replay: Replay, item: FoundItem, row: PriceRow, *, flushed: bool, limit: int) -> Evidence:
+    """The events of a line item that stands for a window, the first ``limit`` of them shown, in ledger order.
+
+    ``flushed``: the line item was posted after its window had ended, in a batch that read no records itself. Events that
+    were retracted later are among them, and marked: the line item was made with them.
+    """
+    since_us, until_us = _window(item, row)
+    where = {
+        "namespace_key": item.namespace_key,
+        "since_us": since_us,
+        "until_us": until_us,
+        # A window waits in every batch whose clock lies before its end (rate.itemize).
+        "recorded_before_us": item.event_time_us + row.price.itemize.window_us if flushed else _NEVER_US,
+        "lane": None if flushed else item.lane,
+        "batch": None if flushed else item.batch,
+    }
+    summed = row.meter.aggregation in (Aggregation.SUM, Aggregation.COUNT)
+    evidence = Evidence(quantity=0 if summed else None)
+    for found in replay.connection.execute(SQL.segments_of_time, where).fetchall():
+        decoded = _decode(replay.segments, found, None, item.document["account"])
+        for one, at in _in_window(replay, decoded, item, row, since_us, until_us):
+            evidence.total += 1
+            if evidence.quantity is not None:
+                evidence.quantity += 1 if row.meter.aggregation in _COUNTED else int(one.value[at])
+            if len(evidence.events) < limit:
+                evidence.events.append(_event(replay.connection, decoded, int(one.rows[at]), _value_text(one, at)))
+    return evidence
+
+
+def _window(item: FoundItem, row: PriceRow) -> tuple[int, int]:
+    """The item's window, cut at the ends of its service month: a window over the month's end makes two line items."""
+    start_us, end_us = Month.from_index(item.service_month).bounds_us(item.timezone)
+    return max(item.event_time_us, start_us), min(item.event_time_us + row.price.itemize.window_us, end_us)
+
+
+def _in_window(
+    replay: Replay, decoded: _Decoded, item: FoundItem, row: PriceRow, since_us: int, until_us: int
+) -> Iterator[tuple[MeterMatch, int]]:
+    """Rows of ``match`` that the line item stands for."""
+    events, shown = decoded.events, item.document
+    snapshot = replay.snapshot(decoded.revision)
+    accepted = _accepted(replay.connection, decoded)
+    matches, _ = match(events, [row.meter])
+    wanted = tuple(shown["tags"].get(name, "") for name in dimension_names(row.meter))
+    for one in matches:
+        for at, event in enumerate(one.rows.tolist()):
+            time_us = int(events.time_us[event])
+            if (
+                accepted[event]
+                and events.subject[event] == shown["account"]
+                and since_us <= time_us < until_us
+                and _dimensions(one, at) == wanted
+                and snapshot.version_at(shown["pricebook"], time_us) == shown["version"]
+            ):
+                yield one, at
+
+
+def _dimensions(one: MeterMatch, at: int) -> tuple[str, ...]:
+    if one.dimensions is None or one.dimension_index is None:
+        return ()
+    return one.dimensions[int(one.dimension_index[at])]
+
+
+def _accepted(connection: Connection, decoded: _Decoded) -> NDArray[np.bool_]:
+    """(n,) bool: events that were first accepted exactly here."""
+    events = decoded.events
+    accepted = np.zeros(len(events), dtype=np.bool_)
+    places = intake.places(connection, events.key)
+    here = {
+        int(place["ordinal"]): bytes(place["digest"])
+        for place in places
+        if (place["lane"], place["batch"]) == (decoded.lane, decoded.batch)
+    }
+    for event, ordinal in enumerate(decoded.ordinal[events.ordinal].tolist()):
+        accepted[event] = here.get(ordinal) == bytes(events.digest[event])
+    return accepted
+
+
+def _decode(
+    store: BlobStore, found: tuple[Any, ...], wanted: NDArray[np.int64] | None, account: str | None = None
+) -> _Decoded:
+    """Decode records of one batch: those at ``wanted``, or all that may name ``account``.
+
+    Raises IntegrityError where the segment is missing or does not hold what the batch recorded.
+    """
+    lane, batch, name, digest, recorded_us, revision = found
+    segment = segments.read(store, name, recorded_us)
+    if records_digest(segment.raw.records) != digest:
+        raise IntegrityError(
+            f"batch {lane}-{batch}: its raw records are not those it recorded", where=name,
+            do="Restore the segment from a backup.",
+        )  # fmt: skip
+    rows = _may_name(segment, account) if wanted is None else wanted
+    raw = segment.raw
+    some = RawRecords(raw.records.take(pa.array(rows)), raw.positions[rows], raw.start, raw.end)
+    events, _ = formats.get(segment.format).decode(some, segment.context)
+    return _Decoded(lane, batch, revision, name, segment, events, rows)
+
+
+def _may_name(segment: Segment, account: str | None) -> NDArray[np.int64]:
+    """Records that may name the account: decoding is what takes time, and few of a batch's records are one account's.
+
+    A JSON text without a backslash spells a string literally; other formats may compose or imply the account.
+    """
+    records = segment.raw.records
+    if account is None or segment.format != "cloudevents":
+        return np.arange(len(records), dtype=np.int64)
+    likely = pc.or_(pc.match_substring(records, account.encode()), pc.match_substring(records, b"\\"))
+    return np.flatnonzero(np.asarray(likely))
+
+
+def _value_text(one: MeterMatch, at: int) -> str | None:
+    """What the meter reads from an event, in its unit; None where it counts distinct members."""
+    if one.meter.aggregation is Aggregation.UNIQUE:
+        return None
+    if one.meter.aggregation is Aggregation.COUNT:
+        return "1"
+    return scaled_to_text(int(one.value[at]), one.meter.quantity_scale)
+
+
+def _event(connection: Connection, decoded: _Decoded, row: int, value: str | None) -> dict[str, Any]:
+    """One event as `explain` shows it. ``raw`` is the record as received, bytes that are not UTF-8 escaped."""
+    events, raw = decoded.events, decoded.segment.raw
+    ordinal = int(decoded.ordinal[int(events.ordinal[row])])
+    traceparent = events.traceparent[row]
+    reasons = connection.execute(SQL.retraction_reasons, {"keys": [bytes(events.key[row]).hex()]}).fetchall()
+    return {
+        "id": events.id[row],
+        "source": events.source[row],
+        "type": events.type[row],
+        "subject": events.subject[row],
+        "time": us_to_text(int(events.time_us[row])),
+        "data": _plain(events.data[row]),
+        "value": value,
+        "traceparent": traceparent,
+        "trace_id": None if traceparent is None else traceparent.split("-")[1],
+        "retracted": reasons[0][1] if reasons else None,
+        "stream": decoded.segment.context.stream,
+        "format": decoded.segment.format,
+        "position": int(raw.positions[ordinal]),
+        "batch": f"{decoded.lane}-{decoded.batch}",
+        "record": ordinal,
+        "segment": decoded.name,
+        "raw": raw.records[ordinal].as_py().decode("utf-8", "backslashreplace"),
+    }
+
+
+def _plain(value: Any) -> Any:
+    """A payload as JSON can carry it exactly: fractions as text, for a JSON reader would make them binary floats."""
+    if isinstance(value, dict):
+        return {key: _plain(held) for key, held in value.items()}
+    if isinstance(value, list):
+        return [_plain(held) for held in value]
+    return str(value) if isinstance(value, Decimal) else value

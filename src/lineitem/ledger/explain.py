@@ -1,0 +1,213 @@
+"""Explain one line item, down to the raw events: price and rule, the target's arithmetic, the batch, the records."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+
+from lineitem.catalog.document import plain
+from lineitem.catalog.model import Aggregation
+from lineitem.catalog.snapshot import PriceRow
+from lineitem.core.errors import IntegrityError
+from lineitem.core.money import nano_to_text, scaled_to_text
+from lineitem.core.period import us_to_text
+from lineitem.kit.blobs import BlobStore
+from lineitem.kit.db import Connection, explained
+from lineitem.kit.sqlfiles import load_queries
+from lineitem.ledger.chain import BatchKind
+from lineitem.ledger.evidence import Evidence, event_behind, events_of_window
+from lineitem.ledger.read import FoundItem, find_line_item
+from lineitem.ledger.refold import Replay
+from lineitem.ledger.rows import Kind
+from lineitem.rate.price import compile_price
+from lineitem.rate.quote import Step, fraction_text, quote_explain
+
+SQL = load_queries("lineitem.ledger", "read.sql")
+EVENTS_SHOWN_MAX = 100
+"""Raw events listed for a line item; the count is of all."""
+
+_NOTES = {
+    Kind.RECURRING: "A fixed due of the target, posted once when its first event came: it stands for no event.",
+    Kind.TRUE_UP: "What a minimum or a commitment adds to the target: it stands for no event.",
+    Kind.REVERSAL: "Takes back another line item: it stands for no event.",
+    Kind.RETRACTION: "The event was retracted: what is left of the target was folded again and the difference posted.",
+}
+
+
+@explained()
+def explain(
+    connection: Connection, segments: BlobStore, namespace: str, line_item_id: str, *, events_max: int = EVENTS_SHOWN_MAX
+) -> dict[str, Any]:
+    """Everything a line item's amount rests on, as a JSON document.
+
+    ``line_item`` as `line-items` shows it · ``price``: its version and rule · ``target``: the running usage of account,
+    price and service month, T worked out step by step, and where it can be told, what this line item moved ·
+    ``batch``: when and by what it was written · ``events``: the raw records, the first ``events_max`` of ``total``.
+
+    Raises InputError for an unknown id, IntegrityError where ledger and segments do not say what was written.
+    """
+    with connection.transaction():
+        item = find_line_item(connection, namespace, line_item_id)
+        record = _batch_row(connection, item)
+        replay = Replay(connection, segments, namespace)
+        target = _target_row(connection, item)
+        row = _price_row(replay, item, (record["catalog_revision"], target["revision"]))
+        evidence = _evidence(replay, item, row, record, events_max)
+        return {
+            "line_item": item.document,
+            "price": _price(row),
+            "target": _target(connection, item, row, target),
+            "batch": _batch(record),
+            "events": _events(item, row, evidence),
+        }
+
+
+def _batch_row(connection: Connection, item: FoundItem) -> dict[str, Any]:
+    where = {"lane": item.lane, "first": item.batch, "last": item.batch}
+    with connection.execute(SQL.batch_records, where) as cursor:
+        names = [column.name for column in cursor.description or ()]
+        row = cursor.fetchone()
+    if row is None:
+        raise IntegrityError(f"batch {item.document['batch']} is missing", do="Run `lineitem verify`.")
+    return dict(zip(names, row, strict=True))
+
+
+def _target_row(connection: Connection, item: FoundItem) -> dict[str, Any]:
+    where = {
+        "account_key": item.account_key,
+        "price_key": item.price_key,
+        "service_month": item.service_month,
+        "pricebook": item.document["pricebook"],
+        "version": item.document["version"],
+    }
+    row = connection.execute(SQL.target, where).fetchone()
+    if row is None:
+        raise IntegrityError("the line item's target has no running usage", do="Run `lineitem verify`.")
+    names = ("events", "quantity", "posted_quantity", "posted_nano", "revision")
+    return dict(zip(names, [int(value) for value in row], strict=True))
+
+
+def _price_row(replay: Replay, item: FoundItem, revisions: tuple[int, ...]) -> PriceRow:
+    """The price as the batch saw it; where its meter had left the catalog by then, as it was published."""
+    for revision in revisions:
+        for row in replay.snapshot(revision).rows:
+            if row.price_key == item.price_key and row.version == item.document["version"]:
+                return row
+    raise IntegrityError("the line item's price is not in the catalog it was rated with", do="Run `lineitem verify`.")
+
+
+def _price(row: PriceRow) -> dict[str, Any]:
+    """The rule: the price and its meter as they were published."""
+    return {
+        "id": row.price.id,
+        "pricebook": row.pricebook,
+        "version": row.version,
+        "model": row.price.model,
+        "currency": row.price.currency,
+        "itemize": row.price.itemize.value,
+        "rule": plain(row.price),
+        "meter": plain(row.meter),
+        "content": row.content,
+    }
+
+
+def _target(connection: Connection, item: FoundItem, row: PriceRow, target: dict[str, Any]) -> dict[str, Any]:
+    """What the target comes to: T of the quantity its line items stand for, worked out."""
+    where = {
+        "namespace_key": item.namespace_key,
+        "account_key": item.account_key,
+        "price_key": item.price_key,
+        "service_month": item.service_month,
+        "batch": item.batch,
+        "seq": item.seq,
+    }
+    sums = connection.execute(SQL.posted_before, where).fetchone()
+    assert sums is not None
+    count, lanes, quantity_before, nano_before = (int(value) for value in sums)
+    quantity = scaled_to_text(target["posted_quantity"], item.scale)
+    return {
+        "account": item.document["account"],
+        "service_period": item.document["service_period"],
+        "line_items": count,
+        "events": target["events"],
+        "quantity": quantity,
+        "pending_quantity": scaled_to_text(target["quantity"] - target["posted_quantity"], item.scale),
+        "amount": nano_to_text(target["posted_nano"]),
+        "rule": "amount of a line item = T(quantity so far) - what was posted; T is worked out below for all of it",
+        "working": [_step(step) for step in quote_explain(plain(row.price), Decimal(quantity))],
+        "this_line_item": _moved(item, row, lanes, quantity_before, nano_before),
+    }
+
+
+def _moved(item: FoundItem, row: PriceRow, lanes: int, quantity_before: int, nano_before: int) -> dict[str, Any] | None:
+    """T before and after the line item; None where the target's line items lie in several lanes.
+
+    Batches of different lanes commit side by side, and nothing stored says which of two came first: the sum over the
+    target is exact all the same.
+    """
+    quantity_after, nano_after = quantity_before + item.quantity, nano_before + item.amount_nano
+    total = compile_price(row.price, row.meter.quantity_scale).amount_nano(np.array([quantity_after], dtype=object))
+    if lanes != 1 or int(total[0]) != nano_after:
+        return None
+    return {
+        "quantity_before": scaled_to_text(quantity_before, item.scale),
+        "quantity_after": scaled_to_text(quantity_after, item.scale),
+        "posted_before": nano_to_text(nano_before),
+        "total_after": nano_to_text(nano_after),
+        "amount": nano_to_text(item.amount_nano),
+    }
+
+
+def _step(step: Step) -> dict[str, Any]:
+    """One step of the working with exact decimal text; what a step does not have is left out."""
+    values = {name: value for name, value in asdict(step).items() if name != "label" and value is not None}
+    return {"label": step.label} | {name: fraction_text(value) for name, value in values.items()}
+
+
+def _batch(record: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "batch": f"{record['lane']}-{record['batch']}",
+        "lane": record["lane"],
+        "number": record["batch"],
+        "kind": BatchKind(record["kind"]).name.lower(),
+        "recorded_at": us_to_text(record["recorded_us"]),
+        "engine_version": record["engine_version"],
+        "catalog_revision": record["catalog_revision"],
+        "stream": record["stream"],
+        "segment": record["segment"] or None,
+        "line_items": record["line_items"],
+        "root": record["root"].hex(),
+        "hash": record["hash"].hex(),
+    }
+
+
+def _evidence(
+    replay: Replay, item: FoundItem, row: PriceRow, record: dict[str, Any], events_max: int
+) -> Evidence:
+    if item.event_key is not None:
+        return event_behind(replay, row, item.event_key)
+    if item.kind in _NOTES:
+        return Evidence()
+    flushed = record["kind"] == BatchKind.FLUSH
+    return events_of_window(replay, item, row, flushed=flushed, limit=events_max)
+
+
+def _events(item: FoundItem, row: PriceRow, evidence: Evidence) -> dict[str, Any]:
+    document: dict[str, Any] = {"total": evidence.total, "shown": len(evidence.events)}
+    if evidence.quantity is not None and item.event_key is None:
+        document["quantity"] = scaled_to_text(evidence.quantity, item.scale)
+    note = _NOTES.get(item.kind) or _fold_note(row)
+    if note:
+        document["note"] = note
+    return document | {"items": evidence.events}
+
+
+def _fold_note(row: PriceRow) -> str:
+    """Why the events' values need not add up to the line item's quantity."""
+    aggregation = row.meter.aggregation
+    if aggregation in (Aggregation.SUM, Aggregation.COUNT):
+        return ""
+    return f"The meter keeps the {aggregation.value} of a period: a line item's quantity is how far its events moved it."

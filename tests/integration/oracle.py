@@ -1,0 +1,394 @@
+"""What a ledger must come to, worked out from raw records and the catalog's document by slow, plain, obvious Python.
+
+It shares nothing with the engine: no NumPy, no SQL, no batches; dictionaries, ``Fraction`` and ``hashlib`` only. What
+DESIGN says in words stands here in the same words, one event after the other.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
+from hashlib import sha256
+from math import ceil, floor
+from typing import Any
+from zoneinfo import ZoneInfo
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+WINDOWS = {"minute": 60, "hour": 3600, "day": 86_400}
+"""Seconds of an itemization window; windows are aligned to UTC."""
+_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+
+Document = Mapping[str, Any]
+Identity = tuple[str, str]
+"""(source, id) inside the oracle's namespace."""
+Total = tuple[Fraction, int]
+"""Quantity in the meter's unit, amount in nano-units."""
+Totals = dict[tuple[str, str, str], Total]
+"""(account, price, service month) -> total; what comes to nothing is left out."""
+
+
+class Broken(Exception):
+    """A record that must become a dead letter."""
+
+
+@dataclass
+class Tally:
+    """Where records went."""
+
+    received: int = 0
+    itemized: int = 0
+    pending: int = 0
+    duplicate: int = 0
+    dead_lettered: int = 0
+    not_billable: int = 0
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(**{name: value + getattr(other, name) for name, value in vars(self).items()})
+
+
+@dataclass(frozen=True)
+class Usage:
+    """One reading of one event under one price."""
+
+    account: str
+    price: str
+    content: str  # everything that determines money; versions that share it share the target
+    month: str
+    key: bytes
+    time: datetime
+    value: Fraction
+    member: Any
+    window_end: datetime | None  # None: its own line item
+
+
+@dataclass
+class Event:
+    """An accepted event: its content, and what it counts for."""
+
+    identity: Identity
+    key: bytes
+    content: Any
+    usage: list[Usage]
+    retracted: bool = False
+
+
+def parts_key(*parts: str) -> bytes:
+    """SHA-256 over the parts, each behind its length in 4 bytes."""
+    return sha256(b"".join(len(part.encode()).to_bytes(4, "big") + part.encode() for part in parts)).digest()
+
+
+@dataclass
+class Oracle:
+    """One namespace. ``catalog`` is the document of the catalog file; publish again by replacing it."""
+
+    namespace: str
+    catalog: Document
+    now: datetime
+    accepted: dict[Identity, Event] = field(default_factory=dict)
+
+    # --- taking records in
+
+    def send(self, file: bytes, stream: str) -> Tally:
+        """A whole NDJSON file, line after line."""
+        tally, offset = Tally(), 0
+        for line in file.split(b"\n"):
+            if line.strip():
+                tally += self._take(line, stream, offset)
+            offset += len(line) + 1
+        return tally
+
+    def _take(self, line: bytes, stream: str, offset: int) -> Tally:
+        try:
+            identity, content, event = self._read(line, stream, offset)
+        except Broken:
+            return Tally(received=1, dead_lettered=1)
+        known = self.accepted.get(identity)
+        if known is not None:
+            same = known.content == content
+            return Tally(received=1, duplicate=int(same), dead_lettered=int(not same))
+        key = parts_key(self.namespace, *identity)[:16]
+        try:
+            usage = self._price(event, key)
+        except Broken:
+            return Tally(received=1, dead_lettered=1)
+        self.accepted[identity] = Event(identity, key, content, usage or [])
+        if usage is None:
+            return Tally(received=1, not_billable=1)
+        waits = any(one.window_end is not None and one.window_end > self.now for one in usage)
+        return Tally(received=1, pending=int(waits), itemized=int(not waits))
+
+    def _read(self, line: bytes, stream: str, offset: int) -> tuple[Identity, Any, dict[str, Any]]:
+        try:
+            event = json.loads(line, parse_float=Decimal, parse_constant=_refuse)
+        except ValueError as error:
+            raise Broken(str(error)) from None
+        if not isinstance(event, dict) or event.get("specversion") != "1.0":
+            raise Broken("shape")
+        for name in ("type", "subject", "time"):
+            if not isinstance(event.get(name), str) or not event[name]:
+                raise Broken(name)
+        data = event.get("data")
+        if data is None:
+            data = {}
+        if not isinstance(data, dict):
+            raise Broken("data")
+        time = _time(event["time"])
+        if time.year < 2000 or time > self.now + timedelta(days=1):
+            raise Broken("time")
+        source = event.get("source") or stream
+        id_ = event.get("id") or sha256(_prefixed(stream.encode(), str(offset).encode(), line)).hexdigest()[:32]
+        content = (event["type"], event["subject"], time, canonical(data))
+        return (source, id_), content, {**event, "data": data, "time": time}
+
+    def _price(self, event: dict[str, Any], key: bytes) -> list[Usage] | None:
+        """What the event counts for; None where no meter matches. Whole or not at all."""
+        meters = [meter for meter in self.catalog["meters"] if _matches(meter, event)]
+        if not meters:
+            return None
+        readings = [(meter, *_reading(meter, event)) for meter in meters]
+        account = self._account(event["subject"])
+        usage = []
+        for meter, value, member in readings:
+            prices = [p for p in self._version(account, event["time"]) if p["meter"] == meter["id"]]
+            if not prices:
+                raise Broken("no price")
+            for price in prices:
+                usage.append(self._usage(event, key, account, meter, price, value, member))
+        return usage
+
+    def _usage(
+        self, event: dict[str, Any], key: bytes, account: Document, meter: Document, price: Document, value: Fraction, member: Any
+    ) -> Usage:
+        time: datetime = event["time"]
+        money = {name: held for name, held in price.items() if name not in ("id", "description")}
+        window = WINDOWS.get(price.get("itemize", "each"))
+        end = None
+        if window:
+            since = (time - EPOCH) // timedelta(seconds=window)
+            end = EPOCH + timedelta(seconds=window) * (since + 1)
+        return Usage(
+            account=event["subject"],
+            price=price["id"],
+            content=json.dumps([account["pricebook"], money, meter], sort_keys=True),
+            month=time.astimezone(ZoneInfo(account["timezone"])).strftime("%Y-%m"),
+            key=key,
+            time=time,
+            value=value,
+            member=member,
+            window_end=end,
+        )
+
+    def _account(self, subject: str) -> dict[str, Any]:
+        section = self.catalog.get("accounts", {})
+        defaults = {"pricebook": None, "timezone": "UTC", "open": True} | dict(section.get("defaults", {}))
+        for account in section.get("list", []):
+            if account["id"] == subject:
+                return defaults | account
+        if not defaults["open"]:
+            raise Broken("unknown account")
+        return defaults
+
+    def _version(self, account: Document, time: datetime) -> list[Document]:
+        """The prices in force: those of the version that started last."""
+        started = [
+            book
+            for book in self.catalog["pricebooks"]
+            if book["id"] == account["pricebook"] and datetime.fromisoformat(book["effective_from"]) <= time
+        ]
+        if not started:
+            return []
+        book = max(started, key=lambda book: datetime.fromisoformat(book["effective_from"]))
+        until = book.get("effective_until")
+        return list(book["prices"]) if until is None or time < datetime.fromisoformat(until) else []
+
+    # --- what it comes to
+
+    def retract(self, identity: Identity) -> None:
+        """The usage did not happen; the event stays known."""
+        self.accepted[identity].retracted = True
+
+    def keys(self) -> set[bytes]:
+        """Identity keys of everything accepted."""
+        return {event.key for event in self.accepted.values()}
+
+    def itemized_each(self) -> set[bytes]:
+        """Identity keys of events that a price itemizes one by one."""
+        every = (event for event in self.accepted.values())
+        return {event.key for event in every if any(one.window_end is None for one in event.usage)}
+
+    def totals(self) -> Totals:
+        """T of every account, price and service month."""
+        targets: dict[tuple[str, str, str, str], list[Usage]] = defaultdict(list)
+        for event in self.accepted.values():
+            for one in event.usage if not event.retracted else ():
+                targets[(one.account, one.price, one.month, one.content)].append(one)
+        totals: Totals = {}
+        for (account, name, month, content), usage in targets.items():
+            _, price, meter = json.loads(content)
+            quantity = FOLDS[meter["aggregation"]](usage)
+            before = totals.get((account, name, month), (Fraction(0), 0))
+            nano = round_half_up(amount(price, quantity) * 10**9)
+            totals[(account, name, month)] = (before[0] + quantity, before[1] + nano)
+        return {key: total for key, total in totals.items() if total != (0, 0)}
+
+
+# --- reading one event
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _prefixed(*parts: bytes) -> bytes:
+    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+
+
+def _time(text: str) -> datetime:
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise Broken("time") from None
+    if time.tzinfo is None or "T" not in text:
+        raise Broken("time")
+    return time.astimezone(UTC)
+
+
+def canonical(value: Any) -> Any:
+    """A JSON value as something that is equal exactly where the content is: 1 is 1.0, but neither "1" nor true."""
+    if isinstance(value, bool) or value is None:
+        return ("constant", str(value))
+    if isinstance(value, str):
+        return ("text", value)
+    if isinstance(value, dict):
+        return ("object", tuple(sorted((name, canonical(item)) for name, item in value.items())))
+    if isinstance(value, list):
+        return ("list", tuple(map(canonical, value)))
+    return ("number", Fraction(value))
+
+
+def _walk(event: Document, path: str) -> Any:
+    found: Any = event
+    for step in path.split("."):
+        found = found.get(step) if isinstance(found, dict) else None
+    return found
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | Decimal) and not isinstance(value, bool)
+
+
+FILTERS: dict[str, Callable[[dict[str, Any]], bool]] = {
+    "data.status < 500": lambda data: _is_number(data.get("status")) and data["status"] < 500,
+    "data.model == 'm-1'": lambda data: data.get("model") == "m-1",
+    "data.model != 'm-1' || data.status == 200": lambda data: data.get("model") != "m-1" or data.get("status") == 200,
+}
+"""The filters that test catalogs use, and what each of them says."""
+
+
+def _matches(meter: Document, event: Document) -> bool:
+    if meter["event_type"] != event["type"]:
+        return False
+    return "filter" not in meter or FILTERS[meter["filter"]](event["data"])
+
+
+def _reading(meter: Document, event: Document) -> tuple[Fraction, Any]:
+    """(value, member) of an event under a meter."""
+    for path in meter.get("dimensions", []):
+        if isinstance(_walk(event, path), list | dict):
+            raise Broken("dimension")
+    if meter["aggregation"] == "count":
+        return Fraction(1), None
+    found = _walk(event, meter["value"])
+    if found is None or isinstance(found, list | dict):
+        raise Broken("value")
+    if meter["aggregation"] == "unique":
+        return Fraction(1), canonical(found)
+    if isinstance(found, str) and _NUMBER.fullmatch(found):
+        found = Decimal(found)
+    if not _is_number(found):
+        raise Broken("value")
+    value, scale = Fraction(found), meter.get("scale", 9)
+    if (value * 10**scale).denominator != 1 or abs(value * 10**scale) >= 10**38:
+        raise Broken("value")
+    return value, None
+
+
+# --- folds and prices
+
+FOLDS: dict[str, Callable[[list[Usage]], Fraction]] = {
+    "sum": lambda usage: sum((one.value for one in usage), Fraction(0)),
+    "count": lambda usage: Fraction(len(usage)),
+    "max": lambda usage: max(one.value for one in usage),
+    "unique": lambda usage: Fraction(len({one.member for one in usage})),
+    "latest": lambda usage: max(usage, key=lambda one: (one.time, one.key)).value,
+}
+
+
+def amount(price: Document, quantity: Fraction) -> Fraction:
+    """What ``quantity`` costs: convert and round, included, model, discount, maximum."""
+    units = max(quantity, Fraction(0))
+    if "transform" in price:
+        units /= Fraction(str(price["transform"]["divide_by"]))
+        units = ROUNDINGS[price["transform"].get("round", "none")](units)
+    units = max(units - Fraction(price.get("included", "0")), Fraction(0))
+    charge = MODELS[price["model"]](price, units)
+    charge *= 1 - Fraction(price.get("discount_rate", "0"))
+    return min(charge, Fraction(price["maximum"])) if "maximum" in price else charge
+
+
+def round_half_up(value: Fraction) -> int:
+    """To an integer, halves up; nothing here is negative."""
+    return floor(value + Fraction(1, 2))
+
+
+ROUNDINGS: dict[str, Callable[[Fraction], Fraction]] = {
+    "none": lambda units: units,
+    "up": lambda units: Fraction(ceil(units)),
+    "down": lambda units: Fraction(floor(units)),
+    "half_up": lambda units: Fraction(round_half_up(units)),
+}
+
+
+def _graduated(price: Document, units: Fraction) -> Fraction:
+    total, below = Fraction(0), Fraction(0)
+    for number, tier in enumerate(price["tiers"]):
+        if number and units <= below:
+            break
+        above = units if tier["up_to"] is None else min(units, Fraction(tier["up_to"]))
+        total += (above - below) * Fraction(tier.get("unit_price", "0")) + Fraction(tier.get("flat_price", "0"))
+        below = above if tier["up_to"] is None else Fraction(tier["up_to"])
+    return total
+
+
+def _volume(price: Document, units: Fraction) -> Fraction:
+    for tier in price["tiers"]:
+        if tier["up_to"] is None or units <= Fraction(tier["up_to"]):
+            return units * Fraction(tier.get("unit_price", "0")) + Fraction(tier.get("flat_price", "0"))
+    raise AssertionError("the last tier is open")
+
+
+MODELS: dict[str, Callable[[Document, Fraction], Fraction]] = {
+    "per_unit": lambda price, units: units * Fraction(price["unit_price"]),
+    "package": lambda price, units: ceil(units / Fraction(price["package_size"])) * Fraction(price["package_price"]),
+    "graduated": _graduated,
+    "volume": _volume,
+}
+
+
+def tally_of(counts: Mapping[str, int]) -> Tally:
+    """The counts an invocation printed, as a tally."""
+    return Tally(**{name: counts[name] for name in vars(Tally())})
+
+
+def summed(tallies: Iterable[Tally]) -> Tally:
+    """All of them together."""
+    total = Tally()
+    for tally in tallies:
+        total += tally
+    return total

@@ -1,0 +1,209 @@
+"""Hypothesis strategies that several test files share: catalogs as documents, usage as raw NDJSON records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from hypothesis import strategies as st
+
+from tests.integration.oracle import FILTERS
+
+START = datetime(2026, 9, 20, tzinfo=UTC)
+CHANGE = datetime(2026, 10, 17, 9, 30, tzinfo=UTC)
+"""When the second version of the pricebook takes effect."""
+END = datetime(2026, 11, 14, tzinfo=UTC)
+ACCOUNTS = ("paris", "tokyo", "chatham", "walk-in")
+TYPES = ("a.used", "b.used")
+
+# Instants where a mistake in a bound would show: starts of October and November in the accounts' zones, the pricebook's
+# change, ends of windows, the two sides of the hour that Paris has twice.
+_INSTANTS = (
+    "2026-09-30T22:00:00", "2026-09-30T15:00:00", "2026-09-30T11:00:00", "2026-10-01T00:00:00", "2026-10-01T04:00:00",
+    "2026-10-31T23:00:00", "2026-10-31T15:00:00", "2026-10-31T10:15:00", "2026-11-01T00:00:00", "2026-11-01T04:00:00",
+    "2026-10-17T09:30:00", "2026-10-05T12:00:00", "2026-10-05T13:00:00", "2026-10-25T00:30:00", "2026-10-25T01:00:00",
+)  # fmt: skip
+EDGES = tuple(datetime.fromisoformat(text).replace(tzinfo=UTC) for text in _INSTANTS)
+
+
+@dataclass(frozen=True)
+class Record:
+    """One line of a file. ``id`` names the event; records of one id and other content are conflicts."""
+
+    id: str
+    line: bytes
+
+
+# --- catalogs
+
+
+def _text(digits: int, places: int) -> str:
+    return f"{digits // 10**places}.{digits % 10**places:0{places}}" if places else str(digits)
+
+
+def decimals(largest: int, places: int = 12, *, least: int = 0) -> st.SearchStrategy[str]:
+    """Decimal texts of up to ``places`` decimals."""
+    return st.builds(_text, st.integers(least, largest), st.integers(0, places))
+
+
+_UNIT_PRICES = st.sampled_from(["0", "1", "0.0000025", "0.333333333333", "0.0000000005", "12.34"]) | decimals(10**6)
+_BOUNDS = st.lists(st.sampled_from(["0.5", "1", "2", "7", "10.25", "100", "5000"]), max_size=3, unique=True)
+_SOME = st.sampled_from(["0.5", "1", "3", "1.25", "250"])
+
+
+@st.composite
+def prices(draw: st.DrawFn, id_: str, meter: str) -> dict[str, Any]:
+    """Any price of the four models, with any of the options."""
+    model = draw(st.sampled_from(["per_unit", "graduated", "volume", "package"]))
+    itemize = draw(st.sampled_from(["each", "each", "hour", "day", "minute"]))
+    price: dict[str, Any] = {"id": id_, "meter": meter, "model": model, "currency": draw(CURRENCIES), "itemize": itemize}
+    if model == "per_unit":
+        price["unit_price"] = draw(_UNIT_PRICES)
+    elif model == "package":
+        price |= {"package_size": draw(_SOME), "package_price": draw(_UNIT_PRICES)}
+    else:
+        bounds = [*sorted(draw(_BOUNDS), key=float), None]
+        price["tiers"] = [
+            {"up_to": bound, "unit_price": draw(_UNIT_PRICES), "flat_price": draw(st.sampled_from(["0", "0", "1.5"]))}
+            for bound in bounds
+        ]
+    optional = {
+        "included": _SOME,
+        "maximum": st.sampled_from(["0", "3.5", "1000"]),
+        "discount_rate": st.sampled_from(["0.1", "0.333", "1"]),
+        "transform": st.builds(
+            lambda divide_by, rounding: {"divide_by": divide_by, "round": rounding},
+            st.sampled_from(["1000", "3", "0.5"]), st.sampled_from(["none", "up", "down", "half_up"]),
+        ),
+    }  # fmt: skip
+    for name, values in optional.items():
+        if draw(st.integers(0, 3)) == 0:
+            price[name] = draw(values)
+    return price
+
+
+CURRENCIES = st.sampled_from(["USD", "USD", "EUR"])
+
+
+@st.composite
+def meters(draw: st.DrawFn, id_: str) -> dict[str, Any]:
+    """Any meter over one of two event types."""
+    aggregation = draw(st.sampled_from(["sum", "count", "max", "unique", "latest"]))
+    meter: dict[str, Any] = {"id": id_, "event_type": draw(st.sampled_from(TYPES)), "aggregation": aggregation}
+    if aggregation != "count":
+        meter["value"] = draw(st.sampled_from(["data.v", "data.v", "data.deep.u"]))
+    if aggregation in ("sum", "max", "latest"):
+        meter["scale"] = draw(st.sampled_from([0, 2, 9, 9]))
+    if draw(st.integers(0, 2)) == 0:
+        meter["filter"] = draw(st.sampled_from(sorted(FILTERS)))
+    if draw(st.booleans()):
+        meter["dimensions"] = ["data.model"]
+    return meter
+
+
+@st.composite
+def catalogs(draw: st.DrawFn) -> dict[str, Any]:
+    """A catalog document: one to three meters, one or two prices each, two versions of which some prices change."""
+    found = [draw(meters(f"meter-{number}")) for number in range(draw(st.integers(1, 3)))]
+    first = [
+        draw(prices(f"{meter['id']}-price-{number}", meter["id"]))
+        for meter in found
+        for number in range(draw(st.integers(1, 2)))
+    ]
+    second = [price if draw(st.booleans()) else draw(prices(price["id"], price["meter"])) for price in first]
+    effective = draw(st.sampled_from(["2020-01-01T00:00:00+00:00", "2026-10-01T00:00:00+00:00"]))
+    return {
+        "currency": "USD",
+        "meters": found,
+        "pricebooks": [
+            {"id": "standard", "version": 1, "effective_from": effective, "prices": first},
+            {"id": "standard", "version": 2, "effective_from": CHANGE.isoformat(), "prices": second},
+        ],
+        "accounts": {
+            "defaults": {"pricebook": "standard", "timezone": "America/New_York", "open": draw(st.integers(0, 5)) > 0},
+            "list": [
+                {"id": "paris", "timezone": "Europe/Paris", "tags": {"cost_center": "42"}},
+                {"id": "tokyo", "timezone": "Asia/Tokyo"},
+                {"id": "chatham", "timezone": "Pacific/Chatham"},
+            ],
+        },
+    }
+
+
+# --- usage
+
+GOOD = (
+    "0", "1", "2", "5", "7.5", "-3", "-0.25", "1.0", "1e2", '"2.50"', '"-4"', '"1e1"', "0.333333333", "1000000007",
+    "9223372036854775807", "-9223372036854775808", "9223372036854775808", "123456789012345678901", "99999999999.999999999",
+)  # fmt: skip
+BAD = ("null", "true", '"x"', '" 7"', "[1]", '{"n":1}', "0.0000000001", "1e400", "1e30", "NaN", "1e-400", '""', "-")
+VALUES = st.sampled_from(GOOD) | st.sampled_from(GOOD) | st.sampled_from(GOOD) | st.sampled_from(BAD)
+TIMES = st.one_of(
+    st.builds(lambda edge, us: edge + timedelta(microseconds=us), st.sampled_from(EDGES), st.sampled_from([-1, 0, 0, 1])),
+    st.builds(lambda minutes: START + timedelta(minutes=minutes), st.integers(0, (END - START) // timedelta(minutes=1))),
+)
+_OFFSETS = st.sampled_from([0, 0, 0, 120, -330])
+
+
+def _instant(time: datetime, offset_minutes: int) -> str:
+    if not offset_minutes:
+        return time.isoformat().replace("+00:00", "Z")
+    sign = "-" if offset_minutes < 0 else "+"
+    hours, minutes = divmod(abs(offset_minutes), 60)
+    local = (time + timedelta(minutes=offset_minutes)).replace(tzinfo=None).isoformat()
+    return f"{local}{sign}{hours:02}:{minutes:02}"
+
+
+@st.composite
+def records(draw: st.DrawFn, id_: str, times: st.SearchStrategy[datetime] = TIMES) -> Record:
+    """One record; one in twenty is no event at all."""
+    if draw(st.integers(0, 19)) == 0:
+        return Record(id_, draw(st.sampled_from(BROKEN)))
+    type_ = draw(st.sampled_from([*TYPES, *TYPES, "c.ignored"]))
+    time = _instant(draw(times), draw(_OFFSETS))
+    data = f'"v":{draw(VALUES)},"deep":{{"u":{draw(VALUES)}}},"model":{draw(_MODELS)},"status":{draw(_STATUSES)}'
+    name = "" if draw(st.integers(0, 15)) == 0 else f'"id":"{id_}",'
+    account = draw(st.sampled_from(ACCOUNTS))
+    text = f'{{"specversion":"1.0",{name}"source":"/s","type":"{type_}","subject":"{account}","time":"{time}","data":{{{data}}}}}'
+    return Record(id_, text.encode())
+
+
+_MODELS = st.sampled_from(['"m-1"', '"m-2"', "null", "3", '["m-1"]'])
+_STATUSES = st.sampled_from(["200", "499", "500", "null", '"200"'])
+BROKEN = (
+    b"{", b'"text"', b"[]", b'{"specversion":"1.0"}', b"\xff\xfe", b"nonsense",
+    b'{"specversion":"1.0","id":"b","source":"/s","type":"a.used","subject":"paris","time":"yesterday","data":{"v":1}}',
+    b'{"specversion":"1.0","id":"b","source":"/s","type":"a.used","subject":"paris","time":"1999-12-31T23:59:59Z"}',
+    b'{"specversion":"1.0","id":"b","source":"/s","type":"a.used","subject":"","time":"2026-10-01T00:00:00Z"}',
+)  # fmt: skip
+
+
+def usage(size: int = 20, times: st.SearchStrategy[datetime] = TIMES) -> st.SearchStrategy[list[Record]]:
+    """Records of distinct events."""
+    return st.integers(1, size).flatmap(lambda count: st.tuples(*(records(f"e-{n}", times) for n in range(count))).map(list))
+
+
+@st.composite
+def repeated(draw: st.DrawFn, events: list[Record]) -> list[Record]:
+    """The same events in any order, some of them more than once."""
+    again = draw(st.lists(st.sampled_from(events), max_size=6))
+    return draw(st.permutations([*events, *again]))
+
+
+@st.composite
+def conflicting(draw: st.DrawFn, events: list[Record]) -> list[Record]:
+    """Records that take the ids of ``events`` for other content."""
+    return [draw(records(event.id)) for event in draw(st.lists(st.sampled_from(events), max_size=4))]
+
+
+@st.composite
+def cut(draw: st.DrawFn, lines: list[Record], parts: int = 3) -> list[list[Record]]:
+    """The records in order, split over one to ``parts`` files."""
+    bounds = sorted(draw(st.lists(st.integers(0, len(lines)), max_size=parts - 1)))
+    return [lines[a:b] for a, b in zip([0, *bounds], [*bounds, len(lines)], strict=True) if b > a]
+
+
+def file_of(lines: list[Record]) -> bytes:
+    """An NDJSON file."""
+    return b"".join(record.line + b"\n" for record in lines)
