@@ -10,16 +10,14 @@ from hashlib import sha256
 from typing import Any
 
 import numpy as np
-import psycopg
 from numpy.typing import NDArray
-from psycopg.adapt import Dumper
-from psycopg.pq import Format
 
 from lineitem.core.errors import PositionMoved
 from lineitem.core.ids import length_prefixed, text_digest
 from lineitem.core.limits import DEAD_LETTER_RAW_BYTES_MAX
 from lineitem.core.period import us_to_datetime
 from lineitem.ingest.events import RawRecords, Reject
+from lineitem.kit.arrays import uuids
 from lineitem.kit.copy import Column, copy_rows, encode
 from lineitem.kit.db import Connection
 from lineitem.kit.sqlfiles import load_queries
@@ -27,7 +25,6 @@ from lineitem.kit.sqlfiles import load_queries
 SQL = load_queries("lineitem.ingest", "ingest.sql")
 COPY_OUT_IDENTITIES = SQL.copy_out_identities
 """Binary COPY of every accepted event: lane, batch, ordinal, key, digest."""
-_UUID_OID, _UUID_ARRAY_OID = 2950, 2951
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,32 +61,6 @@ def settings_text(settings: Mapping[str, Any]) -> str:
 def partition_name(namespace: str, stream: str, content: str, pass_number: int) -> str:
     """``<digest of namespace and stream>/<file digest>-<pass>``."""
     return f"{text_digest(namespace, stream).hex()[:12]}/{content[:24]}-{pass_number}"
-
-
-class KeyArray(bytes):
-    """Keys of shape (n,), dtype V16, as one ``uuid[]`` parameter in wire format: no Python object per key."""
-
-    @classmethod
-    def of(cls, keys: NDArray[np.void]) -> KeyArray:
-        """Encode ``keys``."""
-        elements = np.empty(len(keys), dtype=[("length", ">i4"), ("key", "V16")])
-        elements["length"] = 16
-        elements["key"] = keys
-        header = np.array([1 if len(keys) else 0, 0, _UUID_OID], dtype=">i4").tobytes()
-        if len(keys):
-            header += np.array([len(keys), 1], dtype=">i4").tobytes()
-        return cls(header + elements.tobytes())
-
-
-class _KeyArrayDumper(Dumper):
-    format = Format.BINARY
-    oid = _UUID_ARRAY_OID
-
-    def dump(self, obj: KeyArray) -> bytes:
-        return bytes(obj)
-
-
-psycopg.adapters.register_dumper(KeyArray, _KeyArrayDumper)
 
 
 def open_pass(
@@ -169,7 +140,7 @@ def advance(connection: Connection, partition_key: int, start: int, end: int) ->
 
 def known_identities(connection: Connection, keys: NDArray[np.void]) -> dict[bytes, bytes]:
     """Key -> digest of those ``keys`` (n,) V16 that were accepted before."""
-    row = connection.execute(SQL.known_identities, {"keys": KeyArray.of(keys)}, binary=True).fetchone()
+    row = connection.execute(SQL.known_identities, {"keys": uuids(keys)}, binary=True).fetchone()
     packed = b"" if row is None else bytes(row[0])
     return {packed[at : at + 16]: packed[at + 16 : at + 32] for at in range(0, len(packed), 32)}
 
@@ -180,13 +151,13 @@ PLACE = np.dtype([("key", "V16"), ("digest", "V16"), ("lane", ">i2"), ("batch", 
 
 def places(connection: Connection, keys: NDArray[np.void]) -> NDArray[np.void]:
     """Where those ``keys`` (n,) V16 that were accepted stand, dtype ``PLACE``, in no particular order."""
-    row = connection.execute(SQL.places, {"keys": KeyArray.of(keys)}, binary=True).fetchone()
+    row = connection.execute(SQL.places, {"keys": uuids(keys)}, binary=True).fetchone()
     return np.frombuffer(b"" if row is None else bytes(row[0]), dtype=PLACE)
 
 
 def retracted(connection: Connection, keys: NDArray[np.void]) -> set[bytes]:
     """Those ``keys`` (n,) V16 whose events were retracted."""
-    row = connection.execute(SQL.retracted, {"keys": KeyArray.of(keys)}, binary=True).fetchone()
+    row = connection.execute(SQL.retracted, {"keys": uuids(keys)}, binary=True).fetchone()
     packed = b"" if row is None else bytes(row[0])
     return {packed[at : at + 16] for at in range(0, len(packed), 16)}
 

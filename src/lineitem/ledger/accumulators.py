@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lineitem.kit.arrays import Int8s, int4s, int8s, uuids
 from lineitem.kit.db import Connection
 from lineitem.kit.sqlfiles import load_queries
 from lineitem.rate.exact import IntArray, compact
@@ -33,46 +35,62 @@ class Targets:
 
 def lock(connection: Connection, namespace_key: int, targets: Targets) -> TargetState:
     """Create what is missing, lock all in key order, and return their state."""
-    rows = _locked(connection, targets)
-    if len(rows) < len(targets):
-        found = {row[0] for row in rows}
-        missing = [i for i in range(len(targets)) if i + 1 not in found]
+    found = _locked(connection, targets)
+    if len(found) < len(targets):
+        missing = np.setdiff1d(np.arange(len(targets)), found["n"] - 1)
         connection.execute(
             SQL.add_accumulators,
             {
                 "price_key": targets.price_key,
                 "namespace_key": namespace_key,
-                "accounts": targets.account_key[missing].tolist(),
-                "months": targets.service_month[missing].tolist(),
-                "starts": targets.start_us[missing].tolist(),
-                "ends": targets.end_us[missing].tolist(),
+                "accounts": int4s(targets.account_key[missing]),
+                "months": int4s(targets.service_month[missing]),
+                "starts": int8s(targets.start_us[missing]),
+                "ends": int8s(targets.end_us[missing]),
             },
         )
-        rows = _locked(connection, targets)
-    rows.sort()
-    columns = list(zip(*rows, strict=True)) if rows else [()] * 8
+        found = _locked(connection, targets)
+    found = found[np.argsort(found["n"])]
+    numbers = {name: found[name].astype(np.int64) for name in ("quantity", "posted_quantity", "posted_nano")}
+    if found["wide"].any():
+        numbers = _wide_numbers(connection, targets)
     fold = FoldState(
-        integers(columns[2]),
-        np.array(columns[1], dtype=np.int64) > 0,
-        np.array([time or 0 for time in columns[6]], dtype=np.int64),
-        np.array([bytes(16) if key is None else key.bytes for key in columns[7]], dtype="V16"),
+        numbers["quantity"], found["events"] > 0, found["fold_time_us"].astype(np.int64), found["fold_key"].copy()
     )
     return TargetState(
-        np.array(columns[1], dtype=np.int64),
-        np.array(columns[5], dtype=np.int64),
+        found["events"].astype(np.int64),
+        found["last_event_us"].astype(np.int64),
         fold,
-        integers(columns[3]),
-        integers(columns[4]),
+        numbers["posted_quantity"],
+        numbers["posted_nano"],
     )
 
 
-def _locked(connection: Connection, targets: Targets) -> list[tuple[Any, ...]]:
-    values = {
-        "accounts": targets.account_key.tolist(),
-        "starts": targets.start_us.tolist(),
+_STATE = np.dtype(
+    [("n", ">i8"), ("wide", "?"), ("events", ">i8"), ("quantity", ">i8"), ("posted_quantity", ">i8"), ("posted_nano", ">i8"),
+     ("last_event_us", ">i8"), ("fold_time_us", ">i8"), ("fold_key", "V16")]
+)  # fmt: skip
+
+
+def _keys(targets: Targets) -> dict[str, Any]:
+    return {
+        "accounts": int4s(targets.account_key),
+        "starts": int8s(targets.start_us),
         "price_key": targets.price_key,
     }
-    return connection.execute(SQL.lock_accumulators, values, binary=True).fetchall()
+
+
+def _locked(connection: Connection, targets: Targets) -> NDArray[np.void]:
+    """The targets that exist, locked; numbers beyond int64 read 0 and are marked ``wide``."""
+    row = connection.execute(SQL.lock_accumulators, _keys(targets), binary=True).fetchone()
+    return np.frombuffer(b"" if row is None else bytes(row[0]), dtype=_STATE)
+
+
+def _wide_numbers(connection: Connection, targets: Targets) -> dict[str, IntArray]:
+    rows = connection.execute(SQL.wide_accumulators, _keys(targets), binary=True).fetchall()
+    columns = zip(*sorted(rows), strict=True)
+    next(columns)
+    return dict(zip(("quantity", "posted_quantity", "posted_nano"), map(integers, columns), strict=True))
 
 
 def integers(values: Any) -> IntArray:
@@ -82,28 +100,22 @@ def integers(values: Any) -> IntArray:
 
 def save(connection: Connection, targets: Targets, state: TargetState, keep_latest: bool) -> None:
     """Write the state back. ``keep_latest``: the fold remembers time and identity of one reading."""
-    count = len(targets)
-    times = state.fold.time_us.tolist() if keep_latest else [None] * count
-    keys = [bytes(key).hex() for key in state.fold.key] if keep_latest else [None] * count
-    connection.execute(
-        SQL.update_accumulators,
-        {
-            "price_key": targets.price_key,
-            "accounts": targets.account_key.tolist(),
-            "starts": targets.start_us.tolist(),
-            "events": state.events.tolist(),
-            "quantities": _texts(state.fold.quantity),
-            "posted_quantities": _texts(state.posted_quantity),
-            "posted": _texts(state.posted_nano),
-            "last": state.last_event_us.tolist(),
-            "fold_times": times,
-            "fold_keys": keys,
-        },
-    )
+    values = _keys(targets) | {
+        "events": int8s(state.events),
+        "quantities": _numbers(state.fold.quantity),
+        "posted_quantities": _numbers(state.posted_quantity),
+        "posted": _numbers(state.posted_nano),
+        "last": int8s(state.last_event_us),
+    }
+    connection.execute(SQL.update_accumulators, values)
+    if keep_latest:
+        readings = {"fold_times": int8s(state.fold.time_us), "fold_keys": uuids(state.fold.key)}
+        connection.execute(SQL.update_readings, _keys(targets) | readings)
 
 
-def _texts(values: IntArray) -> list[str]:
-    return [str(value) for value in values.tolist()]
+def _numbers(values: IntArray) -> Int8s | list[Decimal]:
+    """As ``bigint[]`` where they fit, else as ``numeric[]``."""
+    return [Decimal(value) for value in values.tolist()] if values.dtype == object else int8s(values)
 
 
 def new_members(
@@ -134,7 +146,7 @@ def add_members(
 def _member_values(targets: Targets, target: NDArray[np.int64], member: NDArray[np.void]) -> dict[str, Any]:
     return {
         "price_key": targets.price_key,
-        "accounts": targets.account_key[target].tolist(),
-        "starts": targets.start_us[target].tolist(),
-        "members": [bytes(one).hex() for one in member],
+        "accounts": int4s(targets.account_key[target]),
+        "starts": int8s(targets.start_us[target]),
+        "members": uuids(member),
     }

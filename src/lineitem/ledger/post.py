@@ -16,7 +16,7 @@ from lineitem.kit.failpoint import failpoint
 from lineitem.kit.sqlfiles import load_queries
 from lineitem.ledger.chain import HASH_VERSION, Batch, BatchKind, batch_hash, fact_leaf
 from lineitem.ledger.merkle import EMPTY_ROOT, HASH, root
-from lineitem.ledger.rows import Digests, LineItems, copy_payloads, leaf_hashes, make_ids
+from lineitem.ledger.rows import Digests, LineItems, copy_payloads, encoded_rows, leaf_hashes, make_ids
 
 SQL = load_queries("lineitem.ledger", "ledger.sql")
 LANES = 4
@@ -114,12 +114,12 @@ def write_batch(
         assert digests is not None
         seq = np.arange(len(items), dtype=np.int64)
         ids = make_ids(head.lane, number, recorded_us, seq)
-        leaves = leaf_hashes(items, digests, head.lane, number, seq, ids)
+        leaves = leaf_hashes(encoded_rows(items, digests, head.lane, number, seq, ids), items.account_key)
         payloads, wide = copy_payloads(items, namespace_key, head.lane, number, seq, ids)
         copy_rows(connection, SQL.copy_line_items, payloads)
         with connection.cursor() as cursor:
             cursor.executemany(SQL.add_wide_line_item, wide)
-    line_items = len(leaves)
+    line_items = 0 if items is None else len(items)
     leaves = np.concatenate([leaves, _add_facts(connection, head.lane, number, line_items, namespace_key, facts)])
     batch = Batch(
         lane=head.lane,

@@ -22,9 +22,9 @@ from lineitem.kit.db import Connection
 from lineitem.kit.sqlfiles import load_queries
 from lineitem.ledger.chain import GENESIS, Batch, accepted_digest, batch_hash, fact_leaf, set_aside_digest
 from lineitem.ledger.checkpoint import Notary
-from lineitem.ledger.merkle import EMPTY_ROOT, HASH, hash_rows, root
+from lineitem.ledger.merkle import EMPTY_ROOT, HASH, root
 from lineitem.ledger.post import NO_DIGEST, canonical
-from lineitem.ledger.rows import NO_KEY, Digests, encode_leaves, gather, leaf_numbers
+from lineitem.ledger.rows import NO_KEY, Digests, encode_rows, gather, leaf_hashes, leaf_numbers
 
 SQL = load_queries("lineitem.ledger", "ledger.sql")
 _BLOCK_ROWS = 65_536
@@ -80,9 +80,10 @@ class Report:
 
 @dataclass(slots=True)
 class _Sum:
-    """What the rows of one batch come to."""
+    """What has come by of one batch's rows, by ``seq``."""
 
-    leaves: NDArray[np.void]
+    rows: list[bytes]
+    account: NDArray[np.int32]
     seen: NDArray[np.bool_]
     sums: dict[str, int] = field(default_factory=dict)
     left: int = 0
@@ -166,20 +167,23 @@ def _check_rows(connection: Connection, links: dict[Place, _Link], report: Repor
             if link is None or link.batch.line_items < 0:
                 return None
             count = link.batch.line_items
-            open_batches[place] = _Sum(np.zeros(count, dtype=HASH), np.zeros(count, dtype=np.bool_), {}, count)
+            empty = np.zeros(count, dtype=np.int32)
+            open_batches[place] = _Sum([b""] * count, empty, np.zeros(count, dtype=np.bool_), {}, count)
         return open_batches[place]
 
     done: set[Place] = set()
-    for rows, leaves, amounts in _leaves(connection, digests, report):
+    for rows, encoded, amounts in _encoded(connection, digests, report):
         for place, at in _by_batch(rows):
             found = None if place in done else batch_of(place)
             seq = rows["seq"][at].astype(np.int64)
-            if found is None or seq.min(initial=0) < 0 or seq.max(initial=0) >= len(found.leaves):
+            if found is None or seq.min(initial=0) < 0 or seq.max(initial=0) >= len(found.rows):
                 strangers[place] = strangers.get(place, 0) + len(at)
                 continue
             if found.seen[seq].any() or len(np.unique(seq)) < len(seq):
                 report.add(place, "two line items claim the same place")
-            found.leaves[seq], found.seen[seq] = leaves[at], True
+            for number, row in zip(seq.tolist(), at.tolist(), strict=True):
+                found.rows[number] = encoded[row]
+            found.account[seq], found.seen[seq] = rows["account"][at], True
             _add_sums(found.sums, amounts[at], rows["price"][at], currency)
             found.left -= len(at)
             if found.left == 0:
@@ -208,7 +212,7 @@ def _close(place: Place, batch: Batch, found: _Sum, facts: list[tuple[int, str, 
         report.add(place, f"{batch.facts} facts were recorded, {len(facts)} are there")
         return
     fact_leaves = [fact_leaf(*place, seq, kind, body) for seq, kind, body in facts]
-    leaves = np.concatenate([found.leaves, np.frombuffer(b"".join(fact_leaves), dtype=HASH)])
+    leaves = np.concatenate([leaf_hashes(found.rows, found.account), np.frombuffer(b"".join(fact_leaves), dtype=HASH)])
     if (root(leaves) if len(leaves) else EMPTY_ROOT) != batch.root:
         report.add(place, "a line item or fact was altered: the Merkle root does not match")
     if canonical({name: str(value) for name, value in found.sums.items()}) != batch.sums:
@@ -237,13 +241,13 @@ for _name, _type in (
     _PLAIN += [(f"{_name}_len", ">i4"), (_name, _type)]
 _PLAIN.append(("event_id_len", ">i4"))
 _PLAIN_BYTES = np.dtype(_PLAIN).itemsize
-_PLACE = np.dtype([("lane", ">i2"), ("batch", ">i8"), ("seq", ">i4"), ("price", ">i4")])
+_PLACE = np.dtype([("lane", ">i2"), ("batch", ">i8"), ("seq", ">i4"), ("price", ">i4"), ("account", ">i4")])
 
 
-def _leaves(
+def _encoded(
     connection: Connection, digests: Digests, report: Report
-) -> Iterator[tuple[NDArray[np.void], NDArray[np.void], NDArray[Any]]]:
-    """Blocks of (places, leaf hashes, amounts in nano-units) of every line item."""
+) -> Iterator[tuple[NDArray[np.void], list[bytes], NDArray[Any]]]:
+    """Blocks of (places, encoded rows, amounts in nano-units) of every line item."""
     for width, rows in _plain_blocks(connection):
         length = width - _PLAIN_BYTES
         layout = np.dtype([*_PLAIN, ("event_id", f"S{length}")]) if length else np.dtype(_PLAIN)
@@ -256,9 +260,9 @@ def _leaves(
                 columns["event_time_us"] = part["event_time_us"] + POSTGRES_EPOCH_US
                 if length:
                     columns["event_id"] = part["event_id"]
-                leaf = encode_leaves(None if null else length, False, columns)
-                yield _places(part), hash_rows(leaf), part["amount_nano"].astype(np.int64)
-    yield from _odd_leaves(connection, digests, report)
+                made = encode_rows(None if null else length, False, columns)
+                yield _places(part), made, part["amount_nano"].astype(np.int64)
+    yield from _encoded_odd(connection, digests, report)
 
 
 def _plain_blocks(connection: Connection) -> Iterator[tuple[int, list[bytes]]]:
@@ -291,14 +295,14 @@ def _resolved(part: NDArray[np.void], digests: Digests) -> dict[str, Any]:
 
 def _places(part: NDArray[np.void]) -> NDArray[np.void]:
     places = np.empty(len(part), dtype=_PLACE)
-    for name in ("lane", "batch", "seq", "price"):
+    for name in ("lane", "batch", "seq", "price", "account"):
         places[name] = part[name]
     return places
 
 
-def _odd_leaves(
+def _encoded_odd(
     connection: Connection, digests: Digests, report: Report
-) -> Iterator[tuple[NDArray[np.void], NDArray[np.void], NDArray[Any]]]:
+) -> Iterator[tuple[NDArray[np.void], list[bytes], NDArray[Any]]]:
     """Rows with wide numbers, one at a time: they are rare."""
     for row in connection.execute(SQL.odd_line_items).fetchall():
         lane, batch, seq, id_, account, price, tags, service, posting, kind, quantity, amount, time, key, event, bad = row
@@ -316,9 +320,9 @@ def _odd_leaves(
         }  # fmt: skip
         if text:
             columns["event_id"] = np.array([text])
-        leaf = encode_leaves(None if text is None else len(text), True, columns)
-        place = np.array([(lane, batch, seq, price)], dtype=_PLACE)
-        yield place, hash_rows(leaf), np.array([int(amount)], dtype=object)
+        made = encode_rows(None if text is None else len(text), True, columns)
+        place = np.array([(lane, batch, seq, price, account)], dtype=_PLACE)
+        yield place, made, np.array([int(amount)], dtype=object)
 
 
 def _by_batch(rows: NDArray[np.void]) -> Iterator[tuple[Place, NDArray[np.int64]]]:

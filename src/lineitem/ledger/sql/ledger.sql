@@ -72,12 +72,28 @@ insert into ledger.period (namespace_key, month, state) values (%(namespace_key)
 on conflict (namespace_key, month) do update set state = excluded.state
 
 -- name: lock_accumulators
--- Those a batch touches, locked in key order.
-select w.n, a.events, a.quantity, a.posted_quantity, a.posted_nano, a.last_event_us, a.fold_time_us, a.fold_key
+-- Those a batch touches, locked in key order; packed in one value, 73 bytes each, 0 for what does not fit int64.
+with locked as (
+  select w.n, a.* from unnest(%(accounts)s::int[], %(starts)s::bigint[]) with ordinality as w(account_key, start_us, n)
+  join ledger.accumulator a on a.account_key = w.account_key and a.price_key = %(price_key)s
+    and a.period_start = timestamptz 'epoch' + w.start_us * interval '1 microsecond'
+  order by a.account_key, a.price_key, a.period_start for update of a
+), narrow as (
+  select *, greatest(abs(quantity), abs(posted_quantity), abs(posted_nano)) > 9223372036854775807 as wide from locked
+)
+select coalesce(string_agg(int8send(n) || boolsend(wide) || int8send(events)
+  || int8send(case when wide then 0 else quantity end::bigint)
+  || int8send(case when wide then 0 else posted_quantity end::bigint)
+  || int8send(case when wide then 0 else posted_nano end::bigint)
+  || int8send(last_event_us) || int8send(coalesce(fold_time_us, 0))
+  || uuid_send(coalesce(fold_key, '00000000-0000-0000-0000-000000000000')), ''::bytea), ''::bytea) from narrow
+
+-- name: wide_accumulators
+-- The numbers of locked targets where one passes int64.
+select w.n, a.quantity, a.posted_quantity, a.posted_nano
 from unnest(%(accounts)s::int[], %(starts)s::bigint[]) with ordinality as w(account_key, start_us, n)
 join ledger.accumulator a on a.account_key = w.account_key and a.price_key = %(price_key)s
   and a.period_start = timestamptz 'epoch' + w.start_us * interval '1 microsecond'
-order by a.account_key, a.price_key, a.period_start for update of a
 
 -- name: add_accumulators
 -- Targets touched for the first time.
@@ -93,11 +109,18 @@ order by w.account_key, w.start_us on conflict (account_key, price_key, period_s
 -- name: update_accumulators
 -- What the batch made of them.
 update ledger.accumulator a set events = w.events, quantity = w.quantity, posted_quantity = w.posted_quantity,
-  posted_nano = w.posted_nano, last_event_us = w.last_event_us, fold_time_us = w.fold_time_us, fold_key = w.fold_key
+  posted_nano = w.posted_nano, last_event_us = w.last_event_us
 from unnest(%(accounts)s::int[], %(starts)s::bigint[], %(events)s::bigint[], %(quantities)s::numeric[],
-  %(posted_quantities)s::numeric[], %(posted)s::numeric[], %(last)s::bigint[], %(fold_times)s::bigint[],
-  %(fold_keys)s::uuid[]) as w(account_key, start_us, events, quantity, posted_quantity, posted_nano, last_event_us,
-  fold_time_us, fold_key)
+  %(posted_quantities)s::numeric[], %(posted)s::numeric[], %(last)s::bigint[])
+  as w(account_key, start_us, events, quantity, posted_quantity, posted_nano, last_event_us)
+where a.account_key = w.account_key and a.price_key = %(price_key)s
+  and a.period_start = timestamptz 'epoch' + w.start_us * interval '1 microsecond'
+
+-- name: update_readings
+-- `latest`: which reading counts.
+update ledger.accumulator a set fold_time_us = w.fold_time_us, fold_key = w.fold_key
+from unnest(%(accounts)s::int[], %(starts)s::bigint[], %(fold_times)s::bigint[], %(fold_keys)s::uuid[])
+  as w(account_key, start_us, fold_time_us, fold_key)
 where a.account_key = w.account_key and a.price_key = %(price_key)s
   and a.period_start = timestamptz 'epoch' + w.start_us * interval '1 microsecond'
 
