@@ -33,6 +33,7 @@ from lineitem.ledger.checkpoint import Notary
 from lineitem.ledger.closing import close_period, show_period
 from lineitem.ledger.deep import verify_deep
 from lineitem.ledger.flush import flush
+from lineitem.ledger.post import summarize_ranges
 from lineitem.ledger.publishing import Publication, publish
 from lineitem.ledger.rating import Rater
 from lineitem.ledger.retract import retract
@@ -131,11 +132,10 @@ class App:
     def ingest(self, pipeline: Pipeline, source: Source, limits: BatchLimits, progress: Progress) -> Summary:
         """Flush what is due, read a source to its end, sign the ledger."""
         flush(pipeline.writer, pipeline.snapshot(), self.clock.now_us(), pipeline.rater)
-        try:
-            return ingest(pipeline, source, limits, progress)
-        finally:
-            if not pipeline.writer.closed:
-                self.checkpoint()
+        summary = ingest(pipeline, source, limits, progress)
+        summarize_ranges(pipeline.writer)
+        self.checkpoint()
+        return summary
 
 
     def _in_force(self, namespace: str) -> Snapshot:

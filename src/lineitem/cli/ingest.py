@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from lineitem.cli.output import Scope, ledger_command, print_json, progress_bar, say, table
+from lineitem.cli.output import Scope, fields, ledger_command, print_json, progress_bar, say
 
 
 @click.command()
@@ -46,6 +46,6 @@ def ingest(
     if scope.as_json:
         print_json(total.document())
     else:
-        table("", list(total.document()), [[f"{value:,}" for value in total.document().values()]], right=list(total.document()))
+        fields({name.replace("_", " "): f"{value:>12,}" for name, value in total.document().items()})
         if total.counts.dead_lettered:
             say("Some records were set aside: `lineitem dlq list` says why.")

@@ -8,6 +8,7 @@ start lies below the partition's committed position.
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,3 +86,19 @@ def read(store: BlobStore, name: str, now_us: int) -> Segment:
     context = DecodeContext(about["namespace"], about["stream"], now_us, about["settings"])
     raw = RawRecords(records, np.asarray(positions, dtype=np.int64), about["start"], about["end"])
     return Segment(raw, about["format"], context)
+
+
+def orphans(store: BlobStore, referenced: Collection[str], next_of: Mapping[str, int]) -> list[str]:
+    """Segments no batch refers to and no running ingest can still commit: their start lies below the committed position.
+
+    ``next_of``: partition name -> committed position. Files that are no segments (left by a crash while writing) count.
+    """
+    found = []
+    for name in store.names():
+        if name in referenced:
+            continue
+        partition, _, file = name.rpartition("/")
+        start = file.partition("-")[0]
+        if not start.isdecimal() or int(start) < next_of.get(partition, 0):
+            found.append(name)
+    return found

@@ -49,7 +49,7 @@ class Notary:
 
     def __init__(self, folder: Path, key_folder: Path) -> None:
         self._folder = folder
-        self._key_path = key_folder / _KEY_FILE
+        self.key_path = key_folder / _KEY_FILE
 
     def sign(self, connection: Connection, now_us: int) -> Path | None:
         """Write a checkpoint of the ledger as it is; None when nothing has been added since the last one."""
@@ -75,7 +75,7 @@ class Notary:
     def check(self) -> Iterator[tuple[Path, Checkpoint | None, str]]:
         """Every checkpoint, oldest first: (file, checkpoint or None, what is wrong or "")."""
         public = None
-        if self._key_path.exists():
+        if self.key_path.exists():
             public = self._key().public_key().public_bytes_raw().hex()
         for path in self._paths():
             yield path, *_read(path, public)
@@ -92,14 +92,14 @@ class Notary:
     def _key(self) -> Ed25519PrivateKey:
         """The signing key; made on first use, readable by the owner alone."""
         try:
-            return Ed25519PrivateKey.from_private_bytes(self._key_path.read_bytes())
+            return Ed25519PrivateKey.from_private_bytes(self.key_path.read_bytes())
         except FileNotFoundError:
             fresh = Ed25519PrivateKey.generate()
-            _write_durably(self._key_path, fresh.private_bytes_raw(), exclusive=True)
+            _write_durably(self.key_path, fresh.private_bytes_raw(), exclusive=True)
             return self._key()
         except ValueError as error:
             raise IntegrityError(
-                "the checkpoint key is damaged", where=str(self._key_path), do="Restore it from a backup."
+                "the checkpoint key is damaged", where=str(self.key_path), do="Restore it from a backup."
             ) from error
 
 

@@ -189,3 +189,8 @@ def ensure_months(connection: Connection, months: Sequence[int]) -> None:
     """Make the partitions of posting months; run outside the batch's transaction, it takes locks on the parent."""
     for month in months:
         connection.execute(SQL.ensure_month, {"month": month})
+
+
+def summarize_ranges(connection: Connection) -> None:
+    """Let look-ups find the newest rows by index at once instead of after the next autovacuum."""
+    connection.execute(SQL.summarize_ranges)

@@ -1,0 +1,70 @@
+"""What must be true of the database for the ledger to be safe: guards in place, nothing stuck, durability on."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from lineitem.catalog import published
+from lineitem.ingest import intake, segments
+from lineitem.kit.blobs import BlobStore
+from lineitem.kit.db import Connection
+from lineitem.kit.sqlfiles import load_queries
+
+SQL = load_queries("lineitem.ledger", "health.sql")
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at: whether it is as it should be, what was seen, and what to do where it is not."""
+
+    name: str
+    ok: bool
+    seen: str
+    do: str = ""
+
+
+def database_checks(connection: Connection) -> list[Check]:
+    """Version, durability, guards, dead letters and waiting windows."""
+    facts = dict(connection.execute(SQL.facts).fetchall())
+    unguarded = [row[0] for row in connection.execute(SQL.unguarded_tables).fetchall()]
+    version = connection.info.server_version // 10000
+    return [
+        Check("PostgreSQL version", version >= 15, str(version), "Use PostgreSQL 15 or newer."),
+        _durability("fsync", facts["fsync"]),
+        _durability("synchronous_commit", facts["synchronous_commit"]),
+        _durability("full_page_writes", facts["full_page_writes"]),
+        Check(
+            "append-only triggers",
+            not unguarded,
+            ", ".join(unguarded) or "on every table, ENABLE ALWAYS",
+            "Somebody disabled them: enable them again (see migrations/0001) and run `lineitem verify`.",
+        ),
+        Check(
+            "guard against DROP and DETACH",
+            facts["event_triggers"] == "2",
+            f"{facts['event_triggers']} of 2 event triggers",
+            "Run the migrations as a superuser once, or accept that DROP is not refused.",
+        ),
+        Check("row-level security", facts["policies"] != "0", f"{facts['policies']} policies", "Run the migrations."),
+        Check("dead letters", True, facts["dead_letters"], "See `lineitem dlq list`."),
+        Check("events waiting for their window", True, facts["waiting"]),
+        Check("interrupted files", True, facts["interrupted"], "Ingest them again: they go on where they stopped."),
+    ]
+
+
+def _durability(name: str, value: str) -> Check:
+    return Check(name, value not in ("off", "local"), value, f"Set {name} = on: an acknowledgement must mean durable.")
+
+
+def orphan_segments(connection: Connection, store: BlobStore) -> list[str]:
+    """Raw segments whose batch never committed and never can."""
+    referenced: Collection[str] = {row[0] for row in connection.execute(SQL.segments).fetchall()}
+    partitions = intake.partitions(connection, published.namespaces(connection)).values()
+    return segments.orphans(store, referenced, {partition.name: partition.next for partition in partitions})
+
+
+def missing_segments(connection: Connection, store: BlobStore) -> list[str]:
+    """Raw segments that batches refer to and that are gone."""
+    referenced = {row[0] for row in connection.execute(SQL.segments).fetchall()}
+    return sorted(referenced - set(store.names()))
