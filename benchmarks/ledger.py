@@ -1,4 +1,4 @@
-"""How fast a file becomes a ledger, against a bare text COPY of as many rows: the floor no durable ledger goes below."""
+"""How fast a file becomes a ledger, against a bare text COPY of as many rows."""
 
 from __future__ import annotations
 
@@ -30,10 +30,12 @@ Result = dict[str, Any]
 @contextmanager
 def fresh_ledger(itemize: str) -> Iterator[App]:
     """An empty ledger with the workload's catalog, in a folder of its own."""
-    with tempfile.TemporaryDirectory(prefix="lineitem-bench-") as folder:
-        with App(Config.read(Path(folder), {}), FixedClock(NOW_US)) as app:
-            app.publish("default", workload.catalog(itemize))
-            yield app
+    with (
+        tempfile.TemporaryDirectory(prefix="lineitem-bench-") as folder,
+        App(Config.read(Path(folder), {}), FixedClock(NOW_US)) as app,
+    ):
+        app.publish("default", workload.catalog(itemize))
+        yield app
 
 
 def ingest_rate(app: App, path: Path, events: int, batch: int) -> float:
@@ -60,10 +62,9 @@ def copy_rate(app: App, rows: int) -> float:
             " event_time timestamptz, account_key int, price_version_key int, event_id text)"
         )
         start = time.perf_counter()
-        with connection.transaction(), connection.cursor() as cursor:
-            with cursor.copy("copy bench.bare from stdin") as copy:
-                for chunk in lines:
-                    copy.write(chunk)
+        with connection.cursor() as cursor, cursor.copy("copy bench.bare from stdin") as copy:
+            for chunk in lines:
+                copy.write(chunk)
         elapsed = time.perf_counter() - start
         connection.execute("drop table bench.bare")
     return rows / elapsed

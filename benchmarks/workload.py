@@ -11,7 +11,13 @@ from lineitem.catalog.model import Catalog
 _CATALOG = """
 currency: USD
 meters:
-  - {{id: prompt_tokens, event_type: llm.completion, aggregation: sum, value: data.prompt_tokens, unit: token, scale: 0, dimensions: [data.model]}}
+  - id: prompt_tokens
+    event_type: llm.completion
+    aggregation: sum
+    value: data.prompt_tokens
+    unit: token
+    scale: 0
+    dimensions: [data.model]
 pricebooks:
   - id: standard
     version: 1
@@ -30,7 +36,7 @@ def catalog(itemize: str) -> Catalog:
 
 def write_events(path: Path, events: int, accounts: int, seed: int = 1) -> None:
     """``events`` CloudEvents as NDJSON over 28 days of October 2026, about 230 bytes each."""
-    made = random.Random(seed)  # noqa: S311 - a workload, not a secret
+    made = random.Random(seed)
     with path.open("w", encoding="ascii") as file:
         for _ in range(events):
             file.write(

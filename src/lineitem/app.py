@@ -1,4 +1,4 @@
-"""Reads the configuration, chooses the adapters and builds everything: what the command line and, later, the API stand on."""
+"""Reads the configuration, chooses the adapters and builds everything the command line stands on."""
 
 from __future__ import annotations
 
@@ -136,7 +136,6 @@ class App:
         summarize_ranges(pipeline.writer)
         self.checkpoint()
         return summary
-
 
     def _in_force(self, namespace: str) -> Snapshot:
         snapshot = published.load_snapshot(self.control, namespace)

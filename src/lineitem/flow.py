@@ -207,13 +207,27 @@ class Pipeline:
             fate = batch.settle()
             rows = np.flatnonzero(fate.accepted)
             intake.add_identities(
-                connection, namespace_key, head.lane, number, events.key[rows], events.digest[rows], events.ordinal[rows]
+                connection,
+                namespace_key,
+                head.lane,
+                number,
+                events.key[rows],
+                events.digest[rows],
+                events.ordinal[rows],
             )
             failpoint("after_identities")
             rejects = batch.undecoded + fate.rejects
-            aside = intake.add_dead_letters(connection, partition, batch.raw, rejects, head.lane, number, batch.recorded_us)
+            aside = intake.add_dead_letters(
+                connection, partition, batch.raw, rejects, head.lane, number, batch.recorded_us
+            )
             itemized = self.rater.rate(
-                connection, namespace_key, batch.enriched.usage, events, fate.accepted, batch.tag_set_keys, batch.recorded_us
+                connection,
+                namespace_key,
+                batch.enriched.usage,
+                events,
+                fate.accepted,
+                batch.tag_set_keys,
+                batch.recorded_us,
             )
             counts = _counts(batch, fate, len(rejects), itemized)
             written = write_batch(

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import json
-import select
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
-from hashlib import sha256
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from psycopg.rows import dict_row
+from psycopg.sql import SQL, Literal
 
 from lineitem.app import App
 from lineitem.billing.check import check_invoices
@@ -25,7 +25,7 @@ from lineitem.billing.document import render_pdf
 from lineitem.billing.invoice import invoice_to_json
 from lineitem.billing.run import BillingResult, bill, invoice, invoices
 from lineitem.catalog.load import parse_catalog
-from lineitem.core.errors import InputError, IntegrityError, Refused
+from lineitem.core.errors import InputError, Refused
 from lineitem.core.period import Month
 from lineitem.ingest.events import BatchLimits
 from lineitem.kit.db import Connection, connect
@@ -62,10 +62,10 @@ Event = dict[str, Any]
 _numbers = count()
 
 
-def event(account: str, tokens: str | int, time: str = "2026-10-05T12:00:00Z", **changes: Any) -> Event:
+def event(account: str, tokens: str | int, at: str = "2026-10-05T12:00:00Z", **changes: Any) -> Event:
     """One call of a model; ``tokens`` may be negative or have decimals."""
     made: Event = {"specversion": "1.0", "id": f"e{next(_numbers)}", "source": "/test", "type": "llm"}
-    made |= {"subject": account, "time": time, "data": {"model": "m-1", "tokens": tokens}}
+    made |= {"subject": account, "time": at, "data": {"model": "m-1", "tokens": tokens}}
     return made | changes
 
 
@@ -93,18 +93,7 @@ def published(ledger: App) -> App:
 
 def superuser(ledger: App) -> Connection:
     """A connection that may do anything."""
-    assert ledger.config.database_url is not None
-    return connect(ledger.config.database_url)
-
-
-@contextmanager
-def bypassing_triggers(ledger: App) -> Iterator[Connection]:
-    """What somebody with the server's password can do: change rows with the guards switched off."""
-    with superuser(ledger) as connection:
-        for trigger in ("append_only", "append_only_truncate"):
-            connection.execute(psycopg.sql.SQL("alter table billing.invoice disable trigger {}").format(
-                psycopg.sql.Identifier(trigger)))
-        yield connection
+    return connect(ledger.dsn)
 
 
 def totals(result: BillingResult) -> dict[tuple[str, str], str]:
@@ -206,7 +195,7 @@ def test_each_currency_has_its_own_invoice(published: App) -> None:
 
 
 def _rows(ledger: App, account: str) -> list[dict[str, Any]]:
-    with ledger.control.cursor(row_factory=psycopg.rows.dict_row) as cursor:
+    with ledger.control.cursor(row_factory=dict_row) as cursor:
         return cursor.execute(
             "select i.* from billing.invoice i join catalog.account using (account_key) where account = %s order by ordinal",
             (account,),
@@ -346,9 +335,9 @@ def test_usage_that_arrives_while_billing_waits_for_the_next_run(published: App)
 def test_a_failure_inside_a_chunk_leaves_whole_chunks(published: App) -> None:
     """What fails in the second chunk takes back that chunk and its numbers; the next run goes on from there."""
     ingest(published, [event(f"acct-{n:02d}", 1_000_000) for n in range(10)])
-    with _trigger(published, "raise exception 'the disk is on fire'", when="new.serial = 6"):
-        with pytest.raises(psycopg.errors.RaiseException, match="on fire"):
-            make(published, per_batch=4)
+    fire = _trigger(published, "raise exception 'the disk is on fire'", serial=6)
+    with fire, pytest.raises(psycopg.errors.RaiseException, match="on fire"):
+        make(published, per_batch=4)
     assert numbers(invoices(published.control, "default")) == series(4)
     assert check_invoices(published.control) == []
     assert numbers(make(published, per_batch=4).invoices) == series(10)[4:]
@@ -368,22 +357,159 @@ bill(db.connect(sys.argv[1], role=db.POST), "default", Month(2026, 10), now_us=i
 def test_a_killed_run_goes_on(published: App) -> None:
     """kill -9 in the middle of the second chunk: four invoices are there, the next run makes the others."""
     ingest(published, [event(f"acct-{n:02d}", 1_000_000) for n in range(10)])
-    assert published.config.database_url is not None
-    stopped = "perform pg_notify('stopped', ''); perform pg_advisory_xact_lock(77)"
-    with superuser(published) as keeper, superuser(published) as listener:
+    with superuser(published) as keeper, _trigger(published, "perform pg_advisory_xact_lock(77)", serial=6):
         keeper.execute("select pg_advisory_lock(77)")
-        # The notice of the first chunk comes when it commits; then the second is on its way to the lock we hold.
-        with _trigger(published, "perform pg_notify('chunk', '')", when="new.serial = 4"), _trigger(
-            published, stopped, when="new.serial = 6", name="stop"
-        ):
-            listener.execute("listen chunk")
-            command = [sys.executable, "-c", BILL, published.config.database_url, str(NOW_US)]
-            with subprocess.Popen(command) as process:
-                assert next(listener.notifies(timeout=60, stop_after=1))
-                _wait_until_blocked(listener)
-                process.send_signal(signal.SIGKILL)
-                assert process.wait(timeout=30) == -signal.SIGKILL
-            keeper.execute("select pg_advisory_unlock(77)")
-    assert numbers(invoices(published.control, "default")) == series(4)
-    assert numbers(make(published).invoices) == series(10)[4:]
+        with subprocess.Popen([sys.executable, "-c", BILL, published.dsn, str(NOW_US)]) as process:
+            waits = "select from pg_locks where locktype = 'advisory' and objid = 77 and not granted"
+            wait_for(lambda: keeper.execute(waits).fetchone() is not None)
+            process.kill()
+            assert process.wait(timeout=30) == -signal.SIGKILL
+        keeper.execute("select pg_advisory_unlock(77)")
+        assert numbers(invoices(published.control, "default")) == series(4)
+        assert numbers(make(published).invoices) == series(10)[4:]
     assert check_invoices(published.control) == []
+
+
+def wait_for(condition: Callable[[], bool], seconds: int = 60) -> None:
+    """Until ``condition`` comes true; asks without a pause, a question to the database is pause enough."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+
+
+@contextmanager
+def _trigger(ledger: App, body: LiteralString, serial: int) -> Iterator[None]:
+    """Something happens when the invoice ``serial`` of a series is written."""
+    with superuser(ledger) as connection:
+        connection.execute(
+            SQL(
+                "create function public.happen() returns trigger language plpgsql as"
+                " $$ begin {}; return new; end $$; grant execute on function public.happen() to public;"
+                " create trigger happen before insert on billing.invoice for each row"
+                " when (new.serial = {}) execute function public.happen()"
+            ).format(SQL(body), Literal(serial))
+        )
+        yield
+        connection.execute("set lineitem.sealed_path = 'archive'")  # else dropping anything of the ledger is refused
+        connection.execute("drop trigger happen on billing.invoice")
+
+
+@pytest.fixture
+def billed(published: App) -> App:
+    """A ledger with three invoices: two accounts, one of them with a supplementary invoice."""
+    ingest(published, [event("a", 1_000_000), event("a", 0, type="call", data={}), event("b", 4_000_000)])
+    make(published)
+    ingest(published, [event("a", 3_000_000)])
+    make(published)
+    assert check_invoices(published.control) == []
+    return published
+
+
+TAMPERINGS: dict[str, tuple[LiteralString, str]] = {
+    "an amount in the document": (
+        "update billing.invoice set document = replace(document, '2.50', '1.50') where serial = 1",
+        "INV-2026-000001 of default: the stored document is not what was sent",
+    ),
+    "the document and its digest": (
+        "update billing.invoice set document = replace(document, '2.50', '1.50'),"
+        " digest = sha256(convert_to(replace(document, '2.50', '1.50'), 'UTF8')) where serial = 1",
+        "INV-2026-000001 of default: it is not what batch 0-2 recorded",
+    ),
+    "a document that is none": (
+        "update billing.invoice set document = '[' where serial = 2",
+        "INV-2026-000002 of default: the document is not JSON",
+    ),
+    "the number": (
+        "update billing.invoice set number = 'INV-2026-000007', serial = 7 where serial = 2",
+        "INV-2026-000002 of default, recorded in batch 0-2, is missing",
+    ),
+    "the account": (
+        "update billing.invoice set account_key = (select account_key from catalog.account where account = 'la')"
+        " where serial = 2",
+        "INV-2026-000002 of default: number, account, period, currency or cut beside the document",
+    ),
+    "the cut": (
+        "update billing.invoice set cut = replace(cut, ':', ':9') where serial = 1",
+        "INV-2026-000003 of default: it claims line items of the invoice before it",
+    ),
+    "the ordinal": (
+        "update billing.invoice set ordinal = 3 where serial = 3",
+        "INV-2026-000003 of default: it is invoice 3 of its account and month, not 2",
+    ),
+    "an invoice taken away": (
+        "delete from billing.invoice where serial = 2",
+        "invoice INV-2026-000002 of default is missing from its series",
+    ),
+    "the counter set back": (
+        "update billing.series set last_number = 2",
+        "INV-2026-000003 of default is beyond its series' counter, which says 2",
+    ),
+    "the counter set forward": (
+        "update billing.series set last_number = 1000000000000",
+        "invoices INV-2026-000004 to INV-2026-1000000000000 of default are missing from their series",
+    ),
+    "a line item's amount": (
+        "update ledger.line_item set amount_nano = amount_nano + 1 where amount_nano = 10000000000",
+        "INV-2026-000002 of default: line prompt of 2026-10 says 10 USD, its line items come to 10.000000001",
+    ),
+    "a line item's quantity": (
+        "update ledger.line_item set quantity = quantity + 1 where amount_nano = 10000000000",
+        "INV-2026-000002 of default: line prompt of 2026-10 states another quantity",
+    ),
+    "a line item taken away": (
+        "delete from ledger.line_item where amount_nano = 10000000000",
+        "INV-2026-000002 of default: line prompt of 2026-10 has no line items in the ledger",
+    ),
+    "the fact": (
+        "update ledger.fact set body = 'x' where kind = 'invoice' and body like '%INV-2026-000003%'",
+        "INV-2026-000003 of default: no batch of the ledger records it",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", TAMPERINGS)
+def test_tampering_is_found_and_named(billed: App, what: str) -> None:
+    """Whatever a superuser changes with the guards switched off, the check names the invoice, and so does verify."""
+    change, complaint = TAMPERINGS[what]
+    with superuser(billed) as connection:
+        for table in ("billing.invoice", "ledger.fact", "ledger.line_item"):
+            connection.execute(SQL("alter table {} disable trigger user").format(SQL(table)))
+        for (month,) in connection.execute(
+            "select inhrelid::regclass::text from pg_inherits where inhparent = 'ledger.line_item'::regclass"
+        ).fetchall():
+            connection.execute(SQL("alter table {} disable trigger user").format(SQL(month)))
+        assert connection.execute(change).rowcount == 1
+    found = check_invoices(billed.control)
+    assert any(complaint in one for one in found), found
+    report = billed.verify(deep=False, progress=lambda what, done: None)
+    assert any(complaint in one.what for one in report.findings)
+
+
+def test_what_is_shown_is_what_was_sent_or_an_error(billed: App) -> None:
+    """A changed document is never shown or listed."""
+    with superuser(billed) as connection:
+        connection.execute("alter table billing.invoice disable trigger user")
+        connection.execute("update billing.invoice set document = replace(document, '2.50', '1.50') where serial = 1")
+    with pytest.raises(IntegrityError, match="INV-2026-000001"):
+        invoice(billed.control, "default", "INV-2026-000001")
+    with pytest.raises(IntegrityError, match="INV-2026-000001"):
+        invoices(billed.control, "default")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "update billing.invoice set document = ''",
+        "delete from billing.invoice",
+        "truncate billing.invoice",
+        "delete from billing.series",
+        "update billing.series set series = 'X'",
+    ],
+)
+def test_a_final_invoice_cannot_be_changed(billed: App, change: LiteralString) -> None:
+    """Neither by the role that posts nor, by accident, by the owner of the server."""
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        billed.control.execute(change)
+    if "series" not in change:
+        with superuser(billed) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute(change)

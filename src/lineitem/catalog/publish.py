@@ -1,7 +1,7 @@
 """What may be published over what is already in force. Pure: the rules, not the tables.
 
-Published content never changes, and a price never changes under usage that is already rated: a publish that reaches back
-must carry its re-rating or is refused (DESIGN, Rating).
+Published content never changes, and a price never changes under usage that is already rated: a publish that reaches
+back must carry its re-rating or is refused (DESIGN, Rating).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from lineitem.core.period import us_to_text
 
 @dataclass(frozen=True, slots=True)
 class UsageSoFar:
-    """What has been rated: last event per pricebook (microseconds since the epoch), metered ids, accounts with usage."""
+    """What has been rated: last event per pricebook (microseconds since the epoch), meters, accounts with usage."""
 
     last_event_us: Mapping[str, int]
     meters: frozenset[str]
@@ -50,15 +50,15 @@ def _reaching_back(published: list[Pricebook], new: Catalog, usage: UsageSoFar) 
         if (book.id, book.version) in known or last is None or book.effective_from_us > last:
             continue
         problems.append(
-            f"pricebook {book.id} version {book.version} takes effect at {us_to_text(book.effective_from_us)}, but usage up"
-            f" to {us_to_text(last)} is already rated: choose a later effective_from"
+            f"pricebook {book.id} version {book.version} takes effect at {us_to_text(book.effective_from_us)}, but usage"
+            f" up to {us_to_text(last)} is already rated: choose a later effective_from"
         )
     taken = {(book.id, book.effective_from_us): book.version for book in published}
     for book in new.pricebooks:
         version = taken.get((book.id, book.effective_from_us), book.version)
         if version != book.version:
             problems.append(
-                f"pricebook {book.id} version {book.version} takes effect at the same instant as published version {version}"
+                f"pricebook {book.id} version {book.version} takes effect when published version {version} does"
             )
     return problems
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from hashlib import sha256
-import json
 
 from lineitem.catalog.load import catalog_document, catalog_from_document, price_digest
 from lineitem.catalog.model import Account, Catalog, Meter, Price, Pricebook
@@ -129,9 +129,7 @@ def add_publication(connection: Connection, key: int, revision: int, catalog: Ca
     connection.execute(SQL.move_revision, {"namespace_key": key, "revision": revision})
 
 
-def _add_pricebook(
-    connection: Connection, key: int, revision: int, book: Pricebook, meters: dict[str, Meter]
-) -> None:
+def _add_pricebook(connection: Connection, key: int, revision: int, book: Pricebook, meters: dict[str, Meter]) -> None:
     text = book_document(book)
     connection.execute(
         SQL.add_pricebook_version,
@@ -220,7 +218,7 @@ def tag_set_keys(connection: Connection, texts: Sequence[str]) -> dict[str, int]
 
 def namespaces(connection: Connection) -> dict[int, str]:
     """Every namespace by key."""
-    return {key: name for key, name in connection.execute(SQL.namespaces).fetchall()}
+    return dict(connection.execute(SQL.namespaces).fetchall())
 
 
 def digests(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -61,7 +62,7 @@ def publish(file: Path, scope: Scope) -> None:
     with scope.app() as app:
         done = app.publish(scope.namespace, found)
     if scope.as_json:
-        print_json({"namespace": done.namespace, "revision": done.revision, "digest": done.digest, "changed": done.changed})
+        print_json(asdict(done))
     elif done.changed:
         click.echo(f"Published {file} as revision {done.revision} of {done.namespace}.")
     else:
@@ -103,13 +104,16 @@ def show(file: Path | None, scope: Scope) -> None:
         with scope.app() as app:
             current = app.catalog(scope.namespace)
         if current is None:
-            raise Refused(f"namespace {scope.namespace!r} has no catalog", do="Publish one: lineitem catalog publish FILE")
+            raise Refused(
+                f"namespace {scope.namespace!r} has no catalog", do="Publish one: lineitem catalog publish FILE"
+            )
         found = current
     if scope.as_json:
         print_json(json.loads(catalog_document(found))["catalog"])
         return
     rows = [
-        (book.id, book.version, us_to_text(book.effective_from_us), price.id, price.meter, price.model, price.currency, price.itemize)
+        (book.id, book.version, us_to_text(book.effective_from_us), price.id, price.meter, price.model, price.currency,
+         price.itemize)
         for book in found.pricebooks
         for price in book.prices
     ]  # fmt: skip

@@ -9,7 +9,7 @@ from click.shell_completion import get_completion_class
 @click.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print a shell's completion script, e.g. `lineitem completion bash > ~/.lineitem-completion && . ~/.lineitem-completion`."""
+    """Print a shell's completion script: `lineitem completion bash > FILE`, then `. FILE` in ~/.bashrc."""
     from lineitem.cli.main import cli
 
     made = get_completion_class(shell)

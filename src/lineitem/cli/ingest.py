@@ -14,8 +14,12 @@ from lineitem.cli.output import Scope, fields, ledger_command, print_json, progr
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
 @click.option("--format", "format_", help="cloudevents, csv, access-log or parquet.  [default: told from the file]")
 @click.option("--map", "map_", type=click.Path(path_type=Path), help="Mapping file: which columns mean what.")
-@click.option("--source", default="files", show_default=True, help="Name of the stream; fills `source` where it is missing.")
-@click.option("--batch-size", default=100_000, show_default=True, type=click.IntRange(1, 1_000_000), help="Records a batch.")
+@click.option(
+    "--source", default="files", show_default=True, help="Name of the stream; fills `source` where it is missing."
+)
+@click.option(
+    "--batch-size", default=100_000, show_default=True, type=click.IntRange(1, 1_000_000), help="Records a batch."
+)
 @ledger_command
 def ingest(
     files: tuple[Path, ...], format_: str | None, map_: Path | None, source: str, batch_size: int, scope: Scope
@@ -37,7 +41,7 @@ def ingest(
             with app.source(path, format_, map_, source) as found:
                 size = path.stat().st_size
                 with progress_bar(path.name, size, quiet=scope.as_json) as show:
-                    done = app.ingest(pipeline, found, BatchLimits(batch_size), lambda position, _: show(position))  # noqa: B023
+                    done = app.ingest(pipeline, found, BatchLimits(batch_size), lambda position, _: show(position))
             if done.resumed_at:
                 say(f"{path}: went on at position {done.resumed_at}, where an earlier run stopped")
             total.counts += done.counts

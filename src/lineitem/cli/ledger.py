@@ -8,7 +8,17 @@ from typing import Any
 
 import click
 
-from lineitem.cli.output import Scope, console, fields, ledger_command, print_json, print_json_lines, progress_bar, say, table
+from lineitem.cli.output import (
+    Scope,
+    console,
+    fields,
+    ledger_command,
+    print_json,
+    print_json_lines,
+    progress_bar,
+    say,
+    table,
+)
 
 _ROWS_SHOWN = 50
 
@@ -30,7 +40,18 @@ def line_items(account: str | None, period: str | None, limit: int | None, scope
             print_json_lines(islice(found, limit))
             return
         shown = list(islice(found, (limit or _ROWS_SHOWN) + 1))
-    columns = ["id", "account", "price", "kind", "quantity", "unit", "amount", "currency", "event_time", "posting_period"]
+    columns = [
+        "id",
+        "account",
+        "price",
+        "kind",
+        "quantity",
+        "unit",
+        "amount",
+        "currency",
+        "event_time",
+        "posting_period",
+    ]
     rows = shown[: limit or _ROWS_SHOWN]
     table("Line items", columns, [[row[name] for name in columns] for row in rows], right=["quantity", "amount"])
     if len(shown) > len(rows):
@@ -94,7 +115,9 @@ def verify(deep: bool, scope: Scope) -> int:
         return int(not report.ok)
     for finding in findings:
         click.echo(f"batch {finding['batch']}: {finding['what']}" if finding["batch"] else finding["what"])
-    fields({"batches": report.batches, "line items": report.line_items, "accepted events": report.events} | report.counts)
+    fields(
+        {"batches": report.batches, "line items": report.line_items, "accepted events": report.events} | report.counts
+    )
     click.echo(
         f"Nothing was altered; the ledger extends all {report.checkpoints} signed checkpoints."
         if report.ok
@@ -107,7 +130,7 @@ def verify(deep: bool, scope: Scope) -> int:
 @click.argument("id_", metavar="ID")
 @ledger_command
 def proof(id_: str, scope: Scope) -> None:
-    """Prove that one line item is in the signed ledger: its leaf, the path to its batch's root, the chain, a checkpoint."""
+    """Prove that one line item is in the signed ledger: its leaf, the path to the root, the chain, a checkpoint."""
     from lineitem.ledger.proof import check_proof
     from lineitem.ledger.proof import proof as prove
 

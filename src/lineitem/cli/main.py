@@ -1,4 +1,4 @@
-"""The entry point: finds the command, imports only what it needs, and turns every error into a sentence and an exit code."""
+"""The entry point: finds the command, imports only what it needs, turns every error into a sentence and an exit code."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def _bug(error: Exception) -> int:
         traceback.print_exception(error, file=file)
     click.echo(
         f"lineitem: an unexpected error, {type(error).__name__}: {error}\n"
-        f"  This is a defect in lineitem. Please report it with {file.name}; the ledger is as it was before this command.",
+        f"  This is a defect in lineitem. Please report it with {file.name}; no batch was written in part.",
         err=True,
     )
     return 1

@@ -102,7 +102,7 @@ def fields(pairs: Mapping[str, object]) -> None:
 
 @contextmanager
 def progress_bar(label: str, total: int | None, *, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """A progress bar on stderr for long work; silent where ``quiet`` or stderr is no terminal. Call it with what is done."""
+    """A progress bar on stderr, silent where ``quiet`` or stderr is no terminal. Call it with what is done."""
     if quiet or not sys.stderr.isatty():
         yield lambda done: None
         return
@@ -121,4 +121,6 @@ def write_file(path: Path, content: bytes) -> None:
     try:
         path.write_bytes(content)
     except OSError as error:
-        raise EnvironmentProblem(f"cannot be written: {error.strerror}", where=str(path), do="Name another file.") from error
+        raise EnvironmentProblem(
+            f"cannot be written: {error.strerror}", where=str(path), do="Name another file."
+        ) from error

@@ -53,7 +53,9 @@ def _price_document(path: Path) -> dict[str, Any]:
     if document.problems:
         raise CatalogError([f"{path}:{line}: {text}" for line, text in document.problems])
     if not isinstance(document.value, dict):
-        raise InputError("holds no price", where=str(path), do="Write one, e.g. {model: per_unit, unit_price: \"0.004\"}.")
+        raise InputError(
+            "holds no price", where=str(path), do='Write one, e.g. {model: per_unit, unit_price: "0.004"}.'
+        )
     return document.value
 
 
@@ -81,7 +83,10 @@ def _show_working(document: dict[str, Any], quantity: str) -> None:
     rows = [
         [
             step.label,
-            *("" if value is None else fraction_text(value) for value in (step.quantity, step.unit_price, step.flat_price, step.amount)),
+            *(
+                "" if value is None else fraction_text(value)
+                for value in (step.quantity, step.unit_price, step.flat_price, step.amount)
+            ),
         ]
         for step in quote_explain(document, quantity)
     ]  # fmt: skip

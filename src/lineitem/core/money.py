@@ -44,7 +44,7 @@ def text_to_scaled(text: str, scale: int) -> int:
         raise InputError(f"{text!r} is not a decimal number") from None
     if not value.is_finite():
         raise InputError(f"{text!r} is not a finite number")
-    scaled = Fraction(value) * 10**scale
+    scaled: Fraction = Fraction(value) * 10**scale
     if scaled.denominator != 1:
         raise InputError(f"{text!r} has more than {scale} decimals")
     return scaled.numerator

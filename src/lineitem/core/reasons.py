@@ -46,9 +46,7 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "Fix the producer's encoder; send the event again.",
     ),
     Reason.BAD_ENCODING: Explanation("The record is not valid UTF-8.", "Send UTF-8; re-encode the file."),
-    Reason.TOO_LARGE: Explanation(
-        "The record is larger than 1 MiB.", "Keep payloads small: usage, not documents."
-    ),
+    Reason.TOO_LARGE: Explanation("The record is larger than 1 MiB.", "Keep payloads small: usage, not documents."),
     Reason.TOO_DEEP: Explanation("The record nests deeper than 64 levels.", "Flatten the event's data."),
     Reason.BAD_RECORD: Explanation(
         "The record does not have the format's shape (a truncated line, a wrong number of columns).",

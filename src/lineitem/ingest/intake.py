@@ -118,10 +118,12 @@ def complete(connection: Connection, partition_key: int, now_us: int) -> None:
 
 def partitions(connection: Connection, namespaces: Mapping[int, str]) -> dict[int, Partition]:
     """Every pass over every file, by key."""
-    return {
-        row[0]: Partition(row[0], namespaces[row[1]], *row[1:7], json.loads(row[7]), row[8])
-        for row in connection.execute(SQL.partitions).fetchall()
-    }
+    found = {}
+    for key, namespace, stream, content, number, lane, format, settings, next_ in connection.execute(SQL.partitions):
+        found[key] = Partition(
+            key, namespaces[namespace], namespace, stream, content, number, lane, format, json.loads(settings), next_
+        )
+    return found
 
 
 def sightings(connection: Connection) -> list[tuple[int, int, int, bytes]]:
@@ -131,9 +133,7 @@ def sightings(connection: Connection) -> list[tuple[int, int, int, bytes]]:
 
 def advance(connection: Connection, partition_key: int, start: int, end: int) -> None:
     """Move the position from ``start`` to ``end``, or raise PositionMoved: another process was here."""
-    done = connection.execute(
-        SQL.advance_position, {"partition_key": partition_key, "start": start, "end": end}
-    )
+    done = connection.execute(SQL.advance_position, {"partition_key": partition_key, "start": start, "end": end})
     if done.rowcount != 1:
         raise PositionMoved(f"partition {partition_key} no longer stands at {start}")
 

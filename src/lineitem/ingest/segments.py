@@ -48,9 +48,7 @@ def write(store: BlobStore, name: str, segment: Segment) -> None:
         "end": segment.raw.end,
     }
     metadata = {_METADATA: json.dumps(about, sort_keys=True, ensure_ascii=False).encode()}
-    table = pa.table(
-        [pa.array(segment.raw.positions), segment.raw.records], schema=_SCHEMA.with_metadata(metadata)
-    )
+    table = pa.table([pa.array(segment.raw.positions), segment.raw.records], schema=_SCHEMA.with_metadata(metadata))
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd", compression_level=1, use_dictionary=False, write_statistics=False)
     try:
@@ -80,7 +78,9 @@ def read(store: BlobStore, name: str, now_us: int) -> Segment:
         records = table.column("raw").combine_chunks()
         positions = table.column("position").to_numpy()
     except (pa.ArrowException, KeyError, TypeError, ValueError) as error:
-        raise IntegrityError(f"a raw segment is damaged: {error}", where=name, do="Restore it from a backup.") from error
+        raise IntegrityError(
+            f"a raw segment is damaged: {error}", where=name, do="Restore it from a backup."
+        ) from error
     if isinstance(records, pa.ChunkedArray):
         records = records.chunk(0) if records.num_chunks else pa.array([], pa.binary())
     context = DecodeContext(about["namespace"], about["stream"], now_us, about["settings"])

@@ -68,7 +68,7 @@ def copy_rows(
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
         copy.write(SIGNATURE)
         for payload in payloads:
-            view = memoryview(np.ascontiguousarray(payload).view(np.uint8)).cast("B")
+            view = np.ascontiguousarray(payload).view(np.uint8).data
             for start in range(0, len(view), _CHUNK_BYTES):
                 copy.write(view[start : start + _CHUNK_BYTES])
         copy.write(TRAILER)

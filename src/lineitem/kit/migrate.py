@@ -34,7 +34,7 @@ def shipped() -> list[Migration]:
     names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
     texts = [folder.joinpath(name).read_text(encoding="utf-8") for name in names]
     return [
-        Migration(int(name[:4]), name, cast("LiteralString", text), sha256(text.encode()).hexdigest())
+        Migration(int(name[:4]), name, text, sha256(text.encode()).hexdigest())
         for name, text in zip(names, texts, strict=True)
     ]
 
@@ -87,7 +87,7 @@ def _is_current(connection: psycopg.Connection[tuple[object, ...]], wanted: list
 
 def _applied(connection: psycopg.Connection[tuple[object, ...]]) -> dict[int, str]:
     rows = connection.execute("select number, checksum from public.lineitem_migration").fetchall()
-    return {cast("int", number): cast("str", checksum) for number, checksum in rows}
+    return {cast("int", number): str(checksum) for number, checksum in rows}
 
 
 def _check(done: dict[int, str], wanted: list[Migration]) -> None:

@@ -119,7 +119,11 @@ def _numbers(values: IntArray) -> Int8s | list[Decimal]:
 
 
 def new_members(
-    connection: Connection, targets: Targets, target: NDArray[np.int64], member: NDArray[np.void], first: NDArray[np.bool_]
+    connection: Connection,
+    targets: Targets,
+    target: NDArray[np.int64],
+    member: NDArray[np.void],
+    first: NDArray[np.bool_],
 ) -> NDArray[np.bool_]:
     """(n,) bool: rows whose (target, member) neither stands earlier in the batch (``first``) nor in the ledger."""
     rows = np.flatnonzero(first)

@@ -39,7 +39,12 @@ _NOTES = {
 
 @explained()
 def explain(
-    connection: Connection, segments: BlobStore, namespace: str, line_item_id: str, *, events_max: int = EVENTS_SHOWN_MAX
+    connection: Connection,
+    segments: BlobStore,
+    namespace: str,
+    line_item_id: str,
+    *,
+    events_max: int = EVENTS_SHOWN_MAX,
 ) -> dict[str, Any]:
     """Everything a line item's amount rests on, as a JSON document.
 
@@ -184,9 +189,7 @@ def _batch(record: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _evidence(
-    replay: Replay, item: FoundItem, row: PriceRow, record: dict[str, Any], events_max: int
-) -> Evidence:
+def _evidence(replay: Replay, item: FoundItem, row: PriceRow, record: dict[str, Any], events_max: int) -> Evidence:
     if item.event_key is not None:
         return event_behind(replay, row, item.event_key)
     if item.kind in _NOTES:
@@ -210,4 +213,6 @@ def _fold_note(row: PriceRow) -> str:
     aggregation = row.meter.aggregation
     if aggregation in (Aggregation.SUM, Aggregation.COUNT):
         return ""
-    return f"The meter keeps the {aggregation.value} of a period: a line item's quantity is how far its events moved it."
+    return (
+        f"The meter keeps the {aggregation.value} of a period: a line item's quantity is how far its events moved it."
+    )

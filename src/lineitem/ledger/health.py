@@ -26,7 +26,7 @@ class Check:
 
 def database_checks(connection: Connection) -> list[Check]:
     """Version, durability, guards, dead letters and waiting windows."""
-    facts = dict(connection.execute(SQL.facts).fetchall())
+    facts: dict[str, str] = dict(connection.execute(SQL.facts).fetchall())
     unguarded = [row[0] for row in connection.execute(SQL.unguarded_tables).fetchall()]
     version = connection.info.server_version // 10000
     return [

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lineitem import __version__
 from lineitem.core.errors import IntegrityError
@@ -94,7 +95,7 @@ def write_batch(
     kind: BatchKind,
     *,
     items: LineItems | None = None,
-    currencies: Sequence[str] = (),
+    currencies: Sequence[str] | NDArray[np.str_] = (),
     digests: Digests | None = None,
     facts: Sequence[Fact] = (),
     counts: Counts | None = None,
@@ -169,7 +170,7 @@ def _add_facts(
     return np.frombuffer(b"".join(leaves), dtype=HASH)
 
 
-def sums_by_currency(items: LineItems | None, currencies: Sequence[str]) -> str:
+def sums_by_currency(items: LineItems | None, currencies: Sequence[str] | NDArray[np.str_]) -> str:
     """Exact sums of amounts per currency, nano-units as text, canonical JSON."""
     if items is None or not len(items):
         return "{}"

@@ -105,9 +105,7 @@ class Rater:
         if aggregation is Aggregation.UNIQUE and usage.member is not None:
             first = first_of(target, usage.member)
             new_member = accumulators.new_members(connection, targets, target, usage.member, first)
-            accumulators.add_members(
-                connection, namespace_key, targets, target[new_member], usage.member[new_member]
-            )
+            accumulators.add_members(connection, namespace_key, targets, target[new_member], usage.member[new_member])
         rows, waiting, after = itemize(usage, target, before, price, now_us, new_member)
         beyond = overflowing(price, rows, waiting, after)
         if beyond.any():

@@ -79,7 +79,8 @@ class Replay:
         rows = row_of[here["ordinal"]]
         if (rows < 0).any() or (events.key[rows] != here["key"]).any() or (events.digest[rows] != here["digest"]).any():
             raise IntegrityError(
-                f"batch {lane}-{batch}: an accepted event is not in its raw records", do="Restore the ledger from a backup."
+                f"batch {lane}-{batch}: an accepted event is not in its raw records",
+                do="Restore the ledger from a backup.",
             )
         alive[rows] = True
         gone = intake.retracted(self.connection, events.key[rows])
@@ -87,7 +88,9 @@ class Replay:
             alive[[row for row in rows.tolist() if bytes(events.key[row]) in gone]] = False
         return alive
 
-    def _usage(self, events: EventColumns, alive: NDArray[np.bool_], revision: int) -> tuple[list[PriceUsage], list[str]]:
+    def _usage(
+        self, events: EventColumns, alive: NDArray[np.bool_], revision: int
+    ) -> tuple[list[PriceUsage], list[str]]:
         snapshot = self.snapshot(revision)
         encoded = pa.array(events.subject, pa.string()).dictionary_encode()
         names: list[str] = encoded.dictionary.to_pylist()

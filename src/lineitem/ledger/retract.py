@@ -47,12 +47,14 @@ def retract(
     if not len(place):
         raise InputError(f"no event {event_id!r} of source {source!r} was accepted in namespace {namespace!r}")
     batch, row = _find(Replay(connection, store, namespace), place[0])
-    mine = [usage.select(usage.event == row) for usage in batch.usage]
+    mine = sorted((usage.select(usage.event == row) for usage in batch.usage), key=lambda usage: usage.row.price_key)
     months = [int(month) for usage in mine for month in np.unique(usage.service_month)]
     ensure_months(connection, sorted(set(months)))
     fact = Fact("retraction", canonical({"namespace": namespace, "source": source, "id": event_id, "reason": reason}))
     with explained():
-        return retried(lambda: _retract(connection, store, namespace, key, [u for u in mine if len(u.event)], batch, fact, now_us))
+        return retried(
+            lambda: _retract(connection, store, namespace, key, [u for u in mine if len(u.event)], batch, fact, now_us)
+        )
 
 
 def _find(replay: Replay, place: np.void) -> tuple[UsageBatch, int]:
@@ -82,18 +84,18 @@ def _retract(
             raise Refused("the event is retracted already")
         intake.retract(connection, key, snapshot.namespace_key, fact.body, 0, head.batch + 1)
         replay, rater, released = Replay(connection, store, namespace), Rater(), 0
-        parts = []
-        for one in sorted(usage, key=lambda one: one.row.price_key):
+        parts: list[LineItems] = []
+        for one in usage:
             items, events = _post_difference(connection, snapshot.namespace_key, replay, rater, one, batch)
             parts.append(items)
             released += events
-        items = joined(parts) if parts else None
-        if items is not None:
-            items.posting_month = post_to_open_months(connection, snapshot.namespace_key, items.service_month)
+        posted = joined(parts) if parts else None
+        if posted is not None:
+            posted.posting_month = post_to_open_months(connection, snapshot.namespace_key, posted.service_month)
         accounts, prices, tags, _ = published.digests(connection)
         write_batch(
             connection, head, namespace, snapshot.namespace_key, BatchKind.RETRACT,
-            items=items, currencies=[one.row.price.currency for one in sorted(usage, key=lambda one: one.row.price_key)],
+            items=posted, currencies=[one.row.price.currency for one in usage],
             digests=Digests(accounts, prices, tags), facts=[fact],
             counts=Counts(itemized=released, pending=-released),
             catalog_revision=snapshot.revision, recorded_us=now_us,
@@ -105,9 +107,7 @@ def _post_difference(
     connection: Connection, namespace_key: int, replay: Replay, rater: Rater, one: PriceUsage, batch: UsageBatch
 ) -> tuple[LineItems, int]:
     """Fold the target's surviving events and post T - posted; windows that wait are posted with it."""
-    targets = Targets(
-        one.row.price_key, one.account_key, one.service_month, one.period_start_us, one.period_end_us
-    )
+    targets = Targets(one.row.price_key, one.account_key, one.service_month, one.period_start_us, one.period_end_us)
     before = accumulators.lock(connection, namespace_key, targets)
     start_us, end_us = int(one.period_start_us[0]), int(one.period_end_us[0])
     folds = refold(replay, start_us, end_us, lambda usage: _same_target(usage, one))
@@ -149,5 +149,5 @@ def _tag_set_key(connection: Connection, tags: str) -> NDArray[np.int32]:
 
 
 def _same_target(usage: PriceUsage, one: PriceUsage) -> NDArray[np.bool_]:
-    same_price = usage.row.price_key == one.row.price_key
-    return (usage.account_key == one.account_key[0]) & (usage.service_month == one.service_month[0]) & same_price
+    same: NDArray[np.bool_] = (usage.account_key == one.account_key[0]) & (usage.service_month == one.service_month[0])
+    return same & (usage.row.price_key == one.row.price_key)

@@ -124,7 +124,7 @@ def _read_chain(connection: Connection, report: Report) -> dict[Place, _Link]:
     partitions = intake.partitions(connection, namespaces)
     heads = {lane: (batch, hashed) for lane, batch, hashed in connection.execute(SQL.lanes).fetchall()}
     links: dict[Place, _Link] = {}
-    last: dict[int, tuple[int, bytes]] = {lane: (0, GENESIS) for lane in heads}
+    last: dict[int, tuple[int, bytes]] = dict.fromkeys(heads, (0, GENESIS))
     names = [column.name for column in fields(Batch)]
     with connection.cursor(name="batches") as cursor:
         cursor.itersize = 2000
@@ -305,7 +305,9 @@ def _encoded_odd(
 ) -> Iterator[tuple[NDArray[np.void], list[bytes], NDArray[Any]]]:
     """Rows with wide numbers, one at a time: they are rare."""
     for row in connection.execute(SQL.odd_line_items).fetchall():
-        lane, batch, seq, id_, account, price, tags, service, posting, kind, quantity, amount, time, key, event, bad = row
+        lane, batch, seq, id_, account, price, tags, service, posting, kind, quantity, amount, time, key, event, bad = (
+            row
+        )
         if bad or (key is None) != (event is None):
             report.add((lane, batch), f"line item {id_} has a shape the engine never writes")
             continue
@@ -416,7 +418,9 @@ def _check_positions(connection: Connection, links: dict[Place, _Link], report: 
         reached[link.partition_key] = link.batch.position_end
     for key, partition in intake.partitions(connection, published.namespaces(connection)).items():
         if partition.next != reached.get(key, 0):
-            report.add(None, f"stream {partition.stream} stands at {partition.next}, its batches end at {reached.get(key, 0)}")
+            report.add(
+                None, f"stream {partition.stream} stands at {partition.next}, its batches end at {reached.get(key, 0)}"
+            )
 
 
 def _check_totals(connection: Connection, links: dict[Place, _Link], report: Report) -> None:
@@ -460,7 +464,10 @@ def _check_periods(connection: Connection, report: Report) -> None:
     stored = {(row[0], row[1]): row[2] for row in connection.execute(SQL.periods).fetchall()}
     for key in sorted(recorded.keys() | stored.keys()):
         if recorded.get(key, "open") != stored.get(key, "open"):
-            report.add(None, f"period {Month.from_index(key[1])} of {key[0]} is {stored.get(key)}, recorded {recorded.get(key)}")
+            report.add(
+                None,
+                f"period {Month.from_index(key[1])} of {key[0]} is {stored.get(key)}, recorded {recorded.get(key)}",
+            )
 
 
 def _check_checkpoints(links: dict[Place, _Link], notary: Notary, report: Report) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,7 +101,12 @@ def itemize(
         posted_nano,
     )
     waiting = Waiting(
-        waiting_rows.target, waiting_rows.time_us, waiting_rows.tag_set, waiting_rows.version_key, waiting_rows.delta, number
+        waiting_rows.target,
+        waiting_rows.time_us,
+        waiting_rows.tag_set,
+        waiting_rows.version_key,
+        waiting_rows.delta,
+        number,
     )
     return _with_recurring(price, usage, target, before, rows, posted), waiting, state
 
@@ -178,7 +184,7 @@ def _with_recurring(
     recurring = np.concatenate([np.ones(len(fresh), dtype=np.bool_), np.zeros(len(rows.target), dtype=np.bool_)])
     every_target = np.concatenate([fresh, rows.target])
     order = np.argsort(every_target, kind="stable")
-    columns = {
+    columns: dict[str, tuple[Any, Any]] = {
         "event": (np.full(len(fresh), NO_EVENT, dtype=np.int64), rows.event),
         "time_us": (usage.period_start_us[head], rows.time_us),
         "tag_set": (usage.tag_set[head], rows.tag_set),
