@@ -1,6 +1,6 @@
 """How fast the rating kernels are, as ratios against Python ``Decimal`` loops that do the same job in the same run.
 
-    python benchmarks/rating.py [ROWS]
+    python -m benchmarks rating
 
 Prints one JSON line a benchmark: rows per second of fold and price together (running quantity of every target, T at
 every row, amount = T - posted), medians of three. The loops below are the baseline: plain, idiomatic, exact Python
@@ -10,9 +10,7 @@ with per-price work hoisted out; they get their values as Decimals and run on th
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from decimal import ROUND_HALF_UP, Decimal
 from statistics import median
 from time import perf_counter
@@ -121,9 +119,8 @@ def bench(name: str, price: Price, scale: int, rows: int) -> dict[str, object]:
     }
 
 
-def main() -> None:
-    """Run all and print."""
-    rows = int(sys.argv[1]) if len(sys.argv) > 1 else ROWS
+def run(rows: int = ROWS) -> Iterator[dict[str, object]]:
+    """One result per price shape: tiers and flat, at scales that stay in int64 and at one that does not."""
     for name, price, scale in (
         ("rating_graduated", GRADUATED, 0),
         ("rating_graduated_scale9", GRADUATED, 9),
@@ -131,8 +128,4 @@ def main() -> None:
         ("rating_flat", FLAT, 0),
         ("rating_flat_scale9", FLAT, 9),
     ):
-        print(json.dumps(bench(name, price, scale, rows)), flush=True)
-
-
-if __name__ == "__main__":
-    main()
+        yield bench(name, price, scale, rows)

@@ -59,14 +59,9 @@ class Command:
     def start(self, *arguments: str | Path, **options: Any) -> subprocess.Popen[bytes]:
         """Start it and do not wait."""
         environment = {**os.environ, **self.environment, **options.pop("env", {})}
+        settings: dict[str, Any] = {"stdin": subprocess.DEVNULL, **options}
         command = [PROGRAM, "--data-dir", self.data_dir, *arguments]
-        return subprocess.Popen(
-            command,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            **{"stdin": subprocess.DEVNULL} | options,
-        )
+        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **settings)
 
     def run(self, *arguments: str | Path, stdin: bytes | None = None, **options: Any) -> Answer:
         """Run it to its end. Whatever it was asked, it must not show a traceback or call its answer a defect."""

@@ -96,6 +96,9 @@ ACCEPTED: dict[str, tuple[bytes, str, str]] = {
 """Name -> the record, and quantity and amount of its line item: unusual, yet good."""
 
 
+_RECORDS = {name: case[0] for name, case in SET_ASIDE.items()} | {name: case[0] for name, case in ACCEPTED.items()}
+
+
 @dataclass(frozen=True, slots=True)
 class Read:
     """What one file with every record above came to."""
@@ -117,7 +120,7 @@ def read(lineitem: Command, tmp_path_factory: pytest.TempPathFactory) -> Read:
     lines: list[bytes] = []
     positions: dict[str, int] = {}
     at = 0
-    for name, record in [(name, case[0]) for name, case in [*SET_ASIDE.items(), *ACCEPTED.items()]]:
+    for name, record in _RECORDS.items():
         account = f"case-{name}"
         before, after = (line(f"{name}-{place}", subject=account) for place in ("before", "after"))
         positions[name] = at + len(before) + 1

@@ -1,4 +1,4 @@
-"""Which usage leads beyond the 38 digits the ledger can hold: the largest readings of a target, never its neighbours. Pure."""
+"""Which usage leads beyond the 38 digits the ledger can hold: a target's largest readings, never their neighbours."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def leading_beyond(
 def _rank_by_size(
     target: NDArray[np.int64], value: NDArray[np.int64] | NDArray[np.object_], count: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """(n,) each row's place among those of its target, the largest absolute value first, the later of two equals first."""
+    """(n,) each row's place among those of its target: the largest absolute value first, of equal ones the later."""
     sizes = [abs(number) for number in value.tolist()]
     places = target.tolist()
     order = np.array(sorted(range(len(sizes)), key=lambda row: (places[row], -sizes[row], -row)), dtype=np.int64)
