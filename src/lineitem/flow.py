@@ -44,7 +44,7 @@ from lineitem.rate.match import match
 
 _TRIES = 20
 """How often a batch is tried again after a collision before it is given up."""
-_AHEAD = 2
+_AHEAD = 1
 """Batches being prepared while one commits; bounds memory."""
 
 

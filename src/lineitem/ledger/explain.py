@@ -55,6 +55,7 @@ def explain(
     Raises InputError for an unknown id, IntegrityError where ledger and segments do not say what was written.
     """
     with connection.transaction():
+        connection.execute("set transaction isolation level repeatable read, read only")
         item = find_line_item(connection, namespace, line_item_id)
         record = _batch_row(connection, item)
         replay = Replay(connection, segments, namespace)

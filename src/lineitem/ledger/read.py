@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from lineitem.core.errors import InputError
@@ -17,6 +17,7 @@ from lineitem.core.money import nano_to_text, scaled_to_text
 from lineitem.core.period import Month, us_to_text
 from lineitem.kit.db import Connection, explained
 from lineitem.kit.sqlfiles import load_queries
+from lineitem.ledger.claims import Claim
 from lineitem.ledger.rows import Kind, place_of_id
 from lineitem.rate.quote import fraction_text
 
@@ -46,29 +47,19 @@ class FoundItem:
     event_key: bytes | None  # 16 bytes; None where the line item stands for a window or a fixed due
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """What an invoice line claims: the line items of one account, price and pair of months between two cuts.
+class LineKey(NamedTuple):
+    """What makes line items of one claim one line of an invoice."""
 
-    ``above`` (exclusive) and ``up_to`` (inclusive) map lanes to batch numbers; a lane that is not in ``up_to`` had no
-    batch, one that is not in ``above`` is claimed from its first.
-    """
-
-    account: str
-    posting_month: Month
-    service_month: Month
+    service_month: int
     pricebook: str
     price: str
     meter: str
     unit: str
-    currency: str
-    above: Mapping[int, int]
-    up_to: Mapping[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Claimed:
-    """The line items of a claim: how many, what they come to, and the ids of the first ones."""
+class ClaimedItems:
+    """The line items behind an invoice line: how many, what they come to (decimal text), the ids of the first ones."""
 
     count: int
     quantity: str
@@ -138,19 +129,15 @@ def find_line_item(connection: Connection, namespace: str, line_item_id: str) ->
 
 
 @explained()
-def claimed(connection: Connection, namespace: str, claim: Claim, limit: int) -> Claimed:
-    """The line items of ``claim``, the ids of the first ``limit`` by lane, batch and place."""
-    namespace_key, account_key = _keys(connection, namespace, claim.account)
+def claimed_items(
+    connection: Connection, namespace_key: int, posting_month: int, claim: Claim, line: LineKey, limit: int
+) -> ClaimedItems:
+    """The line items posted to a month that ``claim`` takes for ``line``, the first ``limit`` by lane, batch and place."""
     lanes = sorted(claim.up_to)
-    where = {
+    where = line._asdict() | {
         "namespace_key": namespace_key,
-        "account_key": account_key,
-        "posting_month": claim.posting_month.index,
-        "service_month": claim.service_month.index,
-        "pricebook": claim.pricebook,
-        "price": claim.price,
-        "meter": claim.meter,
-        "unit": claim.unit,
+        "account_key": claim.account_key,
+        "posting_month": posting_month,
         "currency": claim.currency,
         "lanes": lanes,
         "above": [claim.above.get(lane, 0) for lane in lanes],
@@ -159,10 +146,10 @@ def claimed(connection: Connection, namespace: str, claim: Claim, limit: int) ->
     }
     rows = connection.execute(SQL.claimed, where).fetchall()
     if not rows:
-        return Claimed(0, "0", "0", [])
+        return ClaimedItems(0, "0", "0", [])
     _, count, quantity, amount_nano = rows[0]
     ids = [str(row[0]) for row in rows]
-    return Claimed(count, fraction_text(Fraction(quantity)), nano_to_text(int(amount_nano)), ids)
+    return ClaimedItems(count, fraction_text(Fraction(quantity)), nano_to_text(int(amount_nano)), ids)
 
 
 @explained()
