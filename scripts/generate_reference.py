@@ -49,9 +49,9 @@ CLI_RULES = """\
 
 | rule | |
 |---|---|
-| `--json` | prints one JSON document on standard output and nothing else (`line-items` prints JSON Lines); messages go to standard error |
+| `--json` | prints one JSON document on standard output (`line-items`: JSON Lines); messages go to standard error |
 | amounts, quantities | are JSON strings holding decimals, never JSON numbers |
-| `--data-dir` | the folder of the ledger: `./.lineitem`, or `LINEITEM_DATA_DIR`, unless given; [what lies in it](data-folder.md) |
+| `--data-dir` | the [folder of the ledger](data-folder.md): `./.lineitem`, or `LINEITEM_DATA_DIR`, unless given |
 | `--namespace` | the tenant: `default` unless given. Nothing of one namespace is seen or billed in another |
 | `LINEITEM_DATABASE_URL` | uses a [PostgreSQL of your own](../how-to/use-your-own-postgresql.md) instead of the embedded one |
 | `LINEITEM_CHECKPOINT_DIR` | where signed checkpoints are kept: [better elsewhere](../how-to/keep-checkpoints-elsewhere.md) |

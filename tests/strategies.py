@@ -172,7 +172,7 @@ def records(draw: st.DrawFn, id_: str, times: st.SearchStrategy[datetime] = TIME
 _MODELS = st.sampled_from(['"m-1"', '"m-2"', "null", "3", '["m-1"]'])
 _STATUSES = st.sampled_from(["200", "499", "500", "null", '"200"'])
 BROKEN = (
-    b"{", b'"text"', b"[]", b'{"specversion":"1.0"}', b"\xff\xfe", b"nonsense",
+    b'{"a":', b'"text"', b"]", b'{"specversion":"1.0"}', b"\xff\xfe", b"nonsense",
     b'{"specversion":"1.0","id":"b","source":"/s","type":"a.used","subject":"paris","time":"yesterday","data":{"v":1}}',
     b'{"specversion":"1.0","id":"b","source":"/s","type":"a.used","subject":"paris","time":"1999-12-31T23:59:59Z"}',
     b'{"specversion":"1.0","id":"b","source":"/s","type":"a.used","subject":"","time":"2026-10-01T00:00:00Z"}',

@@ -122,6 +122,8 @@ class App:
     def source(self, path: Path, format: str | None, mapping: Path | None, stream: str) -> Iterator[Source]:
         """A file people name, ready to ingest. Raises InputError for what cannot be read or understood."""
         with readable(path) as file:
+            if not file.seekable():
+                raise InputError("is a pipe or a device, which cannot be read twice", where=str(path), do="Save it first.")
             content = file_digest(file)
             name = format or formats.detect(str(path), file.read(4096))
             file.seek(0)

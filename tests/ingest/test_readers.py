@@ -134,6 +134,15 @@ def test_a_long_record_is_cut_and_the_next_one_is_right(name: str) -> None:
     ]
 
 
+@pytest.mark.parametrize("name", ["access-log", "cloudevents", "csv"])
+def test_short_records_between_two_long_ones_are_kept(name: str) -> None:
+    """What lies behind one long record in the same block does not become a part of the next long one."""
+    head = HEADER if name == "csv" else b""
+    long = b"x" * 3_000_000
+    records = flat(read_all(name, head + long + b"\none\ntwo\n" + long + b"\nthree\n"))
+    assert [len(record) for _, record in records] == [RECORD_BYTES_MAX + 1, 3, 3, RECORD_BYTES_MAX + 1, 5]
+
+
 def test_a_long_element_is_cut_and_the_next_one_is_right() -> None:
     """The same in an array, whose scanner goes on through strings, escapes and brackets."""
     long = json.dumps(event(data={"x": '\\"}]' * 2_000_000}))

@@ -8,11 +8,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from itertools import count
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 import pytest
@@ -25,7 +25,7 @@ from lineitem.billing.document import render_pdf
 from lineitem.billing.invoice import invoice_to_json
 from lineitem.billing.run import BillingResult, bill, invoice, invoices
 from lineitem.catalog.load import parse_catalog
-from lineitem.core.errors import InputError, Refused
+from lineitem.core.errors import InputError, IntegrityError, Refused
 from lineitem.core.period import Month
 from lineitem.ingest.events import BatchLimits
 from lineitem.kit.db import Connection, connect
@@ -411,9 +411,9 @@ TAMPERINGS: dict[str, tuple[LiteralString, str]] = {
         "INV-2026-000001 of default: the stored document is not what was sent",
     ),
     "the document and its digest": (
-        "update billing.invoice set document = replace(document, '2.50', '1.50'),"
-        " digest = sha256(convert_to(replace(document, '2.50', '1.50'), 'UTF8')) where serial = 1",
-        "INV-2026-000001 of default: it is not what batch 0-2 recorded",
+        """update billing.invoice set document = replace(document, '2.50', '1.50'),
+             digest = sha256(convert_to(replace(document, '2.50', '1.50'), 'UTF8')) where serial = 1""",
+        "INV-2026-000001 of default: it is not the document that batch 0-2 recorded",
     ),
     "a document that is none": (
         "update billing.invoice set document = '[' where serial = 2",
@@ -424,8 +424,8 @@ TAMPERINGS: dict[str, tuple[LiteralString, str]] = {
         "INV-2026-000002 of default, recorded in batch 0-2, is missing",
     ),
     "the account": (
-        "update billing.invoice set account_key = (select account_key from catalog.account where account = 'la')"
-        " where serial = 2",
+        """update billing.invoice set account_key = (select account_key from catalog.account where account = 'la')
+             where serial = 2""",
         "INV-2026-000002 of default: number, account, period, currency or cut beside the document",
     ),
     "the cut": (

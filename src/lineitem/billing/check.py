@@ -123,6 +123,12 @@ def _check_document(row: _Stored, fact: _Recorded | None, problems: list[str]) -
     name = _named(row)
     if sha256(row.document.encode()).digest() != row.digest:
         problems.append(f"{name}: the stored document is not what was sent (its digest differs)")
+    if fact is None:
+        problems.append(f"{name}: no batch of the ledger records it")
+    elif (fact.lane, fact.batch) != (row.lane, row.batch):
+        problems.append(f"{name}: it names batch {row.lane}-{row.batch}, but {fact.lane}-{fact.batch} records it")
+    elif fact.body.get("digest") != row.digest.hex():
+        problems.append(f"{name}: it is not the document that batch {fact.lane}-{fact.batch} recorded")
     try:
         document = json.loads(row.document)
         found = invoice_from_json(document)
@@ -134,12 +140,8 @@ def _check_document(row: _Stored, fact: _Recorded | None, problems: list[str]) -
         problems.append(f"{name}: number, account, period, currency or cut beside the document are not the document's")
     if row.number != number_text(row.series, row.serial):
         problems.append(f"{name}: the number is not number {row.serial} of series {row.series}")
-    if fact is None:
-        problems.append(f"{name}: no batch of the ledger records it")
-    elif (fact.lane, fact.batch) != (row.lane, row.batch):
-        problems.append(f"{name}: it names batch {row.lane}-{row.batch}, but {fact.lane}-{fact.batch} records it")
-    elif fact.body != fact_body(row.namespace, document, row.ordinal, row.digest):
-        problems.append(f"{name}: it is not what batch {fact.lane}-{fact.batch} recorded")
+    if fact is not None and fact.body != fact_body(row.namespace, document, row.ordinal, row.digest):
+        problems.append(f"{name}: it is not what batch {fact.lane}-{fact.batch} recorded of it")
     problems += [f"{name}: {what}" for what in _check_arithmetic(found)]
     return found
 

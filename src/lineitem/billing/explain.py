@@ -75,9 +75,7 @@ def explain_invoice(connection: Connection, namespace: str, number: str, line: i
     }
 
 
-def _line(
-    connection: Connection, namespace_key: int, month: int, claim: Claim, line: dict[str, Any]
-) -> dict[str, Any]:
+def _line(connection: Connection, namespace_key: int, month: int, claim: Claim, line: dict[str, Any]) -> dict[str, Any]:
     service = Month.parse(line["service_period"]).index
     key = LineKey(service, line["pricebook"], line["price"], line["meter"], line["unit"])
     found = claimed_items(connection, namespace_key, month, claim, key, IDS_SHOWN_MAX)

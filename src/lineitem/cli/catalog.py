@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from lineitem.cli.output import Scope, ledger_command, print_json, table
+from lineitem.cli.output import Scope, any_folder, ledger_command, print_json, table
 
 
 @click.group()
@@ -21,6 +21,7 @@ _FILE = click.argument("file", type=click.Path(path_type=Path))
 @catalog.command()
 @_FILE
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout and nothing else.")
+@any_folder
 def check(file: Path, as_json: bool) -> int:
     """Check a catalog file; nothing is published. Every problem is named with its line."""
     from lineitem.catalog.load import content_digest, load_catalog

@@ -50,6 +50,7 @@ _REAL = (
         "access.log", "access-log.yaml", "requests to a web site, 17 and 18 May 2015 (elastic/examples, Apache-2.0)"
     ),
 )
+_RETRACT = ("retract", "--source", "/chat/eu-1", "--id", "chat-1007")
 _FAULTY = _Usage("events.ndjson", None, "nine events written for this demo, some of them wrong on purpose")
 
 
@@ -130,9 +131,9 @@ class _Story:
         from rich.table import Table
         from rich.text import Text
 
-        made = Table(box=box.SIMPLE_HEAD, pad_edge=True, show_edge=False)
-        for column in columns:
-            made.add_column(column, justify="right" if column in right else "left", overflow="fold")
+        made = Table(box=box.SIMPLE_HEAD, show_edge=False)
+        for at, column in enumerate(columns):
+            made.add_column(column, justify="right" if column in right else "left", overflow="fold", no_wrap=at == 0)
         for row in rows:
             made.add_row(*[Text(str(cell)) for cell in row])
         self.console.print(made)
@@ -143,7 +144,7 @@ class _Story:
         if earlier:
             self.say(f"An earlier demo was in {self.folder}. It has been removed; this one starts clean.")
         self.say(
-            f"A private PostgreSQL starts in the folder {self.folder}. Nothing outside that folder is read or changed, "
+            f"A private PostgreSQL starts in the folder {self.folder}. Nothing outside that folder is changed, "
             "and the server ends with this command."
         )
         for name in _ENVIRONMENT:
@@ -160,7 +161,7 @@ class _Story:
                 ("invoices", "each invoice as JSON and as PDF"),
                 ("input", "the catalog, the mapping files and the usage; ORIGIN.md says whose it is"),
                 ("segments", "the raw records as they came, in Parquet"),
-                ("checkpoints", "signed statements of how far the ledger had come, checked by `verify`"),
+                ("checkpoints", "signed statements of how far the ledger had come, for `verify`"),
                 ("postgres, keys", "the ledger itself, and the key that signs its checkpoints"),
             ],
         )
@@ -169,12 +170,19 @@ class _Story:
             if os.environ.get(name):
                 self.console.print(f"  $ unset {name}", style="green", markup=False)
         number = self.told["explained"].partition("#")[0]
-        self.command("explain", number)
-        self.command("line-items", "--account", "fabrikam")
-        self.command("usage", "--account", "www.example.com", "--period", "2015-05")
-        self.command("retract", "--source", "/chat/eu-1", "--id", "chat-1007", "--reason", "was a test")
-        self.command("bill", "--period", "2023-11")
-        self.say("Your own usage: `lineitem ingest --help`, and docs/tutorial/first-ledger.md.")
+        for why, words in (
+            ("the whole invoice, and what it covers", ["explain", number]),
+            ("what an account used and owes", ["usage", "--account", "www.example.com", "--period", "2015-05"]),
+            ("the rows of the ledger", ["line-items", "--account", "fabrikam"]),
+            ("why a record was set aside, whole", ["dlq", "show", "1"]),
+            ("an event that did not happen", [*_RETRACT, "--reason", "was a test"]),
+            ("what that takes back, to be set off against the next invoice", ["bill", "--period", "2023-11"]),
+        ):
+            self.console.print(f"  # {why}", style="dim", markup=False)
+            self.command(*words)
+        self.say(
+            "Your own usage: `lineitem ingest --help` says how; docs/tutorial/first-ledger.md goes through it slowly."
+        )
 
 
 def _program() -> str:
@@ -249,8 +257,8 @@ def _real_usage(story: _Story) -> None:
         story.command(*_ingest_command(story, usage))
     story.told["first"] = _ingest_all(story, _REAL)
     story.say(
-        "Every record is accounted for: received = billed + duplicate + set aside + not billable. The one that is not\n"
-        "billable is a request our side failed (status 500): no meter counts it."
+        "Every record is accounted for: received = billed + duplicate + set aside + not billable. The one that is "
+        "not billable is a request our side failed (status 500): no meter counts it."
     )
 
 
@@ -269,7 +277,7 @@ def _faulty_usage(story: _Story) -> None:
 
     story.scene("Send events that are wrong")
     story.say(
-        f"{_FAULTY.name}: {_FAULTY.about}. Five are good, one is a retry of another; a third one comes again\n"
+        f"{_FAULTY.name}: {_FAULTY.about}. Five are good, one is a retry of another; one comes again "
         "under its id with ten times the tokens, one lacks its value, and one was cut off on the way."
     )
     story.command(*_ingest_command(story, _FAULTY))
@@ -297,7 +305,7 @@ def _ingest_all(story: _Story, files: Sequence[_Usage]) -> dict[str, dict[str, i
         names = ("received", "itemized", "line_items", "duplicate", "dead_lettered", "not_billable")
         seconds = f"{time.monotonic() - started:.1f}"
         rows.append([usage.name, *[f"{counts[name]:,}" for name in names], seconds])
-    columns = ("file", "received", "billed", "line items", "duplicate", "set aside", "not billable", "s")
+    columns = ("file", "received", "billed", "line\nitems", "duplicate", "set\naside", "not\nbillable", "s")
     story.table(columns, rows, right=columns[1:])
     return made
 
@@ -363,7 +371,7 @@ def _explain(story: _Story) -> None:
 
     story.scene("Ask why")
     number = next(one["number"] for one in story.told["invoices"] if one["account"] == "fabrikam")
-    wanted = f"{number}#1"
+    wanted = f"{number}#2"
     story.say("One line of an invoice, down to the raw events it was made from:")
     story.command("explain", wanted)
     found = explain(story.app.control, story.app.segments, NAMESPACE, wanted)
@@ -374,7 +382,7 @@ def _explain(story: _Story) -> None:
 def _verify(story: _Story) -> None:
     story.scene("Check that nothing was altered")
     story.say(
-        "Every hash is computed again, the chains are compared with the signed checkpoints, and all raw records are\n"
+        "Every hash is computed again, the chains are compared with the signed checkpoints, and all raw records are "
         "priced again from the stored files to see that they come to the same totals."
     )
     story.command("verify", "--deep")

@@ -86,7 +86,8 @@ def _options_last(arguments: Sequence[str]) -> list[str]:
             moved.append(rest.pop(0))
         else:
             break
-    return rest + moved
+    # Without a command behind them (`--help`, `--version`, nothing) there is no one to move them to.
+    return rest + moved if rest and not rest[0].startswith("-") else rest
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -56,6 +56,13 @@ def ledger_command(function: F) -> F:
     return wrapper  # type: ignore[return-value]
 
 
+def any_folder(function: F) -> F:
+    """For a command without a ledger: let ``--data-dir`` and ``--namespace`` stand before it as before any other."""
+    for name in ("--data-dir", "--namespace"):
+        function = click.option(name, hidden=True, expose_value=False)(function)
+    return function
+
+
 def print_json(document: object) -> None:
     """One JSON document, readable."""
     click.echo(json.dumps(document, indent=2, ensure_ascii=False, default=str))

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from lineitem.cli.output import print_json, print_json_lines, table
+from lineitem.cli.output import any_folder, print_json, print_json_lines, table
 
 
 @click.command()
@@ -16,6 +16,7 @@ from lineitem.cli.output import print_json, print_json_lines, table
 @click.option("--quantity", "quantities", multiple=True, help="A reading of the period's meter; may be repeated.")
 @click.argument("more", nargs=-1, metavar="[QUANTITY...]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout and nothing else.")
+@any_folder
 def quote(price: Path | None, quantities: tuple[str, ...], more: tuple[str, ...], as_json: bool) -> int:
     """What quantities would cost under a price: exact amounts, with the working.
 

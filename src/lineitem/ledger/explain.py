@@ -19,7 +19,7 @@ from lineitem.kit.db import Connection, explained
 from lineitem.kit.sqlfiles import load_queries
 from lineitem.ledger.chain import BatchKind
 from lineitem.ledger.evidence import Evidence, event_behind, events_of_window
-from lineitem.ledger.read import FoundItem, find_line_item
+from lineitem.ledger.read import FoundItem, find_line_item, one_snapshot
 from lineitem.ledger.refold import Replay
 from lineitem.ledger.rows import Kind
 from lineitem.rate.price import compile_price
@@ -54,8 +54,7 @@ def explain(
 
     Raises InputError for an unknown id, IntegrityError where ledger and segments do not say what was written.
     """
-    with connection.transaction():
-        connection.execute("set transaction isolation level repeatable read, read only")
+    with one_snapshot(connection):
         item = find_line_item(connection, namespace, line_item_id)
         record = _batch_row(connection, item)
         replay = Replay(connection, segments, namespace)

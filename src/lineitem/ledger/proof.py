@@ -26,7 +26,7 @@ from lineitem.kit.sqlfiles import load_queries
 from lineitem.ledger import merkle
 from lineitem.ledger.chain import Batch, batch_hash, fact_leaf
 from lineitem.ledger.checkpoint import Checkpoint, Notary
-from lineitem.ledger.read import FoundItem, find_line_item
+from lineitem.ledger.read import FoundItem, find_line_item, one_snapshot
 from lineitem.ledger.rows import NO_KEY, Digests, Kind, LineItems, encoded_rows, leaf_hashes, leaf_starts
 from lineitem.rate.exact import compact
 
@@ -34,6 +34,7 @@ SQL = load_queries("lineitem.ledger", "read.sql")
 PROOF_VERSION = 1
 _BYTES = frozenset({"records_digest", "accepted_digest", "set_aside_digest", "root"})
 """Fields of a batch that are bytes: hexadecimal in the document."""
+_SIDES = {"left": "left", "right": "right"}
 _FIELDS = tuple(field.name for field in fields(Batch))
 
 
@@ -48,8 +49,7 @@ def proof(connection: Connection, notary: Notary, namespace: str, line_item_id: 
 
     Raises InputError for an unknown id, IntegrityError where the rows are not there.
     """
-    with connection.transaction():
-        connection.execute("set transaction isolation level repeatable read, read only")
+    with one_snapshot(connection):
         item = find_line_item(connection, namespace, line_item_id)
         rows, texts = _leaf_rows(connection, item)
         items, digests = _columns(rows), _digests(texts)
@@ -95,7 +95,7 @@ def _holds(document: dict[str, Any]) -> bool:
     if document["version"] != PROOF_VERSION or document["row"] < 0 or _shown(row) != document["line_item"]:
         return False
     lane, number = batches[0]["lane"], batches[0]["batch"]
-    if any((one["lane"], one["batch"]) != (lane, number) or one["layout"] != _layout(one) for one in rows):
+    if any((one["lane"], one["batch"]) != (lane, number) or not _is_canonical(one) for one in rows):
         return False
     if {(one["namespace"], one["account"]) for one in rows} != {(batches[0]["namespace"], row["account"])}:
         return False
@@ -108,7 +108,7 @@ def _holds(document: dict[str, Any]) -> bool:
     seq = np.array([one["seq"] for one in rows], dtype=np.int64)
     ids = np.array([UUID(one["id"]).bytes for one in rows], dtype="V16")
     leaves = leaf_hashes(encoded_rows(items, _digests(texts), lane, number, seq, ids), items.account_key)
-    path = [(str(side), bytes.fromhex(sibling)) for side, sibling in document["path"]]
+    path = [(_SIDES[side], bytes.fromhex(sibling)) for side, sibling in document["path"]]
     root = merkle.root_from_proof(bytes(leaves[0]), path)
     if len(leaves) != 1 or bytes(leaves[0]).hex() != document["leaf"] or root.hex() != batches[0]["root"]:
         return False
@@ -118,7 +118,9 @@ def _holds(document: dict[str, Any]) -> bool:
 def _chain_holds(document: dict[str, Any], lane: int, number: int) -> bool:
     previous = bytes.fromhex(document["previous"])
     for expected, record in enumerate(document["batches"], start=number):
-        values: dict[str, Any] = {name: bytes.fromhex(record[name]) if name in _BYTES else record[name] for name in _FIELDS}
+        values: dict[str, Any] = {
+            name: bytes.fromhex(record[name]) if name in _BYTES else record[name] for name in _FIELDS
+        }
         previous = batch_hash(Batch(**values), previous, record["hash_version"])
         if (record["lane"], record["batch"], record["hash"]) != (lane, expected, previous.hex()):
             return False
@@ -131,7 +133,8 @@ def _chain_holds(document: dict[str, Any], lane: int, number: int) -> bool:
         bytes.fromhex(signed["signature"]), checkpoint.root
     )
     last = document["batches"][-1]["batch"]
-    return checkpoint.root.hex() == signed["root"] and heads[lane] == (last, previous)
+    told = (signed["version"], signed["root"], signed["signed_at"])
+    return told == (1, checkpoint.root.hex(), us_to_text(checkpoint.signed_us)) and heads[lane] == (last, previous)
 
 
 _PRICE_TEXT = ("pricebook", "price_version", "price", "meter", "unit", "scale", "currency", "content")
@@ -208,6 +211,17 @@ def _row_document(item: FoundItem, row: tuple[Any, ...], texts: Texts) -> dict[s
         **numbers,
         "event_id": row[12],
     }
+
+
+def _is_canonical(row: dict[str, Any]) -> bool:
+    """Whether a row is written in the one way a proof writes it: no second spelling of the same value passes."""
+    key = row["event_key"]
+    return (
+        row["layout"] == _layout(row)
+        and row["id"] == str(UUID(row["id"]))
+        and (key is None or key == UUID(hex=key).hex)
+        and all(row[name] == str(int(row[name])) for name in ("quantity", "amount_nano"))
+    )
 
 
 def _layout(row: dict[str, Any]) -> int:
@@ -293,5 +307,3 @@ def _record(values: dict[str, Any]) -> dict[str, Any]:
         "previous": values["previous"].hex(),
         "hash": values["hash"].hex(),
     }
-
-

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, NamedTuple
 from uuid import UUID
+
+from psycopg.pq import TransactionStatus
 
 from lineitem.core.errors import InputError
 from lineitem.core.money import nano_to_text, scaled_to_text
@@ -93,6 +96,16 @@ def _stream(connection: Connection, where: Mapping[str, Any]) -> Iterator[dict[s
         cursor.execute(SQL.line_items, where)
         for row in cursor:
             yield _document(row)
+
+
+@contextmanager
+def one_snapshot(connection: Connection) -> Iterator[None]:
+    """What is read inside is one state of the ledger; within a transaction of the caller's, the state that one sees."""
+    idle = connection.info.transaction_status == TransactionStatus.IDLE
+    with connection.transaction():
+        if idle:
+            connection.execute("set transaction isolation level repeatable read, read only")
+        yield
 
 
 @explained()

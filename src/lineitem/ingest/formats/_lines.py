@@ -31,7 +31,7 @@ def line_pieces(file: BinaryIO, start: int) -> Iterator[Piece]:
     while True:
         block = file.read(BLOCK_BYTES)
         data = rest + block
-        last = data.rfind(b"\n", len(rest)) + 1
+        last = data.rfind(b"\n") + 1
         if not block:
             if data:
                 yield complete_lines(data + b"\n", position, position + len(data))

@@ -1,0 +1,258 @@
+"""Shows people what `explain` found: an invoice, one of its lines, or a line item, as a tree down to the raw records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from lineitem.cli.output import console as make_console
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.table import Table
+    from rich.text import Text
+    from rich.tree import Tree
+
+Document = Mapping[str, Any]
+_WIDTH_PIPED = 120
+_DIM = "dim"
+
+
+def show(found: Document, console: Console | None = None) -> None:
+    """Print what ``billing.explain.explain`` returned, less what only programs need; ``--json`` has it whole."""
+    if console is None:
+        console = make_console()
+        console.soft_wrap = False
+        if not console.is_terminal:
+            console.width = _WIDTH_PIPED
+    if "line_item" in found:
+        console.print(_line_item_tree(found))
+    elif any("explained" in line for line in found["lines"]):
+        console.print(_line_tree(found))
+    else:
+        _show_invoice(found, console)
+
+
+# --- an invoice
+
+
+def _show_invoice(found: Document, console: Console) -> None:
+    sent = found["invoice"]
+    console.print(
+        _text((f"{sent['number']}  ", "bold"), f"{sent['account_name']} ({sent['account']}), {sent['period']}, "
+              f"months in {sent['timezone']}: ", (f"{sent['total']} {sent['currency']}", "bold"))
+    )  # fmt: skip
+    rows = [
+        [
+            str(one["line"]["line"]),
+            one["line"]["description"],
+            f"{_digits(one['line']['quantity'])} {one['line']['unit']}",
+            one["line"]["amount_exact"],
+            one["line"]["amount"],
+            _digits(str(one["items"]["count"])),
+            "yes" if one["adds_up"] else "NO",
+        ]
+        for one in found["lines"]
+    ]
+    columns = ("line", "", "quantity", "exact", "rounded", "line items", "add up")
+    console.print(_table(columns, rows, right=("quantity", "exact", "rounded", "line items")))
+    console.print(_text(_claimed(found)))
+    first = found["lines"][0]["line"]["line"] if found["lines"] else 1
+    console.print(_text("Down to the events: ", (f"lineitem explain {sent['number']}#{first}", "green")))
+
+
+def _claimed(found: Document) -> str:
+    claim = found["claim"]
+    told = f"It bills everything posted to {claim['posting_period']} up to {_cut(claim['up_to'])}"
+    if claim["predecessor"]:
+        told += f" that {claim['predecessor']} had not billed"
+    return f"{told}. It is recorded in batch {claim['recorded_in']}."
+
+
+def _cut(cut: Mapping[str, int]) -> str:
+    """Lane and batch, as batches are named; lanes without a batch are left out."""
+    return "batches " + ", ".join(f"{lane}-{batch}" for lane, batch in sorted(cut.items()) if batch)
+
+
+# --- one line of it
+
+
+def _line_tree(found: Document) -> Tree:
+    from rich.tree import Tree
+
+    sent, one = found["invoice"], found["lines"][0]
+    line, items = one["line"], one["items"]
+    tree = Tree(
+        _text(
+            (f"{sent['number']} line {line['line']}  {line['description']}, {sent['account_name']}: ", "bold"),
+            (f"{line['amount']} {sent['currency']}", "bold"),
+        ),
+        guide_style=_DIM,
+    )
+    rounded = f"{line['amount_exact']} {sent['currency']} exactly, rounded to {line['amount']}"
+    tree.add(_text(f"{_digits(line['quantity'])} {line['unit']} come to {rounded} ({line['residual']} is left over)"))
+    if one["explained"]:
+        _add_rule(tree, one["explained"][0])
+    told = "they add up to this line" if one["adds_up"] else "THEY DO NOT ADD UP TO THIS LINE"
+    branch = tree.add(_text(f"{_count(items['count'], 'line item')}; ", (told, "green" if one["adds_up"] else "red")))
+    for item in one["explained"]:
+        _add_item(branch, item)
+    more = items["count"] - len(one["explained"])
+    if more:
+        branch.add(_text(f"and {_digits(str(more))} more: lineitem line-items --account {sent['account']}"))
+    return tree
+
+
+def _add_item(branch: Tree, item: Document) -> None:
+    shown = item["line_item"]
+    node = branch.add(
+        _text(
+            (f"{shown['id']}  ", "cyan"),
+            f"{shown['event_time']}  {_digits(shown['quantity'])} {shown['unit']}  ",
+            (f"{shown['amount']} {shown['currency']}", "bold"),
+        )
+    )
+    if item["target"]["this_line_item"]:
+        node.add(_text(_moved(item)))
+    _add_events(node, item["events"])
+
+
+# --- a line item
+
+
+def _line_item_tree(found: Document) -> Tree:
+    from rich.tree import Tree
+
+    shown, batch = found["line_item"], found["batch"]
+    tree = Tree(
+        _text(("Line item ", "bold"), (shown["id"], "cyan"), "  ", (f"{shown['amount']} {shown['currency']}", "bold")),
+        guide_style=_DIM,
+    )
+    tree.add(
+        _text(
+            f"{shown['account']}, {shown['kind']}: {_digits(shown['quantity'])} {shown['unit']} at {shown['event_time']}, "
+            f"used in {shown['service_period']}, in the books of {shown['posting_period']}"
+        )
+    )
+    if shown["tags"]:
+        tree.add(_text("tags " + ", ".join(f"{name}={value}" for name, value in shown["tags"].items())))
+    _add_rule(tree, found)
+    if found["target"]["this_line_item"]:
+        tree.add(_text(_moved(found)))
+    tree.add(
+        _text(
+            f"batch {batch['batch']}, recorded {batch['recorded_at']} by lineitem {batch['engine_version']} "
+            f"under catalog revision {batch['catalog_revision']}; lineitem proof {shown['id']} proves that it is in it"
+        )
+    )
+    _add_events(tree, found["events"])
+    return tree
+
+
+def _add_rule(tree: Tree, found: Document) -> None:
+    """The price, and its arithmetic for everything it covers."""
+    price, target, meter = found["price"], found["target"], found["price"]["meter"]
+    reads = f"{meter['aggregation']} of {meter.get('value', 'events')}"
+    if meter.get("filter"):
+        reads += f" where {meter['filter']}"
+    node = tree.add(
+        _text(
+            f"price {price['id']} of pricebook {price['pricebook']} version {price['version']}: {price['model']}, "
+            f"itemized by {'event' if price['itemize'] == 'each' else price['itemize']}; "
+            f"meter {meter['id']}: {reads} of type {meter['event_type']}"
+        )
+    )
+    told = f"{_count(target['events'], 'event')} of {target['account']} in {target['service_period']} owe"
+    node.add(_grouped(_text(f"{told} {target['amount']} {price['currency']} so far:"), _working(target["working"])))
+
+
+def _working(steps: Sequence[Document]) -> Table:
+    names = ("quantity", "unit_price", "flat_price", "amount")
+    rows = [[step["label"], *[_digits(step[name]) if name in step else "" for name in names]] for step in steps]
+    used = [at for at, name in enumerate(names, start=1) if any(row[at] not in ("", "0") for row in rows)]
+    columns = ("step", *[names[at - 1].replace("_", " ") for at in used])
+    return _table(columns, [[row[0], *[row[at] for at in used]] for row in rows], right=columns[1:])
+
+
+def _moved(found: Document) -> str:
+    """The one equation, with this line item's numbers."""
+    moved, currency = found["target"]["this_line_item"], found["line_item"]["currency"]
+    return (
+        f"it moved the month from {_digits(moved['quantity_before'])} to {_digits(moved['quantity_after'])}: "
+        f"{moved['total_after']} owed - {moved['posted_before']} posted before = {moved['amount']} {currency}"
+    )
+
+
+def _add_events(node: Tree, events: Document) -> None:
+    if events.get("note"):
+        node.add(_text(events["note"]))
+    if not events["total"]:
+        return
+    if events["total"] == 1:
+        told = "1 event:"
+    else:
+        shown = f", the first {events['shown']}" if events["shown"] < events["total"] else ""
+        told = f"{_digits(str(events['total']))} events{shown}:"
+    branch = node.add(_text(told))
+    for event in events["items"]:
+        branch.add(_grouped(_event(event), _raw(event["raw"])))
+
+
+def _event(event: Document) -> Text:
+    parts: list[str | tuple[str, str]] = [f"{event['time']}  "]
+    if event["value"] is not None:
+        parts.append(f"counts {_digits(event['value'])}, ")
+    parts.append(f"id {event['id']} of {event['source']}, ")
+    if event["trace_id"]:
+        parts.append(f"trace {event['trace_id']}, ")
+    parts.append(f"{event['stream']} at {event['position']} (batch {event['batch']}, record {event['record']})")
+    if event["retracted"]:
+        parts.append((f" RETRACTED: {event['retracted']}", "red"))
+    return _text(*parts)
+
+
+def _raw(record: str) -> Text:
+    """The record as it was received, as much as fits on a line."""
+    text = _text((" ".join(record.split()), _DIM))
+    text.no_wrap, text.overflow = True, "ellipsis"
+    return text
+
+
+# --- pieces
+
+
+def _text(*parts: str | tuple[str, str]) -> Text:
+    """Text that is never read as markup."""
+    from rich.text import Text
+
+    return Text.assemble(*parts)
+
+
+def _grouped(*parts: RenderableType) -> RenderableType:
+    from rich.console import Group
+
+    return Group(*parts)
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for column in columns:
+        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*[Text(cell) for cell in row])
+    return made
+
+
+def _digits(number: str) -> str:
+    """A decimal with its thousands set apart, every digit kept: ``1234567.50 -> 1,234,567.50``."""
+    whole, point, fraction = number.partition(".")
+    sign, whole = ("-", whole[1:]) if whole.startswith("-") else ("", whole)
+    return f"{sign}{int(whole):,}{point}{fraction}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}" + ("" if number == 1 else "s")

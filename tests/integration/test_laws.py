@@ -1,0 +1,298 @@
+"""The laws of the ledger: order, repetition, splitting, interruption, lateness and retraction change no total.
+
+Every example lives in a namespace of its own in one ledger, so each also shows that namespaces keep out of each other's
+way. What a total must be is worked out by ``oracle``, which shares nothing with the engine.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, note, settings
+from hypothesis import strategies as st
+
+from lineitem.app import App
+from lineitem.core.errors import Refused
+from tests.integration.drive import Space, World
+from tests.integration.oracle import Oracle, Tally, summed, tally_of
+from tests.strategies import (
+    CHANGE,
+    END,
+    START,
+    Record,
+    catalogs,
+    conflicting,
+    cut,
+    file_of,
+    repeated,
+    usage,
+)
+
+NOW = datetime(2026, 12, 15, tzinfo=UTC)
+MIDWAY = datetime(2026, 10, 31, 23, 20, 30, tzinfo=UTC)
+BATCHES = st.sampled_from([1, 2, 3, 7, 1000])
+law = settings(suppress_health_check=list(HealthCheck))
+
+
+@pytest.fixture
+def world(ledger: App) -> World:
+    """A ledger to live in."""
+    return World(ledger)
+
+
+def agree(space: Space, oracle: Oracle, tallies: list[Tally]) -> None:
+    """The ledger says what the oracle says: totals, identities, what was itemized, where every record went."""
+    assert space.totals() == oracle.totals()
+    assert space.keys() == oracle.keys()
+    batches = space.batches()
+    assert summed(batches) == summed(tallies)
+    for counts in batches:
+        assert counts.received == summed([counts]).received == sum(vars(counts).values()) - counts.received
+
+
+def each_once(space: Space, oracle: Oracle) -> None:
+    """An event that is itemized one by one has one line item under each price that does so."""
+    wanted = Counter(
+        event.key for event in oracle.accepted.values() for one in event.usage if one.window_end is None
+    )
+    assert Counter(space.itemized_each()) == wanted
+
+
+def both(world: World, catalog: dict[str, Any], now: datetime = NOW) -> tuple[Space, Oracle]:
+    """A fresh namespace and its oracle."""
+    space = world.space(catalog, now)
+    return space, Oracle(space.name, catalog, now)
+
+
+def test_order_repetition_splitting_and_batching_change_no_total(world: World) -> None:
+    """Any permutation, repeated in part, cut into files and batches, with conflicts among it, comes to the oracle's sums.
+
+    Without conflicts (of two contents under one id the first one counts) the oracle may read the events in any order.
+    """
+
+    @settings(law, max_examples=40)
+    @given(st.data())
+    def holds(data: st.DataObject) -> None:
+        catalog, events = data.draw(catalogs()), data.draw(usage())
+        lines = data.draw(repeated(events))
+        conflicts = data.draw(st.just([]) | conflicting(events))
+        files = data.draw(cut([*lines, *conflicts]))
+        space, oracle = both(world, catalog)
+        sent, expected = [], []
+        for number, part in enumerate(files):
+            summary = space.send(file_of(part), f"stream-{number}", data.draw(BATCHES))
+            sent.append(tally_of(summary.document()))
+            expected.append(oracle.send(file_of(part), f"stream-{number}"))
+        assert sent == expected
+        agree(space, oracle, expected)
+        each_once(space, oracle)
+        if not conflicts and not any(b'"id"' not in one.line for one in events):
+            other = Oracle(space.name, catalog, NOW)
+            other.send(file_of(events), "in one go")
+            assert other.totals() == space.totals()
+        assert world.findings() == []
+
+    holds()
+    assert world.findings(deep=True) == []
+
+
+def test_two_sources_at_once(world: World) -> None:
+    """Two processes that write the same accounts at the same time, in part the same events, come to the oracle's sums."""
+
+    @settings(law, max_examples=15)
+    @given(st.data())
+    def holds(data: st.DataObject) -> None:
+        catalog, events = data.draw(catalogs()), data.draw(usage(30))
+        parts = [data.draw(repeated(events)) for _ in range(2)]
+        same_file = data.draw(st.booleans())
+        files = [file_of(parts[0]), file_of(parts[0 if same_file else 1])]
+        space, oracle = both(world, catalog)
+        records_max = data.draw(BATCHES)
+        with ThreadPoolExecutor(2) as pool:
+            done = [pool.submit(space.send, file, "stream", records_max, pipeline=n) for n, file in enumerate(files)]
+            sent = [one.result() for one in done]
+        expected = [oracle.send(file, "stream") for file in files]
+        assert summed(tally_of(one.document()) for one in sent) == summed(expected)
+        agree(space, oracle, expected)
+        assert world.findings() == []
+
+    holds()
+    assert world.findings(deep=True) == []
+
+
+class Pulled(Exception):
+    """Somebody pulled the plug."""
+
+
+def test_interruption_and_sending_again(world: World) -> None:
+    """An ingest that stops after some batches goes on where it stopped; sending everything again adds nothing."""
+
+    @settings(law, max_examples=20)
+    @given(st.data())
+    def holds(data: st.DataObject) -> None:
+        catalog, events = data.draw(catalogs()), data.draw(usage())
+        file = file_of([*data.draw(repeated(events)), *data.draw(conflicting(events))])
+        space, oracle = both(world, catalog)
+        records_max, stops = data.draw(st.sampled_from([1, 2, 3])), data.draw(st.lists(st.integers(1, 4), max_size=3))
+        for stop in stops:
+
+            def pull(_: int, summary: Any, stop: int = stop) -> None:
+                if summary.batches == stop:
+                    raise Pulled
+
+            try:
+                space.send(file, "stream", records_max, pull)
+                break
+            except Pulled:
+                continue
+        else:
+            space.send(file, "stream", records_max)
+        expected = oracle.send(file, "stream")
+        agree(space, oracle, [expected])
+        before = space.line_items()
+        again = space.send(file, "stream", data.draw(BATCHES))
+        assert again.line_items == 0
+        assert space.line_items() == before
+        assert again.counts.duplicate == expected.received - expected.dead_lettered
+        assert again.counts.dead_lettered == expected.dead_lettered
+        assert world.findings() == []
+
+    holds()
+    assert world.findings(deep=True) == []
+
+
+def test_windows_wait_until_they_end(world: World) -> None:
+    """Usage whose window has not ended counts as pending; once the clock is past it, the totals are the oracle's."""
+    times = st.builds(lambda minutes: MIDWAY + timedelta(minutes=minutes), st.integers(-3000, 1439))
+
+    @settings(law, max_examples=20)
+    @given(st.data())
+    def holds(data: st.DataObject) -> None:
+        catalog, events = data.draw(catalogs()), data.draw(usage(times=times))
+        files = data.draw(cut(data.draw(repeated(events))))
+        space, oracle = both(world, catalog, MIDWAY)
+        expected = []
+        for number, part in enumerate(files):
+            sent = tally_of(space.send(file_of(part), f"stream-{number}", data.draw(BATCHES)).document())
+            expected.append(oracle.send(file_of(part), f"stream-{number}"))
+            assert sent == expected[-1]
+        assert space.waiting() == summed(expected).pending
+        assert world.findings(deep=data.draw(st.integers(0, 5)) == 0) == []
+        for hours in sorted(data.draw(st.lists(st.integers(0, 30), max_size=2))):
+            space.flush(MIDWAY + timedelta(hours=hours))
+            assert world.findings() == []
+        space.flush(NOW)
+        assert space.waiting() == 0
+        agree(space, oracle, expected)
+        assert world.findings() == []
+
+    holds()
+    assert world.findings(deep=True) == []
+
+
+def test_retraction_is_as_if_it_had_never_been_sent(world: World) -> None:
+    """After retractions the totals are those of the surviving events, whatever fold, model or window; and stay so."""
+    times = st.one_of(
+        st.builds(lambda minutes: MIDWAY + timedelta(minutes=minutes), st.integers(-3000, 1439)),
+        st.builds(lambda minutes: START + timedelta(minutes=minutes), st.integers(0, 50_000)),
+    )
+
+    @settings(law, max_examples=40)
+    @given(st.data())
+    def holds(data: st.DataObject) -> None:
+        catalog, events = data.draw(catalogs()), data.draw(usage(16, times))
+        first, later = events[: len(events) // 2 + 1], events
+        space, oracle = both(world, catalog, MIDWAY)
+        expected = [oracle.send(file_of(first), "first")]
+        space.send(file_of(first), "first", data.draw(BATCHES))
+        candidates = sorted(identity for identity in oracle.accepted if identity[1].startswith("e-"))
+        chosen = data.draw(st.lists(st.sampled_from(candidates), max_size=3, unique=True)) if candidates else []
+        for identity in chosen:
+            space.retract(*identity)
+            oracle.retract(identity)
+            with pytest.raises(Refused, match="already"):
+                space.retract(*identity)
+        assert world.findings() == []
+        note(f"retracted {chosen}")
+        expected.append(oracle.send(file_of(later), "later"))
+        sent = tally_of(space.send(file_of(later), "later", data.draw(BATCHES)).document())
+        assert (sent.duplicate, sent.dead_lettered) == (expected[1].duplicate, expected[1].dead_lettered)
+        for identity in chosen[:1] if data.draw(st.booleans()) else ():
+            late = [one for one in sorted(oracle.accepted) if one[1].startswith("e-") and one not in chosen]
+            for identity in late[:1]:
+                space.retract(*identity)
+                oracle.retract(identity)
+        space.flush(NOW)
+        assert space.totals() == oracle.totals()
+        assert space.keys() == oracle.keys()
+        assert space.waiting() == 0
+        assert world.findings() == []
+
+    holds()
+    assert world.findings(deep=True) == []
+
+
+def test_usage_for_a_closed_month_posts_to_the_next_open_one(world: World) -> None:
+    """A closed month takes nothing more; late usage keeps its service period and posts as a correction."""
+
+    @settings(law, max_examples=15)
+    @given(st.data())
+    def holds(data: st.DataObject) -> None:
+        catalog, events = data.draw(catalogs()), data.draw(usage())
+        early, late = events[: len(events) // 2], events[len(events) // 2 :]
+        months = data.draw(st.sampled_from([["2026-09"], ["2026-10"], ["2026-09", "2026-10"]]))
+        space, oracle = both(world, catalog)
+        expected = [oracle.send(file_of(early), "early")]
+        space.send(file_of(early), "early", data.draw(BATCHES))
+        for month in months:
+            space.close(month)
+            with pytest.raises(Refused):
+                space.close(month)
+        sealed, before = {month: space.posted(month) for month in months}, space.kinds()
+        expected.append(oracle.send(file_of(late), "late"))
+        space.send(file_of(late), "late", data.draw(BATCHES))
+        if data.draw(st.booleans()):
+            for identity in sorted(one for one in oracle.accepted if one[1].startswith("e-"))[:1]:
+                space.retract(*identity)
+                oracle.retract(identity)
+        assert {month: space.posted(month) for month in months} == sealed
+        agree(space, oracle, expected)
+        for service, posting, kind in space.kinds().keys() - before.keys():
+            assert posting not in months
+            assert (kind in (4, 2, 6)) == (service != posting) or kind in (2, 6)
+        assert world.findings() == []
+
+    holds()
+    assert world.findings(deep=True) == []
+
+
+def test_a_new_pricebook_version_between_two_files(world: World) -> None:
+    """A version published later prices what happens from its start on; what does not change goes on with its tiers."""
+
+    @settings(law, max_examples=15)
+    @given(st.data())
+    def holds(data: st.DataObject) -> None:
+        catalog = data.draw(catalogs())
+        first = catalog | {"pricebooks": catalog["pricebooks"][:1]}
+        before = st.builds(lambda m: START + timedelta(minutes=m), st.integers(0, (CHANGE - START) // timedelta(minutes=1)))
+        after = st.builds(lambda m: START + timedelta(minutes=m), st.integers(0, (END - START) // timedelta(minutes=1)))
+        early, events = data.draw(usage(10, before)), data.draw(usage(14, after))
+        late = [Record(f"l-{one.id}", one.line.replace(b'"id":"e', b'"id":"l-e')) for one in events]
+        space, oracle = both(world, first)
+        expected = [oracle.send(file_of(early), "early")]
+        space.send(file_of(early), "early", data.draw(BATCHES))
+        pipeline_before = space.pipeline()
+        pipeline_before.snapshot()
+        space.publish(catalog)
+        oracle.catalog = catalog
+        expected.append(oracle.send(file_of(late), "late"))
+        space.send(file_of(late), "late", data.draw(BATCHES))
+        agree(space, oracle, expected)
+        assert world.findings() == []
+
+    holds()
+    assert world.findings(deep=True) == []
