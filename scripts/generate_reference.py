@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import click
@@ -57,7 +58,8 @@ CLI_RULES = """\
 | `LINEITEM_CHECKPOINT_DIR` | where signed checkpoints are kept: [better elsewhere](../how-to/keep-checkpoints-elsewhere.md) |
 | periods | are months, written `YYYY-MM` |
 
-`--data-dir`, `--namespace` and `--json` may stand before the command as well as behind it.
+Commands that work on a ledger take `--data-dir` and `--namespace`, and all but `completion` take `--json`; these three may
+stand before the command as well as behind it. They are not repeated below.
 
 | exit code | means |
 |---|---|
@@ -102,9 +104,23 @@ def _command_section(words: str, command: click.Command) -> str:
     pieces = " ".join(command.collect_usage_pieces(context))
     lines += ["```text", f"{words} {pieces}", "```", ""]
     records = [record for option in command.get_params(context) if (record := option.get_help_record(context))]
-    lines += ["| option | |", "|---|---|"] if records else []
-    lines += [f"| `{_cell(names)}` | {_cell(text)} |" for names, text in records if not names.startswith("-h")]
+    told = [
+        (names, text)
+        for names, text in records
+        if text and not names.endswith("--help") and (names, text) not in _common_options()
+    ]
+    lines += ["| option | |", "|---|---|"] if told else []
+    lines += [f"| `{_cell(names)}` | {_cell(text)} |" for names, text in told]
     return "\n".join([*lines, ""])
+
+
+@cache
+def _common_options() -> frozenset[tuple[str, str]]:
+    """Options that every command of a ledger takes and the rules explain: those of `verify` without its own."""
+    command = dict(commands())["lineitem verify"]
+    context = click.Context(command, info_name="lineitem verify")
+    common = [option for option in command.get_params(context) if option.name in ("data_dir", "namespace", "as_json")]
+    return frozenset(record for option in common if (record := option.get_help_record(context)))
 
 
 def _paragraphs(text: str) -> list[str]:

@@ -121,14 +121,14 @@ class App:
     @contextmanager
     def source(self, path: Path, format: str | None, mapping: Path | None, stream: str) -> Iterator[Source]:
         """A file people name, ready to ingest. Raises InputError for what cannot be read or understood."""
-        with readable(path) as file:
+        wanted = None if mapping is None else parse_mapping(mapping_text(mapping), str(mapping))
+        with readable(path) as file, naming(path):
             if not file.seekable():
-                raise InputError("is a pipe or a device, which cannot be read twice", where=str(path), do="Save it first.")
+                raise InputError("is a pipe or a device, which cannot be read twice", do="Save it first.")
             content = file_digest(file)
             name = format or formats.detect(str(path), file.read(4096))
             file.seek(0)
             found = formats.get(name)
-            wanted = None if mapping is None else parse_mapping(mapping_text(mapping), str(mapping))
             yield Source(file, content, stream, found.name, found.settings(file, wanted))
 
     def ingest(self, pipeline: Pipeline, source: Source, limits: BatchLimits, progress: Progress) -> Summary:
@@ -186,12 +186,26 @@ def mapping_text(path: Path) -> str:
 
 
 def file_digest(file: BinaryIO) -> str:
-    """SHA-256 of a file's bytes, hex; leaves the file at its start."""
+    """SHA-256 of a file's bytes, hex; leaves the file at its start. Raises InputError where the disk refuses."""
     digest = sha256()
-    while chunk := file.read(1 << 20):
-        digest.update(chunk)
+    try:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", do="Name a readable file.") from error
     file.seek(0)
     return digest.hexdigest()
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Make every complaint about the inside of a file begin with the file's name."""
+    try:
+        yield
+    except InputError as error:
+        if not error.where.startswith(str(path)):
+            error.where = f"{path}, {error.where}" if error.where else str(path)
+        raise
 
 
 def readable(path: Path) -> BinaryIO:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from lineitem.kit.embedded import EmbeddedServer
 from tests.docs.blocks import Block, runnable_blocks
 
 ROOT = Path(__file__).parents[2]
@@ -60,21 +61,25 @@ def check_output(block: Block, printed: str) -> None:
 
 @pytest.mark.parametrize("page", STORIES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_story_runs_as_written(page: Path, tmp_path: Path) -> None:
-    """Each block ends with 0 and prints what the page says it prints."""
-    for block in runnable_blocks(page):
-        run = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", block.script],
-            cwd=tmp_path,
-            env=_environment(tmp_path),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=BLOCK_SECONDS_MAX,
-            check=False,
-        )
-        where = f"{page.relative_to(ROOT)}:{block.line}"
-        assert run.returncode == 0, f"{where} ended with {run.returncode}\n{run.stdout}\n{run.stderr}"
-        check_output(block, run.stdout)
+    """Each block ends with 0 and prints what the page says it prints.
+
+    The test is a user of the page's ledger from beginning to end, which saves a start of its server per command.
+    """
+    with EmbeddedServer(tmp_path / ".lineitem"):
+        for block in runnable_blocks(page):
+            run = subprocess.run(
+                ["bash", "-euo", "pipefail", "-c", block.script],
+                cwd=tmp_path,
+                env=_environment(tmp_path),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=BLOCK_SECONDS_MAX,
+                check=False,
+            )
+            where = f"{page.relative_to(ROOT)}:{block.line}"
+            assert run.returncode == 0, f"{where} ended with {run.returncode}\n{run.stdout}\n{run.stderr}"
+            check_output(block, run.stdout)
 
 
 def test_the_readme_is_a_story() -> None:

@@ -143,6 +143,7 @@ def test_billing_again_yields_nothing(published: App) -> None:
     assert make(published) == BillingResult([], [])
     assert published.control.execute("select batch from ledger.lane where lane = 0").fetchone() == head
     assert published.control.execute("select last_number from billing.series").fetchall() == [(2,)]
+    assert published.verify(deep=False, progress=lambda what, done: None).document()["findings"] == []
 
 
 def test_late_usage_gets_a_supplementary_invoice(published: App) -> None:

@@ -12,13 +12,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, note, settings
+from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
 
 from lineitem.app import App
 from lineitem.core.errors import Refused
 from tests.integration.drive import Space, World
-from tests.integration.oracle import Oracle, Tally, summed, tally_of
+from tests.integration.oracle import FOLDS, Oracle, Tally, summed, tally_of
 from tests.strategies import (
     CHANGE,
     END,
@@ -35,7 +35,8 @@ from tests.strategies import (
 NOW = datetime(2026, 12, 15, tzinfo=UTC)
 MIDWAY = datetime(2026, 10, 31, 23, 20, 30, tzinfo=UTC)
 BATCHES = st.sampled_from([1, 2, 3, 7, 1000])
-law = settings(suppress_health_check=list(HealthCheck))
+# Not shrunk: an example costs a second here, and every one leaves its namespace behind for the next to verify.
+law = settings(suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.reuse, Phase.generate])
 
 
 @pytest.fixture
@@ -233,6 +234,53 @@ def test_retraction_is_as_if_it_had_never_been_sent(world: World) -> None:
         assert world.findings() == []
 
     holds()
+    assert world.findings(deep=True) == []
+
+
+TIERS = [{"up_to": "2", "unit_price": "3", "flat_price": "1.5"}, {"up_to": None, "unit_price": "0.7", "flat_price": "9"}]
+PRICES: dict[str, dict[str, Any]] = {
+    "per_unit": {"unit_price": "0.25"},
+    "package": {"package_size": "2", "package_price": "5"},
+    "graduated": {"tiers": TIERS},
+    "volume": {"tiers": TIERS},
+}
+
+
+EVERY_FOLD = [("graduated", fold, itemize) for fold in FOLDS for itemize in ("each", "day")]
+EVERY_MODEL = [(model, "sum", itemize) for model in PRICES for itemize in ("each", "day")]
+
+
+def one_price(model: str, aggregation: str, itemize: str) -> dict[str, Any]:
+    """A catalog of one meter and one price."""
+    meter = {"id": "m", "event_type": "a.used", "aggregation": aggregation}
+    price = {"id": "p", "meter": "m", "model": model, "itemize": itemize} | PRICES[model]
+    book = {"id": "b", "version": 1, "effective_from": "2020-01-01T00:00:00+00:00", "prices": [price]}
+    return {
+        "currency": "USD",
+        "meters": [meter if aggregation == "count" else meter | {"value": "data.v"}],
+        "pricebooks": [book],
+        "accounts": {"defaults": {"pricebook": "b"}},
+    }
+
+
+def test_retracting_down_to_nothing_and_back(world: World) -> None:
+    """Without any event nothing is owed, no flat price either; what comes later starts afresh, known members too."""
+    for shape in dict.fromkeys([*EVERY_FOLD, *EVERY_MODEL]):
+        for now in (NOW, MIDWAY):  # with windows that have ended, and with windows that wait
+            space, oracle = both(world, one_price(*shape), now)
+            for number, value in enumerate((5, 3, 5)):
+                line = (
+                    f'{{"specversion":"1.0","id":"e-{number}","source":"/s","type":"a.used","subject":"x",'
+                    f'"time":"2026-10-31T23:{number:02}:00Z","data":{{"v":{value}}}}}\n'
+                ).encode()
+                oracle.send(line, "stream")
+                space.send(line, "stream")
+                if number < 2:
+                    space.retract("/s", f"e-{number}")
+                    oracle.retract(("/s", f"e-{number}"))
+                    assert space.totals() == oracle.totals() == {}, (shape, now)
+            space.flush(NOW)
+            assert space.totals() == oracle.totals() != {}, (shape, now)
     assert world.findings(deep=True) == []
 
 

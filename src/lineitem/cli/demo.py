@@ -76,6 +76,7 @@ def demo(data_dir: Path, as_json: bool) -> int:
     folder = data_dir.absolute()
     app = App(Config(data_dir=folder, database_url=None, checkpoint_dir=folder / "checkpoints"))
     story = _Story(_console(quiet=as_json), app, data_dir)
+    story.told["folder"], story.told["removed_earlier"] = str(data_dir), earlier
     story.opening(earlier)
     with app:
         story.say(f"PostgreSQL is ready after {time.monotonic() - started:.1f} s.")
@@ -131,7 +132,7 @@ class _Story:
         from rich.table import Table
         from rich.text import Text
 
-        made = Table(box=box.SIMPLE_HEAD, show_edge=False)
+        made = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
         for at, column in enumerate(columns):
             made.add_column(column, justify="right" if column in right else "left", overflow="fold", no_wrap=at == 0)
         for row in rows:
@@ -207,35 +208,28 @@ def _catalog(story: _Story) -> None:
     story.command("catalog", "publish", path)
     book = found.pricebooks[0]
     meters = {meter.id: meter for meter in found.meters}
-    story.table(
-        ("price", "measures", "costs", "one line item per"),
-        [(price.description, _measures(meters[price.meter]), _costs(price, meters[price.meter]), _itemized(price))
-         for price in book.prices],
-    )  # fmt: skip
+    rows = [(one.description, _costs(one), _per(one, meters[one.meter]), _itemized(one)) for one in book.prices]
+    story.table(("price", "costs", "per", "one line item per"), rows)
     later = _later_versions(found, book.id)
     if later:
         story.say(f"Usage is priced by the version in force when it happened. {later}")
     story.told["catalog"] = {"revision": done.revision, "digest": done.digest}
 
 
-def _measures(meter: Meter) -> str:
-    what = meter.aggregation.value + (f" of {meter.value.removeprefix('data.')}" if meter.value else " of events")
-    return f"{what}, if {meter.filter.replace('data.', '')}" if meter.filter else what
-
-
-def _costs(price: Price, meter: Meter) -> str:
+def _costs(price: Price) -> str:
     from lineitem.catalog.document import decimal_text
 
-    per = f"per {meter.unit}"
-    if price.transform is not None:
-        per = f"per {int(price.transform.divide_by):,} {meter.unit}s"
     if price.unit_price is not None:
-        return f"{decimal_text(price.unit_price)} {price.currency} {per}"
+        return f"{decimal_text(price.unit_price)} {price.currency}"
     told = [
-        f"{decimal_text(tier.unit_price)} " + ("beyond" if tier.up_to is None else f"up to {int(tier.up_to):,}")
+        decimal_text(tier.unit_price) + (" beyond" if tier.up_to is None else f" up to {int(tier.up_to):,}")
         for tier in price.tiers
     ]
-    return f"{', '.join(told)} ({price.currency} {per})"
+    return f"{', '.join(told)} {price.currency}"
+
+
+def _per(price: Price, meter: Meter) -> str:
+    return meter.unit if price.transform is None else f"{int(price.transform.divide_by):,} {meter.unit}s"
 
 
 def _itemized(price: Price) -> str:

@@ -34,8 +34,9 @@ class Scope:
         """The ledger, opened."""
         from lineitem.app import App
         from lineitem.kit.config import Config
+        from lineitem.kit.db import explained
 
-        with App(Config.read(self.data_dir)) as app:
+        with explained(), App(Config.read(self.data_dir)) as app:
             yield app
 
 

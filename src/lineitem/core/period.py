@@ -78,6 +78,4 @@ def us_to_datetime(us: int) -> datetime:
 
 def us_to_text(us: int) -> str:
     """Microseconds since the epoch as RFC 3339 UTC text: ``2026-10-01T00:00:00Z``."""
-    moment = us_to_datetime(us)
-    text = moment.strftime("%Y-%m-%dT%H:%M:%S")
-    return f"{text}.{moment.microsecond:06d}Z" if moment.microsecond else f"{text}Z"
+    return us_to_datetime(us).isoformat().replace("+00:00", "Z")

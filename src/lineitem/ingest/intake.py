@@ -126,6 +126,12 @@ def partitions(connection: Connection, namespaces: Mapping[int, str]) -> dict[in
     return found
 
 
+def health(connection: Connection) -> tuple[int, int]:
+    """How many dead letters there are, and how many files whose reading stopped half way."""
+    row = connection.execute(SQL.health).fetchone()
+    return (0, 0) if row is None else (row[0], row[1])
+
+
 def sightings(connection: Connection) -> list[tuple[int, int, int, bytes]]:
     """(lane, batch, ordinal, fingerprint) of every record set aside."""
     return [(row[0], row[1], row[2], row[3].bytes) for row in connection.execute(SQL.sightings).fetchall()]

@@ -59,7 +59,8 @@ def _compare(found: tuple[PriceFold, int] | None, row: tuple[object, ...], rater
     """What is wrong with one accumulator; "" when nothing is."""
     _, _, events, quantity, posted_quantity, posted_nano, time_us, key, members = row
     if found is None:
-        return "" if events == 0 and quantity == 0 else "the ledger has usage, the raw events say there is none"
+        nothing = not (events or quantity or posted_quantity or posted_nano or members)
+        return "" if nothing else "the ledger has usage, the raw events say there is none"
     fold, i = found
     if events != int(fold.events[i]):
         return f"{events} events counted, {int(fold.events[i])} in the raw segments"

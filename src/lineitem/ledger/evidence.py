@@ -7,6 +7,7 @@ every batch recorded before the window was over.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -220,7 +221,7 @@ def _event(connection: Connection, decoded: _Decoded, row: int, value: str | Non
         "value": value,
         "traceparent": traceparent,
         "trace_id": None if traceparent is None else traceparent.split("-")[1],
-        "retracted": reasons[0][1] if reasons else None,
+        "retracted": json.loads(reasons[0][1])["reason"] if reasons else None,
         "stream": decoded.segment.context.stream,
         "format": decoded.segment.format,
         "position": int(raw.positions[ordinal]),

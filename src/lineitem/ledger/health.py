@@ -28,6 +28,7 @@ def database_checks(connection: Connection) -> list[Check]:
     """Version, durability, guards, dead letters and waiting windows."""
     facts: dict[str, str] = dict(connection.execute(SQL.facts).fetchall())
     unguarded = [row[0] for row in connection.execute(SQL.unguarded_tables).fetchall()]
+    dead_letters, interrupted = intake.health(connection)
     version = connection.info.server_version // 10000
     return [
         Check("PostgreSQL version", version >= 15, str(version), "Use PostgreSQL 15 or newer."),
@@ -47,9 +48,9 @@ def database_checks(connection: Connection) -> list[Check]:
             "Run the migrations as a superuser once, or accept that DROP is not refused.",
         ),
         Check("row-level security", facts["policies"] != "0", f"{facts['policies']} policies", "Run the migrations."),
-        Check("dead letters", True, facts["dead_letters"], "See `lineitem dlq list`."),
+        Check("dead letters", True, str(dead_letters), "See `lineitem dlq list`."),
         Check("events waiting for their window", True, facts["waiting"]),
-        Check("interrupted files", True, facts["interrupted"], "Ingest them again: they go on where they stopped."),
+        Check("interrupted files", True, str(interrupted), "Ingest them again: they go on where they stopped."),
     ]
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -218,20 +219,35 @@ def _document(row: tuple[Any, ...]) -> dict[str, Any]:
         "account": row[1],
         "price": row[2],
         "meter": row[3],
-        "kind": Kind(row[4]).word,
+        "kind": _WORDS[row[4]],
         "quantity": scaled_to_text(_number(row[5], row[6]), row[7]),
         "unit": row[8],
         "amount": nano_to_text(_number(row[9], row[10])),
         "currency": row[11],
         "event_time": us_to_text(row[12]),
-        "service_period": str(Month.from_index(row[13])),
-        "posting_period": str(Month.from_index(row[14])),
+        "service_period": _month_text(row[13]),
+        "posting_period": _month_text(row[14]),
         "pricebook": row[15],
         "version": row[16],
         "event_id": row[17],
-        "tags": json.loads(row[18]),
+        "tags": dict(_tags(row[18])),
         "batch": f"{row[19]}-{row[20]}",
     }
+
+
+_WORDS = {int(kind): kind.word for kind in Kind}
+
+
+# Few months and tag sets stand in many rows.
+@lru_cache(maxsize=1024)
+def _month_text(index: int) -> str:
+    return str(Month.from_index(index))
+
+
+@lru_cache(maxsize=4096)
+def _tags(text: str) -> dict[str, str]:
+    tags: dict[str, str] = json.loads(text)
+    return tags
 
 
 def _number(plain: int | None, wide: Any) -> int:

@@ -115,11 +115,13 @@ def _post_difference(
     state = FoldState.empty(1) if found is None else found.state
     where = {"account_key": int(one.account_key[0]), "price_key": one.row.price_key, "start_us": start_us}
     waiting = [row[0] for row in connection.execute(SQL.take_waiting, where).fetchall()]
-    if found is not None and found.members:
+    if one.member is not None:
         connection.execute(SQL.clear_members, where)
-        members = np.array([member for _, member in found.members], dtype="V16")
+        kept = set() if found is None else found.members
+        members = np.array([member for _, member in kept], dtype="V16")
         accumulators.add_members(connection, namespace_key, targets, np.zeros(len(members), dtype=np.int64), members)
-    total = rater.compile(one.row).amount_nano(state.quantity)
+    # Nobody owes the fixed due of a target without events: the next event, if one comes, brings it again.
+    total = np.zeros(1, dtype=np.int64) if found is None else rater.compile(one.row).amount_nano(state.quantity)
     after = replace(
         before,
         events=np.zeros(1, dtype=np.int64) if found is None else found.events,

@@ -16,12 +16,10 @@ insert into billing.series (namespace_key, series, last_number) values (%(namesp
 on conflict (namespace_key, series) do update set last_number = billing.series.last_number + excluded.last_number
 returning last_number
 
--- name: add_invoice
--- A final invoice.
-insert into billing.invoice (number, namespace_key, series, serial, account_key, posting_month, currency, ordinal, cut,
-  document, digest, lane, batch)
-values (%(number)s, %(namespace_key)s, %(series)s, %(serial)s, %(account_key)s, %(month)s, %(currency)s, %(ordinal)s,
-  %(cut)s, %(document)s, %(digest)s, %(lane)s, %(batch)s)
+-- name: copy_invoices
+-- Final invoices.
+copy billing.invoice (number, namespace_key, series, serial, account_key, posting_month, currency, ordinal, cut, document,
+  digest, lane, batch) from stdin
 
 -- name: invoice
 -- One invoice as it was sent.

@@ -75,3 +75,8 @@ join ingest.dead_letter d using (dead_letter_key)
 -- name: copy_out_identities
 -- Every accepted event.
 copy (select lane, batch, ordinal, key, digest from ingest.identity) to stdout (format binary)
+
+-- name: health
+-- Dead letters, and files whose reading stopped half way.
+select (select count(*) from ingest.dead_letter),
+  (select count(*) from ingest.partition where completed_at is null and next > 0)

@@ -3,9 +3,7 @@
 select name, setting from pg_settings where name in ('fsync', 'synchronous_commit', 'full_page_writes')
 union all select 'event_triggers', count(*)::text from pg_event_trigger where evtname like 'lineitem_%' and evtenabled = 'A'
 union all select 'policies', count(*)::text from pg_policies where policyname = 'namespace_only'
-union all select 'dead_letters', count(*)::text from ingest.dead_letter
 union all select 'waiting', coalesce(sum(events), 0)::bigint::text from ledger.pending
-union all select 'interrupted', count(*)::text from ingest.partition where completed_at is null and next > 0
 
 -- name: unguarded_tables
 -- Append-only tables whose triggers are missing or not ENABLE ALWAYS.

@@ -88,7 +88,7 @@ select lane, batch, segment, records_digest, recorded_us, catalog_revision from 
 where lane = %(lane)s and batch = %(batch)s
 
 -- name: retraction_reasons
--- Why events were retracted.
+-- Why events were retracted: the body of the fact that says so.
 select key, reason from ingest.retraction where key = any(%(keys)s)
 
 -- name: leaf_rows

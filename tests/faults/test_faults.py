@@ -1,0 +1,38 @@
+"""Everything that can be killed is killed, at seeded moments; the ledger equals the oracle all the same.
+
+A short selection; ``make faults SEED=1 ROUNDS=200`` is the long run. A seed that fails there is added here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.faults.supervisor import FAILPOINTS, Supervisor, rounds
+
+SEEDS = [1]
+"""One for the selection, and every seed that ever found something."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", SEEDS)
+def test_whatever_dies_the_ledger_equals_the_oracle(tmp_path: Path, seed: int) -> None:
+    """One fault of each kind, with verify after each."""
+    supervisor = Supervisor(tmp_path, seed, 12_000)
+    happened = list(rounds(supervisor, 8))
+    assert len(set(happened)) == 8
+    supervisor.finish()
+
+
+@pytest.mark.slow
+def test_dying_at_each_named_place_leaves_nothing_or_the_whole_batch(tmp_path: Path) -> None:
+    """One after the other in one ledger; verify at the end, and the oracle."""
+    supervisor = Supervisor(tmp_path, 2, 8_000)
+    for number, name in enumerate(FAILPOINTS):
+        process = supervisor.ingest(
+            name if name in ("before_complete", "before_checkpoint") else f"{name}@{1 + number % 3}"
+        )
+        supervisor.ended(process, {-9})
+    supervisor.check()
+    supervisor.finish()
