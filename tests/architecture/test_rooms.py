@@ -11,7 +11,9 @@ from tests.architecture.source import PACKAGE, ROOT, modules, room, shown
 
 LINES_MAX = 600
 # Rows of the ledger are fixed-width: repeated text is a key into these, and a query that shows text reads it there.
-DICTIONARIES = frozenset({"catalog.account", "catalog.namespace", "catalog.price", "catalog.price_version"})
+DICTIONARIES = frozenset(
+    {"catalog.account", "catalog.namespace", "catalog.price", "catalog.price_version", "catalog.tag_set"}
+)
 # What follows the verb is a table unless a parenthesis makes it a function, which other rooms may call.
 TABLE = re.compile(r"\b(from|join|into|update|copy|truncate|table)\s+(?:only\s+)?([a-z_]+)\.([a-z_]+)\b(?!\s*\()")
 

@@ -23,7 +23,9 @@ def main() -> None:
         for number, name in enumerate(rounds(supervisor, chosen.rounds), 1):
             print(f"{number:4} {name:24} verified", flush=True)
         supervisor.finish()
-    print(f"the ledger equals the oracle after {dict(supervisor.seen)}")
+    print("the ledger equals the oracle after")
+    for (fault, code), count in sorted(supervisor.outcomes.items()):
+        print(f"{count:6} x {fault:24} exit code {code}")
 
 
 if __name__ == "__main__":

@@ -49,7 +49,9 @@ class Supervisor:
         self.layout = Layout(Path(os.path.realpath(folder)) / "data" / "postgres")
         self.file = folder / "usage.ndjson"
         self.expected = workload.write(self.file, seed, events)
-        self.seen: Counter[str] = Counter()
+        self.outcomes: Counter[tuple[str, int]] = Counter()
+        """(Fault, exit code of a process it met) -> how often."""
+        self._fault = ""
         catalog = folder / "catalog.yaml"
         catalog.write_text(workload.CATALOG)
         self.command.json("catalog", "publish", catalog)
@@ -105,7 +107,7 @@ class Supervisor:
 
     def strike(self, fault: Callable[[], None]) -> None:
         """Let one fault happen and see that the ledger is whole."""
-        self.seen[fault.__name__] += 1
+        self._fault = fault.__name__
         fault()
         self.check()
 
@@ -186,6 +188,7 @@ class Supervisor:
         """The process ends in one of the ways it may, and says so like a civilised program."""
         _, said = process.communicate(timeout=_PATIENCE_S)
         error = said.decode()
+        self.outcomes[self._fault, process.returncode] += 1
         assert process.returncode in codes, (process.returncode, error)
         assert "Traceback" not in error, error
         assert "unexpected error" not in error, error

@@ -186,6 +186,19 @@ def test_a_retracted_event_is_shown_with_its_reason(published: App) -> None:
         assert shown["retracted"] == "sent by a test run"
 
 
+def test_a_price_whose_meter_has_left_the_catalog_is_still_explained(published: App) -> None:
+    """What the batch's catalog no longer holds, the one that brought the pricebook version does."""
+    ingest(published, [event("a", 10), event("a", 7, id="wrong")])
+    without = CATALOG.replace("  - {id: tokens,", "  - {id: spare,").replace("version: 1", "version: 2")
+    without = without.replace("meter: tokens", "meter: spare").replace("2020-01-01", "2026-10-20")
+    published.publish("default", parse_catalog(without, "catalog"))
+    published.retract("default", "/test", "wrong", "sent by a test run")
+    (retraction,) = items_of(published, "a", kind="retraction")
+    found = why(published, retraction)
+    assert found["price"]["meter"]["id"] == "tokens"
+    assert found["events"]["items"][0]["value"] == "7"
+
+
 def test_missing_and_altered_segments_are_named(published: App) -> None:
     """What cannot be shown is not made up."""
     ingest(published, [event("a", 10)])

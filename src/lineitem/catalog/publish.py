@@ -66,9 +66,9 @@ def _reaching_back(published: list[Pricebook], new: Catalog, usage: UsageSoFar) 
 def _changed_meters(old: Catalog, new: Catalog, usage: UsageSoFar) -> list[str]:
     now = {meter.id: meter for meter in new.meters}
     return [
-        f"meter {meter.id} has usage and cannot change: give the changed meter a new id"
+        f"meter {meter.id} has usage and can neither change nor leave: give a changed meter a new id"
         for meter in old.meters
-        if meter.id in usage.meters and now.get(meter.id, meter) != meter
+        if meter.id in usage.meters and now.get(meter.id) != meter
     ]
 
 

@@ -78,20 +78,24 @@ def pricebooks(connection: Connection, key: int) -> list[Pricebook]:
     return [catalog_from_document(document).pricebooks[0] for (document,) in rows]
 
 
+def revision_of_pricebook(connection: Connection, key: int, pricebook: str, version: int) -> int | None:
+    """The revision that brought a version of a pricebook; None where there is no such version."""
+    where = {"namespace_key": key, "pricebook": pricebook, "version": version}
+    row = connection.execute(SQL.revision_of_pricebook, where).fetchone()
+    return None if row is None else int(row[0])
+
+
 def _price_rows(catalog: Catalog, books: Sequence[Pricebook], keys: Iterable[tuple[object, ...]]) -> list[PriceRow]:
     meters = {meter.id: meter for meter in catalog.meters}
     prices = {(book.id, book.version, price.id): price for book in books for price in book.prices}
     rows = []
     for price_key, version_key, book, version, price_id, digest in keys:
         price = prices[(str(book), int(str(version)), str(price_id))]
-        if price.meter in meters:  # a meter may leave the catalog; its old prices then bill nothing new
-            content = bytes(digest).hex()  # type: ignore[call-overload]
-            rows.append(
-                PriceRow(
-                    int(str(price_key)), int(str(version_key)), str(book), int(str(version)), price,
-                    meters[price.meter], content,
-                )
-            )  # fmt: skip
+        meter = meters.get(price.meter)  # a meter without usage may leave the catalog; its prices then bill nothing
+        content = bytes(digest)  # type: ignore[call-overload]
+        if meter is not None and content == content_of(price, meter):
+            row = (int(str(price_key)), int(str(version_key)), str(book), int(str(version)), price, meter)
+            rows.append(PriceRow(*row, content.hex()))
     return rows
 
 
@@ -119,17 +123,20 @@ def add_publication(connection: Connection, key: int, revision: int, catalog: Ca
             "published_at": us_to_datetime(now_us),
         },
     )
-    known = {(book.id, book.version) for book in pricebooks(connection, key)}
-    meters = {meter.id: meter for meter in catalog.meters}
+    books = {(book.id, book.version): book for book in pricebooks(connection, key)}
     for book in catalog.pricebooks:
-        if (book.id, book.version) not in known:
-            _add_pricebook(connection, key, revision, book, meters)
+        if (book.id, book.version) not in books:
+            _add_pricebook(connection, key, revision, book)
+            books[(book.id, book.version)] = book
+    meters = {meter.id: meter for meter in catalog.meters}
+    for book in books.values():
+        _add_prices(connection, key, book, meters)
     for account in catalog.accounts:
         connection.execute(SQL.put_account, _account_values(key, account))
     connection.execute(SQL.move_revision, {"namespace_key": key, "revision": revision})
 
 
-def _add_pricebook(connection: Connection, key: int, revision: int, book: Pricebook, meters: dict[str, Meter]) -> None:
+def _add_pricebook(connection: Connection, key: int, revision: int, book: Pricebook) -> None:
     text = book_document(book)
     connection.execute(
         SQL.add_pricebook_version,
@@ -144,7 +151,13 @@ def _add_pricebook(connection: Connection, key: int, revision: int, book: Priceb
             "revision": revision,
         },
     )
+
+
+def _add_prices(connection: Connection, key: int, book: Pricebook, meters: dict[str, Meter]) -> None:
+    """Rows for the prices of one version: again for those whose meter has changed, which is another content."""
     for price in book.prices:
+        if price.meter not in meters:
+            continue
         meter = meters[price.meter]
         values = {
             "namespace_key": key,
@@ -257,5 +270,5 @@ def _prices_match(connection: Connection, namespace: str, book: Pricebook, catal
     """Whether the keyed rows of a version carry the content that was published."""
     meters = {meter.id: meter for meter in catalog.meters}
     where = {"namespace": namespace, "pricebook": book.id, "version": book.version}
-    stored = {row[0]: row[1] for row in connection.execute(SQL.stored_prices, where).fetchall()}
-    return stored == {price.id: content_of(price, meters[price.meter]) for price in book.prices}
+    stored = {(row[0], bytes(row[1])) for row in connection.execute(SQL.stored_prices, where).fetchall()}
+    return stored >= {(price.id, content_of(price, meters[price.meter])) for price in book.prices}

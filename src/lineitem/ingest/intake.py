@@ -116,10 +116,13 @@ def complete(connection: Connection, partition_key: int, now_us: int) -> None:
     connection.execute(SQL.complete_pass, {"partition_key": partition_key, "now": us_to_datetime(now_us)})
 
 
-def partitions(connection: Connection, namespaces: Mapping[int, str]) -> dict[int, Partition]:
-    """Every pass over every file, by key."""
+def partitions(
+    connection: Connection, namespaces: Mapping[int, str], keys: Sequence[int] | None = None
+) -> dict[int, Partition]:
+    """Every pass over every file, or those of ``keys``, by key."""
     found = {}
-    for key, namespace, stream, content, number, lane, format, settings, next_ in connection.execute(SQL.partitions):
+    rows = connection.execute(SQL.partitions, {"keys": None if keys is None else list(keys)})
+    for key, namespace, stream, content, number, lane, format, settings, next_ in rows:
         found[key] = Partition(
             key, namespaces[namespace], namespace, stream, content, number, lane, format, json.loads(settings), next_
         )
@@ -166,6 +169,12 @@ def retracted(connection: Connection, keys: NDArray[np.void]) -> set[bytes]:
     row = connection.execute(SQL.retracted, {"keys": uuids(keys)}, binary=True).fetchone()
     packed = b"" if row is None else bytes(row[0])
     return {packed[at : at + 16] for at in range(0, len(packed), 16)}
+
+
+def retraction_reason(connection: Connection, key: bytes) -> str | None:
+    """What was recorded when the event with this key was retracted; None where it was not."""
+    row = connection.execute(SQL.retraction_reason, {"key": key.hex()}).fetchone()
+    return None if row is None else str(row[0])
 
 
 def retract(connection: Connection, key: bytes, namespace_key: int, reason: str, lane: int, batch: int) -> None:

@@ -210,7 +210,7 @@ def _event(connection: Connection, decoded: _Decoded, row: int, value: str | Non
     events, raw = decoded.events, decoded.segment.raw
     ordinal = int(decoded.ordinal[int(events.ordinal[row])])
     traceparent = events.traceparent[row]
-    reasons = connection.execute(SQL.retraction_reasons, {"keys": [bytes(events.key[row]).hex()]}).fetchall()
+    retraction = intake.retraction_reason(connection, bytes(events.key[row]))
     return {
         "id": events.id[row],
         "source": events.source[row],
@@ -221,7 +221,7 @@ def _event(connection: Connection, decoded: _Decoded, row: int, value: str | Non
         "value": value,
         "traceparent": traceparent,
         "trace_id": None if traceparent is None else traceparent.split("-")[1],
-        "retracted": json.loads(reasons[0][1])["reason"] if reasons else None,
+        "retracted": None if retraction is None else json.loads(retraction)["reason"],
         "stream": decoded.segment.context.stream,
         "format": decoded.segment.format,
         "position": int(raw.positions[ordinal]),

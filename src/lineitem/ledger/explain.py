@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from lineitem.catalog import published
 from lineitem.catalog.document import plain
 from lineitem.catalog.model import Aggregation
 from lineitem.catalog.snapshot import PriceRow
 from lineitem.core.errors import IntegrityError
 from lineitem.core.money import nano_to_text, scaled_to_text
 from lineitem.core.period import us_to_text
+from lineitem.ingest import intake
 from lineitem.kit.blobs import BlobStore
 from lineitem.kit.db import Connection, explained
 from lineitem.kit.sqlfiles import load_queries
@@ -59,7 +61,7 @@ def explain(
         record = _batch_row(connection, item)
         replay = Replay(connection, segments, namespace)
         target = _target_row(connection, item)
-        row = _price_row(replay, item, (record["catalog_revision"], target["revision"]))
+        row = _price_row(replay, item, record["catalog_revision"])
         evidence = _evidence(replay, item, row, record, events_max)
         return {
             "line_item": item.document,
@@ -77,7 +79,10 @@ def _batch_row(connection: Connection, item: FoundItem) -> dict[str, Any]:
         row = cursor.fetchone()
     if row is None:
         raise IntegrityError(f"batch {item.document['batch']} is missing", do="Run `lineitem verify`.")
-    return dict(zip(names, row, strict=True))
+    record = dict(zip(names, row, strict=True))
+    keys = [] if record["partition_key"] is None else [record["partition_key"]]
+    read = intake.partitions(connection, published.namespaces(connection), keys).values()
+    return record | {"stream": next((partition.stream for partition in read), None)}
 
 
 def _target_row(connection: Connection, item: FoundItem) -> dict[str, Any]:
@@ -85,21 +90,21 @@ def _target_row(connection: Connection, item: FoundItem) -> dict[str, Any]:
         "account_key": item.account_key,
         "price_key": item.price_key,
         "service_month": item.service_month,
-        "pricebook": item.document["pricebook"],
-        "version": item.document["version"],
     }
     row = connection.execute(SQL.target, where).fetchone()
     if row is None:
         raise IntegrityError("the line item's target has no running usage", do="Run `lineitem verify`.")
-    names = ("events", "quantity", "posted_quantity", "posted_nano", "revision")
+    names = ("events", "quantity", "posted_quantity", "posted_nano")
     return dict(zip(names, [int(value) for value in row], strict=True))
 
 
-def _price_row(replay: Replay, item: FoundItem, revisions: tuple[int, ...]) -> PriceRow:
+def _price_row(replay: Replay, item: FoundItem, revision: int) -> PriceRow:
     """The price as the batch saw it; where its meter had left the catalog by then, as it was published."""
-    for revision in revisions:
-        for row in replay.snapshot(revision).rows:
-            if row.price_key == item.price_key and row.version == item.document["version"]:
+    pricebook, version = item.document["pricebook"], item.document["version"]
+    brought = published.revision_of_pricebook(replay.connection, item.namespace_key, pricebook, version)
+    for wanted in (revision, revision if brought is None else brought):
+        for row in replay.snapshot(wanted).rows:
+            if row.price_key == item.price_key and row.version == version:
                 return row
     raise IntegrityError("the line item's price is not in the catalog it was rated with", do="Run `lineitem verify`.")
 

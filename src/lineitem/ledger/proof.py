@@ -16,10 +16,12 @@ import pyarrow as pa
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from lineitem.catalog import published
 from lineitem.catalog.snapshot import account_digest, price_row_digest, tags_digest
 from lineitem.core.errors import IntegrityError
 from lineitem.core.money import nano_to_text, scaled_to_text
 from lineitem.core.period import Month, us_to_text
+from lineitem.ingest import intake
 from lineitem.ingest.intake import Partition
 from lineitem.kit.db import Connection, explained
 from lineitem.kit.sqlfiles import load_queries
@@ -289,18 +291,14 @@ def _batches(connection: Connection, item: FoundItem, last: int) -> list[dict[st
     found = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
     if not found or found[0]["batch"] != item.batch:
         raise IntegrityError(f"batch {item.document['batch']} is missing", do=_VERIFY)
-    return [_record(values) for values in found]
+    keys = {values["partition_key"] for values in found} - {None}
+    partitions = intake.partitions(connection, published.namespaces(connection), sorted(keys))
+    return [_record(values, partitions.get(values["partition_key"])) for values in found]
 
 
-def _record(values: dict[str, Any]) -> dict[str, Any]:
+def _record(values: dict[str, Any], partition: Partition | None) -> dict[str, Any]:
     """One batch; ``partition`` is the text the hash covers."""
-    values["partition"] = ""
-    if values["partition_key"] is not None:
-        partition = Partition(
-            values["partition_key"], values["namespace"], values["namespace_key"], values["stream"], values["content"],
-            values["pass"], values["partition_lane"], values["format"], json.loads(values["settings"]), values["next"],
-        )  # fmt: skip
-        values["partition"] = partition.description
+    values["partition"] = "" if partition is None else partition.description
     record = {name: values[name].hex() if name in _BYTES else values[name] for name in _FIELDS}
     return record | {
         "hash_version": values["hash_version"],

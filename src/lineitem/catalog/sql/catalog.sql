@@ -33,6 +33,11 @@ select revision, document from catalog.publication where namespace_key = %(names
 select document from catalog.pricebook_version where namespace_key = %(namespace_key)s
   and revision <= coalesce(%(revision)s::bigint, 9223372036854775807) order by pricebook, version
 
+-- name: revision_of_pricebook
+-- The publication that brought a pricebook version.
+select revision from catalog.pricebook_version
+where namespace_key = %(namespace_key)s and pricebook = %(pricebook)s and version = %(version)s
+
 -- name: add_publication
 -- One published catalog file.
 insert into catalog.publication (namespace_key, revision, digest, document, published_at)

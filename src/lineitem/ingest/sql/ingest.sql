@@ -27,8 +27,9 @@ update ingest.partition set next = %(end)s where partition_key = %(partition_key
 update ingest.partition set completed_at = %(now)s where partition_key = %(partition_key)s and completed_at is null
 
 -- name: partitions
--- Where every batch came from.
+-- Where every batch came from, or some of them.
 select partition_key, namespace_key, stream, content, pass, lane, format, settings, next from ingest.partition
+where %(keys)s::int[] is null or partition_key = any(%(keys)s::int[])
 
 -- name: known_identities
 -- Which of these keys were accepted before: keys and digests packed in one value, 32 bytes a pair.
@@ -47,6 +48,10 @@ copy ingest.identity (key, digest, batch, ordinal, namespace_key, lane) from std
 -- name: retracted
 -- Retracted events among these keys, packed, 16 bytes each.
 select coalesce(string_agg(uuid_send(key), ''::bytea), ''::bytea) from ingest.retraction where key = any(%(keys)s)
+
+-- name: retraction_reason
+-- Why an event was retracted.
+select reason from ingest.retraction where key = %(key)s
 
 -- name: add_retraction
 -- Usage that did not happen.

@@ -44,11 +44,8 @@ where a.namespace_key = %(namespace_key)s and a.account_key = %(account_key)s an
 order by p.pricebook, p.price, versions, a.period_start
 
 -- name: target
--- Running usage of the target a line item belongs to, and the revision that brought the line item's pricebook version.
-select a.events, a.quantity, a.posted_quantity, a.posted_nano,
-  (select b.revision from catalog.pricebook_version b where b.namespace_key = a.namespace_key
-    and b.pricebook = %(pricebook)s and b.version = %(version)s)
-from ledger.accumulator a where a.account_key = %(account_key)s and a.price_key = %(price_key)s
+-- Running usage of the target a line item belongs to.
+select a.events, a.quantity, a.posted_quantity, a.posted_nano from ledger.accumulator a where a.account_key = %(account_key)s and a.price_key = %(price_key)s
   and a.service_month = %(service_month)s
 
 -- name: posted_before
@@ -61,13 +58,12 @@ where l.namespace_key = %(namespace_key)s and l.account_key = %(account_key)s an
   and l.service_month = %(service_month)s and l.posting_month >= %(service_month)s
 
 -- name: batch_records
--- Consecutive batches of one lane as the chain hashes them, with the partition each read.
+-- Consecutive batches of one lane as the chain hashes them.
 select b.lane, b.batch, n.namespace, b.kind, b.position_start, b.position_end, b.received, b.itemized, b.pending, b.duplicate,
   b.dead_lettered, b.not_billable, b.line_items, b.facts, b.sums, b.event_time_min, b.event_time_max, b.catalog_revision,
   b.segment, b.records_digest, b.accepted_digest, b.set_aside_digest, b.root, b.engine_version, b.recorded_us, b.previous,
-  b.hash, b.hash_version, p.partition_key, p.namespace_key, p.stream, p.content, p.pass, p.lane as partition_lane, p.format,
-  p.settings, p.next
-from ledger.batch b join catalog.namespace n using (namespace_key) left join ingest.partition p using (partition_key)
+  b.hash, b.hash_version, b.partition_key
+from ledger.batch b join catalog.namespace n using (namespace_key)
 where b.lane = %(lane)s and b.batch between %(first)s and %(last)s order by b.batch
 
 -- name: head
@@ -86,10 +82,6 @@ order by lane, batch
 -- Where the raw records of one batch lie.
 select lane, batch, segment, records_digest, recorded_us, catalog_revision from ledger.batch
 where lane = %(lane)s and batch = %(batch)s
-
--- name: retraction_reasons
--- Why events were retracted: the body of the fact that says so.
-select key, reason from ingest.retraction where key = any(%(keys)s)
 
 -- name: leaf_rows
 -- Every line item of one batch, in the order of the tree.
