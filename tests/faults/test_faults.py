@@ -5,10 +5,12 @@ A short selection; ``make faults SEED=1 ROUNDS=200`` is the long run. A seed tha
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
 
+from lineitem.kit.embedded import EmbeddedServer
 from tests.faults.supervisor import FAILPOINTS, Supervisor, rounds
 
 SEEDS = [1]
@@ -19,7 +21,7 @@ SEEDS = [1]
 @pytest.mark.parametrize("seed", SEEDS)
 def test_whatever_dies_the_ledger_equals_the_oracle(tmp_path: Path, seed: int) -> None:
     """One fault of each kind, with verify after each."""
-    supervisor = Supervisor(tmp_path, seed, 12_000)
+    supervisor = Supervisor(tmp_path, seed, 10_000)
     happened = list(rounds(supervisor, 8))
     assert len(set(happened)) == 8
     supervisor.finish()
@@ -29,10 +31,9 @@ def test_whatever_dies_the_ledger_equals_the_oracle(tmp_path: Path, seed: int) -
 def test_dying_at_each_named_place_leaves_nothing_or_the_whole_batch(tmp_path: Path) -> None:
     """One after the other in one ledger; verify at the end, and the oracle."""
     supervisor = Supervisor(tmp_path, 2, 8_000)
-    for number, name in enumerate(FAILPOINTS):
-        process = supervisor.ingest(
-            name if name in ("before_complete", "before_checkpoint") else f"{name}@{1 + number % 3}"
-        )
-        supervisor.ended(process, {-9})
-    supervisor.check()
+    with EmbeddedServer(supervisor.command.data_dir):
+        for number, name in enumerate(FAILPOINTS):
+            once = name in ("before_complete", "before_checkpoint")
+            supervisor.ended(supervisor.ingest(name if once else f"{name}@{1 + number % 3}"), {-signal.SIGKILL})
+        supervisor.check()
     supervisor.finish()

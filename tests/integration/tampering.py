@@ -130,13 +130,12 @@ class Tamperer:
         schema, name = table.split(".")
         return [row[0] for row in self.connection.execute(_COLUMNS, [schema, name]).fetchall()]
 
-    def samples(self, table: str, column: str) -> Sequence[str]:
-        """Rows to try: one of every kind the table holds, as ctid."""
+    def samples(self, table: str) -> list[tuple[str, str]]:
+        """Rows to try, one of every kind the table holds, as they lie in it just now (``restore`` moves them)."""
         kinds = _KINDS.get(table, "tableoid")
-        query = sql.SQL(
-            "select distinct on (" + kinds + ") tableoid::text, ctid::text from {} order by " + kinds + ", ctid desc"
-        ).format(self._name(table))
-        return [tuple(row) for row in self.connection.execute(query).fetchall()]
+        query = f"select distinct on ({kinds}) tableoid::text, ctid::text from {{}} order by {kinds}, {{}}"
+        order = sql.SQL(", ").join(map(sql.Identifier, self.columns(table)))
+        return self.connection.execute(sql.SQL(query).format(self._name(table), order)).fetchall()
 
     def alter(self, table: str, column: str, row: tuple[str, str]) -> None:
         schema, name = table.split(".")

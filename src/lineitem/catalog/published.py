@@ -243,32 +243,3 @@ def digests(
     prices = {row[0]: price_row_digest(*row[1:]) for row in rows}
     tags = {row[0]: tags_digest(row[1]) for row in connection.execute(SQL.all_tag_sets).fetchall()}
     return accounts, prices, tags, {row[0]: row[7] for row in rows}
-
-
-def documents(connection: Connection) -> list[tuple[str, int, str]]:
-    """(namespace, revision, document) of everything published."""
-    return connection.execute(SQL.documents).fetchall()
-
-
-def altered_pricebooks(connection: Connection) -> list[tuple[str, str, int]]:
-    """Pricebook versions whose stored form is not the one in the publication that brought them."""
-    altered = []
-    catalogs: dict[tuple[str, int], Catalog] = {}
-    for namespace, revision, document in documents(connection):
-        catalogs[(namespace, revision)] = catalog_from_document(document)
-    stored = connection.execute(SQL.stored_pricebooks).fetchall()
-    for namespace, name, version, document, revision, start in stored:
-        catalog = catalogs.get((namespace, revision))
-        books = [] if catalog is None else [b for b in catalog.pricebooks if (b.id, b.version) == (name, version)]
-        same = books and book_document(books[0]) == document and us_to_datetime(books[0].effective_from_us) == start
-        if catalog is None or not same or not _prices_match(connection, namespace, books[0], catalog):
-            altered.append((namespace, name, version))
-    return altered
-
-
-def _prices_match(connection: Connection, namespace: str, book: Pricebook, catalog: Catalog) -> bool:
-    """Whether the keyed rows of a version carry the content that was published."""
-    meters = {meter.id: meter for meter in catalog.meters}
-    where = {"namespace": namespace, "pricebook": book.id, "version": book.version}
-    stored = {(row[0], bytes(row[1])) for row in connection.execute(SQL.stored_prices, where).fetchall()}
-    return stored >= {(price.id, content_of(price, meters[price.meter])) for price in book.prices}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -36,6 +37,8 @@ class Scope:
         from lineitem.kit.config import Config
         from lineitem.kit.db import explained
 
+        # What psycopg has to say about a lost connection comes as an exception too, and that one we explain.
+        logging.getLogger("psycopg").addHandler(logging.NullHandler())
         with explained(), App(Config.read(self.data_dir)) as app:
             yield app
 

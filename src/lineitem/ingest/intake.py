@@ -16,6 +16,7 @@ from lineitem.core.errors import PositionMoved
 from lineitem.core.ids import length_prefixed, text_digest
 from lineitem.core.limits import DEAD_LETTER_RAW_BYTES_MAX
 from lineitem.core.period import us_to_datetime
+from lineitem.core.reasons import Reason
 from lineitem.ingest.events import RawRecords, Reject
 from lineitem.kit.arrays import uuids
 from lineitem.kit.copy import Column, copy_rows, encode
@@ -124,7 +125,7 @@ def partitions(
     rows = connection.execute(SQL.partitions, {"keys": None if keys is None else list(keys)})
     for key, namespace, stream, content, number, lane, format, settings, next_ in rows:
         found[key] = Partition(
-            key, namespaces[namespace], namespace, stream, content, number, lane, format, json.loads(settings), next_
+            key, namespaces.get(namespace, ""), namespace, stream, content, number, lane, format, _stored(settings), next_
         )
     return found
 
@@ -133,6 +134,15 @@ def health(connection: Connection) -> tuple[int, int]:
     """How many dead letters there are, and how many files whose reading stopped half way."""
     row = connection.execute(SQL.health).fetchone()
     return (0, 0) if row is None else (row[0], row[1])
+
+
+def _stored(settings: str) -> dict[str, Any]:
+    """Stored settings; what cannot be read describes nothing, so that ``verify`` names the batches instead of failing."""
+    try:
+        found = json.loads(settings)
+    except ValueError:
+        found = None
+    return found if isinstance(found, dict) else {"unreadable": settings}
 
 
 def sightings(connection: Connection) -> list[tuple[int, int, int, bytes]]:
@@ -236,7 +246,9 @@ def _letter(
     position = int(raw.positions[reject.ordinal])
     return {
         "namespace_key": partition.namespace_key,
-        "fingerprint": _fingerprint(partition, reject, position, record),
+        "fingerprint": fingerprint(
+            partition.namespace, partition.stream, position, reject.reason, reject.key, reject.digest, record
+        ),
         "reason": int(reject.reason),
         "detail": reject.detail[:2000].replace("\x00", "\\0"),
         "stream": partition.stream,
@@ -256,11 +268,13 @@ def _hex(key: bytes | None) -> str | None:
     return None if key is None else key.hex()
 
 
-def _fingerprint(partition: Partition, reject: Reject, position: int, record: bytes) -> str:
-    """With an identity: identity, digest and code. Without one: the place, the bytes and the code."""
-    if reject.key is not None and reject.digest is not None:
-        parts = [reject.key, reject.digest]
-    else:
-        parts = [partition.stream.encode(), position.to_bytes(8, "big"), record]
-    namespace = partition.namespace.encode()
-    return sha256(length_prefixed(namespace, reject.reason.code.encode(), *parts)).hexdigest()[:32]
+def fingerprint(
+    namespace: str, stream: str, position: int, reason: Reason, key: bytes | None, digest: bytes | None, record: bytes
+) -> str:
+    """What makes two dead letters one, 32 hex digits. With an identity: identity, digest and code. Without one: the place,
+    the bytes and the code.
+    """
+    parts = [stream.encode(), position.to_bytes(8, "big", signed=True), record]
+    if key is not None and digest is not None:
+        parts = [key, digest]
+    return sha256(length_prefixed(namespace.encode(), reason.code.encode(), *parts)).hexdigest()[:32]

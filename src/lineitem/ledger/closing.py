@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import count
+
 from lineitem.catalog import published
 from lineitem.catalog.snapshot import Snapshot
 from lineitem.core.errors import Refused
@@ -10,7 +12,7 @@ from lineitem.kit.db import Connection, explained, retried
 from lineitem.kit.sqlfiles import load_queries
 from lineitem.ledger import periods
 from lineitem.ledger.chain import BatchKind
-from lineitem.ledger.post import Fact, canonical, lock_lane, write_batch
+from lineitem.ledger.post import Fact, canonical, ensure_months, lock_lane, write_batch
 
 SQL = load_queries("lineitem.ledger", "ledger.sql")
 
@@ -23,6 +25,9 @@ def close_period(connection: Connection, snapshot: Snapshot, month: Month, now_u
     if month.bounds_us("UTC")[1] > now_us:
         raise Refused(f"period {month} has not ended", do="Close it after its last day.")
     with explained():
+        # Whoever finds the month closed inside a transaction can post to the next one, which has its partition by then.
+        closed = {*periods.closed_months(connection, snapshot.namespace_key), month.index}
+        ensure_months(connection, [next(later for later in count(month.index) if later not in closed)])
         retried(lambda: _flip(connection, snapshot, month, "open", "closing", now_us))
         retried(lambda: _flip(connection, snapshot, month, "closing", "closed", now_us))
 
@@ -48,7 +53,7 @@ def _flip(connection: Connection, snapshot: Snapshot, month: Month, old: str, ne
 def period_sums(connection: Connection, namespace_key: int, month: Month) -> dict[str, dict[str, str]]:
     """What was posted to a month: currency -> line items and amount in nano-units, as text."""
     rows = connection.execute(SQL.period_sums, {"namespace_key": namespace_key, "month": month.index}).fetchall()
-    return {currency: {"line_items": str(count), "amount_nano": str(amount)} for currency, count, amount in rows}
+    return {currency: {"line_items": str(items), "amount_nano": str(amount)} for currency, items, amount in rows}
 
 
 def show_period(connection: Connection, namespace: str, month: Month) -> dict[str, object]:

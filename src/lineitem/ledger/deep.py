@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from hashlib import sha256
+from typing import Any
 
 import numpy as np
 
 from lineitem.catalog import published
+from lineitem.catalog.model import Aggregation
 from lineitem.core.errors import IntegrityError
+from lineitem.core.limits import DEAD_LETTER_RAW_BYTES_MAX
 from lineitem.core.period import Month
+from lineitem.ingest.events import RawRecords
 from lineitem.kit.blobs import BlobStore
 from lineitem.kit.db import Connection
 from lineitem.kit.sqlfiles import load_queries
 from lineitem.ledger.rating import Rater
-from lineitem.ledger.refold import PriceFold, Replay
+from lineitem.ledger.refold import BatchDamaged, PriceFold, Replay
 from lineitem.ledger.verify import Report
+from lineitem.rate.enrich import PriceUsage
 
 SQL = load_queries("lineitem.ledger", "ledger.sql")
+STATE = load_queries("lineitem.ledger", "verify.sql")
 
 
 def verify_deep(connection: Connection, store: BlobStore, report: Report, progress: Callable[[str, int], None]) -> None:
@@ -30,48 +37,108 @@ def verify_deep(connection: Connection, store: BlobStore, report: Report, progre
 def _verify_namespace(
     connection: Connection, store: BlobStore, namespace: str, report: Report, progress: Callable[[str, int], None]
 ) -> None:
+    where = {"namespace": namespace}
     replay = Replay(connection, store, namespace)
     folds: dict[int, PriceFold] = {}
+    letters = _letters(connection, namespace)
+    windows = set(connection.execute(STATE.windows_waiting, where).fetchall())
     events = 0
     try:
         for batch in replay.batches():
+            place = (batch.lane, batch.batch)
+            if not _letters_agree(batch.raw, letters.get(place, [])):
+                report.add(place, "a dead letter of it is not in its raw records")
             for usage in batch.usage:
                 folds.setdefault(usage.row.price_key, PriceFold.empty(usage.row)).add(usage)
+                windows -= _windows(usage, batch.tag_sets) if windows else set()
             events += len(batch.events)
             progress("raw events", events)
-    except IntegrityError as error:
-        report.add(None, f"{error.what} ({error.where})" if error.where else error.what)
+    except BatchDamaged as error:
+        report.add(error.place, f"{error.what} ({error.where})" if error.where else error.what)
         return
+    except (IntegrityError, ValueError, LookupError) as error:  # what the catalog's tables say makes no sense any more
+        report.add(None, f"namespace {namespace} cannot be folded again: {error}")
+        return
+    for price_key, code, *_ in sorted(windows):
+        report.add(None, f"{_target(price_key, code, folds)}: no raw event belongs to a window that waits")
+    _compare_all(connection, namespace, folds, report)
+
+
+def _compare_all(connection: Connection, namespace: str, folds: dict[int, PriceFold], report: Report) -> None:
+    """Running usage against the folds."""
+    where = {"namespace": namespace}
     expected = {
         (price_key, code): (fold, i) for price_key, fold in folds.items() for i, code in enumerate(fold.code.tolist())
     }
+    members: dict[int, set[tuple[int, bytes]]] = {}
+    for price_key, code, member in connection.execute(STATE.members, where):
+        members.setdefault(price_key, set()).add((code, member.bytes))
     rater = Rater()
-    for row in connection.execute(SQL.accumulators, {"namespace": namespace}).fetchall():
+    for row in connection.execute(SQL.accumulators, where).fetchall():
         found = expected.pop((row[0], row[1]), None)
         problem = _compare(found, row, rater)
         if problem:
             report.add(None, f"{_target(row[0], row[1], folds)}: {problem}")
     for price_key, code in expected:
         report.add(None, f"{_target(price_key, code, folds)}: raw events say there is usage, the ledger has none")
+    for price_key in sorted(members.keys() | folds.keys()):
+        folded = folds[price_key].members if price_key in folds else set()
+        for code in sorted({code for code, _ in folded ^ members.get(price_key, set())}):
+            report.add(None, f"{_target(price_key, code, folds)}: other distinct members are kept than folded again")
 
 
-def _compare(found: tuple[PriceFold, int] | None, row: tuple[object, ...], rater: Rater) -> str:
+Letter = tuple[int, int, int, bytes]
+"""Ordinal, position, length and digest of a dead letter's record."""
+
+
+def _letters(connection: Connection, namespace: str) -> dict[tuple[int, int], list[Letter]]:
+    """Dead letters by the batch that saw them first."""
+    letters: dict[tuple[int, int], list[Letter]] = {}
+    for lane, batch, *letter in connection.execute(STATE.letters_by_batch, {"namespace": namespace}).fetchall():
+        letters.setdefault((lane, batch), []).append((letter[0], letter[1], letter[2], bytes(letter[3])))
+    return letters
+
+
+def _letters_agree(raw: RawRecords, letters: list[Letter]) -> bool:
+    for ordinal, position, length, digest in letters:
+        if not 0 <= ordinal < len(raw.records):
+            return False
+        record = raw.records[ordinal].as_py()
+        kept = sha256(record[:DEAD_LETTER_RAW_BYTES_MAX]).digest()
+        if (position, length, digest) != (int(raw.positions[ordinal]), len(record), kept):
+            return False
+    return True
+
+
+def _windows(usage: PriceUsage, tag_sets: list[str]) -> set[tuple[int, int, int, int, str]]:
+    """The windows of a batch's usage, as ``windows_waiting`` gives them."""
+    window_us = usage.row.price.itemize.window_us
+    if not window_us:
+        return set()
+    code = (usage.account_key.astype(np.int64) << 20) | usage.service_month
+    start_us = usage.time_us - usage.time_us % window_us
+    columns = (code.tolist(), usage.version_key.tolist(), start_us.tolist(), usage.tag_set.tolist())
+    return {(usage.row.price_key, *row[:3], tag_sets[row[3]]) for row in zip(*columns, strict=True)}
+
+
+def _compare(found: tuple[PriceFold, int] | None, row: tuple[Any, ...], rater: Rater) -> str:
     """What is wrong with one accumulator; "" when nothing is."""
-    _, _, events, quantity, posted_quantity, posted_nano, time_us, key, members = row
+    _, _, events, quantity, posted_quantity, posted_nano, last_event_us, time_us, key = row
     if found is None:
-        nothing = not (events or quantity or posted_quantity or posted_nano or members)
+        nothing = not (events or quantity or posted_quantity or posted_nano)
         return "" if nothing else "the ledger has usage, the raw events say there is none"
     fold, i = found
     if events != int(fold.events[i]):
         return f"{events} events counted, {int(fold.events[i])} in the raw segments"
     if quantity != int(fold.state.quantity[i]):
         return f"quantity {quantity}, folded again {int(fold.state.quantity[i])} (at the meter's scale)"
-    latest = key is not None and (time_us, key.bytes) != (int(fold.state.time_us[i]), bytes(fold.state.key[i]))  # type: ignore[attr-defined]
-    if latest:
+    if last_event_us < int(fold.last_event_us[i]):  # later is right: it may have been retracted
+        return "there is a later event than the latest it knows"
+    latest = (int(fold.state.time_us[i]), bytes(fold.state.key[i]))
+    reading = None if time_us is None or key is None else (time_us, key.bytes)
+    if reading != (latest if fold.row.meter.aggregation is Aggregation.LATEST else None):
         return "another reading is the latest one"
-    if members and members != int(fold.state.quantity[i]):
-        return f"{members} distinct members kept, folded again {int(fold.state.quantity[i])}"
-    total = int(rater.compile(fold.row).amount_nano(np.array([int(str(posted_quantity))], dtype=object))[0])
+    total = int(rater.compile(fold.row).amount_nano(np.array([int(posted_quantity)], dtype=object))[0])
     if posted_nano != total:
         return f"posted {posted_nano} nano-units, the price says {total}"
     return ""

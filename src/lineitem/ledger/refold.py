@@ -14,7 +14,7 @@ from lineitem.catalog.model import Aggregation
 from lineitem.catalog.snapshot import PriceRow, Snapshot
 from lineitem.core.errors import IntegrityError
 from lineitem.ingest import formats, intake, segments
-from lineitem.ingest.events import EventColumns
+from lineitem.ingest.events import EventColumns, RawRecords
 from lineitem.kit.blobs import BlobStore
 from lineitem.kit.db import Connection
 from lineitem.kit.sqlfiles import load_queries
@@ -30,12 +30,21 @@ Keep = Callable[[PriceUsage], NDArray[np.bool_]]
 """Which rows of a batch's usage are wanted, (n,) bool."""
 
 
+class BatchDamaged(IntegrityError):
+    """The raw records of one batch cannot be read again as they were; ``place`` is its lane and number."""
+
+    def __init__(self, place: tuple[int, int], what: str, *, where: str, do: str) -> None:
+        super().__init__(f"batch {place[0]}-{place[1]}: {what}", where=where, do=do)
+        self.place = place
+
+
 @dataclass(slots=True)
 class UsageBatch:
     """One batch of usage, decoded again: its accepted, unretracted events and what they come to."""
 
     lane: int
     batch: int
+    raw: RawRecords
     events: EventColumns
     usage: list[PriceUsage]
     tag_sets: list[str]
@@ -53,21 +62,24 @@ class Replay:
     def batches(self, since_us: int | None = None, until_us: int | None = None) -> Iterator[UsageBatch]:
         """Batches with an event in ``[since_us, until_us)``, in lane and batch order.
 
-        Raises IntegrityError naming the batch whose segment is missing, damaged or not what was recorded.
+        Raises BatchDamaged for the batch whose segment is missing, damaged or not what was recorded.
         """
         where = {"namespace": self.namespace, "since_us": since_us, "until_us": until_us}
         for row in self.connection.execute(SQL.usage_batches, where).fetchall():
             lane, batch, segment, digest, recorded_us, revision = row
-            found = segments.read(self.segments, segment, recorded_us)
+            try:
+                found = segments.read(self.segments, segment, recorded_us)
+            except IntegrityError as error:
+                raise BatchDamaged((lane, batch), error.what, where=error.where, do=error.do) from error
             if records_digest(found.raw.records) != digest:
-                raise IntegrityError(
-                    f"batch {lane}-{batch}: its raw records are not those it recorded", where=segment,
+                raise BatchDamaged(
+                    (lane, batch), "its raw records are not those it recorded", where=segment,
                     do="Restore the segment from a backup.",
                 )  # fmt: skip
             events, _ = formats.get(found.format).decode(found.raw, found.context)
             alive = self._alive(lane, batch, events)
             usage, tag_sets = self._usage(events, alive, revision)
-            yield UsageBatch(lane, batch, events, usage, tag_sets)
+            yield UsageBatch(lane, batch, found.raw, events, usage, tag_sets)
 
     def _alive(self, lane: int, batch: int, events: EventColumns) -> NDArray[np.bool_]:
         """(n,) bool: events that were accepted at exactly this place and not retracted since."""
@@ -76,12 +88,12 @@ class Replay:
         here = places[(places["lane"] == lane) & (places["batch"] == batch)]
         row_of = np.full(int(events.ordinal.max(initial=-1)) + 1, -1, dtype=np.int64)
         row_of[events.ordinal] = np.arange(len(events))
-        rows = row_of[here["ordinal"]]
-        if (rows < 0).any() or (events.key[rows] != here["key"]).any() or (events.digest[rows] != here["digest"]).any():
-            raise IntegrityError(
-                f"batch {lane}-{batch}: an accepted event is not in its raw records",
-                do="Restore the ledger from a backup.",
-            )
+        rows = row_of[here["ordinal"][(here["ordinal"] >= 0) & (here["ordinal"] < len(row_of))]]
+        if len(rows) < len(here) or (rows < 0).any() or (events.key[rows] != here["key"]).any() or (events.digest[rows] != here["digest"]).any():
+            raise BatchDamaged(
+                (lane, batch), "an accepted event is not in its raw records", where="",
+                do="Restore the ledger and its segments from a backup.",
+            )  # fmt: skip
         alive[rows] = True
         gone = intake.retracted(self.connection, events.key[rows])
         if gone:
@@ -118,13 +130,15 @@ class PriceFold:
     row: PriceRow
     code: NDArray[np.int64]
     events: NDArray[np.int64]
+    last_event_us: NDArray[np.int64]
     state: FoldState
     members: set[tuple[int, bytes]] = field(default_factory=set)
 
     @classmethod
     def empty(cls, row: PriceRow) -> PriceFold:
         """No target yet."""
-        return cls(row, np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), FoldState.empty(0))
+        none = np.zeros(0, dtype=np.int64)
+        return cls(row, none, none, none, FoldState.empty(0))
 
     def add(self, usage: PriceUsage) -> None:
         """Fold one batch's usage in."""
@@ -136,6 +150,7 @@ class PriceFold:
         items = FoldItems(target, usage.value, usage.time_us, usage.key, self._new_members(usage, target))
         _, self.state = fold(self.row.meter.aggregation, items, self.state)
         self.events = self.events + np.bincount(target, minlength=len(self.code))
+        np.maximum.at(self.last_event_us, target, usage.time_us)
 
     def _new_members(self, usage: PriceUsage, target: NDArray[np.int64]) -> NDArray[np.bool_] | None:
         if self.row.meter.aggregation is not Aggregation.UNIQUE or usage.member is None:
@@ -156,10 +171,10 @@ class PriceFold:
         quantity: IntArray = np.zeros(len(merged), dtype=object)
         quantity[at] = self.state.quantity
         fresh.filled[at], fresh.time_us[at], fresh.key[at] = self.state.filled, self.state.time_us, self.state.key
-        events = np.zeros(len(merged), dtype=np.int64)
-        events[at] = self.events
+        events, last_event_us = np.zeros(len(merged), dtype=np.int64), np.zeros(len(merged), dtype=np.int64)
+        events[at], last_event_us[at] = self.events, self.last_event_us
         self.state = FoldState(compact(quantity), fresh.filled, fresh.time_us, fresh.key)
-        self.code, self.events = merged, events
+        self.code, self.events, self.last_event_us = merged, events, last_event_us
 
 
 def refold(replay: Replay, since_us: int | None, until_us: int | None, keep: Keep | None) -> dict[int, PriceFold]:

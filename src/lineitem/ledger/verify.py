@@ -15,16 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineitem.catalog import published
+from lineitem.catalog.audit import audit, publications
 from lineitem.core.period import Month
 from lineitem.ingest import intake
 from lineitem.kit.copy import POSTGRES_EPOCH_US, SIGNATURE, TRAILER
 from lineitem.kit.db import Connection
 from lineitem.kit.sqlfiles import load_queries
-from lineitem.ledger.chain import GENESIS, Batch, accepted_digest, batch_hash, fact_leaf, set_aside_digest
+from lineitem.ledger.chain import GENESIS, HASH_VERSION, Batch, accepted_digest, batch_hash, fact_leaf, set_aside_digest
 from lineitem.ledger.checkpoint import Notary
 from lineitem.ledger.merkle import EMPTY_ROOT, HASH, root
 from lineitem.ledger.post import NO_DIGEST, canonical
 from lineitem.ledger.rows import NO_KEY, Digests, encode_rows, gather, leaf_hashes, leaf_numbers
+from lineitem.ledger.verify_state import check_state
 
 SQL = load_queries("lineitem.ledger", "ledger.sql")
 _BLOCK_ROWS = 65_536
@@ -104,8 +106,10 @@ def verify(connection: Connection, notary: Notary, progress: Progress) -> Report
         _check_set_aside(connection, links, report)
         _check_positions(connection, links, report)
         _check_totals(connection, links, report)
-        _check_catalog(connection, report)
+        _check_catalog(connection, links, report)
         _check_periods(connection, report)
+        for place, what in check_state(connection, _recorded(connection, "retraction")):
+            report.add(place, what)
         _check_checkpoints(links, notary, report)
     report.findings.sort(key=lambda found: (found.place is None, found.place or (0, 0)))
     return report
@@ -114,6 +118,7 @@ def verify(connection: Connection, notary: Notary, progress: Progress) -> Report
 @dataclass(slots=True)
 class _Link:
     batch: Batch
+    namespace_key: int
     partition_key: int | None
     hash: bytes
 
@@ -135,16 +140,19 @@ def _read_chain(connection: Connection, report: Report) -> dict[Place, _Link]:
             place = (values["lane"], values["batch"])
             key = values["partition_key"]
             values["partition"] = "" if key is None else partitions[key].description if key in partitions else "?"
+            values["namespace"] = values["namespace"] or "?"
             batch = Batch(**{name: values[name] for name in names})
             number, previous = last.get(place[0], (0, GENESIS))
             if batch.batch != number + 1:
                 report.add((place[0], number + 1), "batch is missing from its lane")
             if values["previous"] != previous:
                 report.add(place, "does not continue the batch before it")
-            if batch_hash(batch, values["previous"], values["hash_version"]) != values["hash"]:
+            if values["hash_version"] != HASH_VERSION:
+                report.add(place, f"its hash is of version {values['hash_version']}, which this engine does not know")
+            elif batch_hash(batch, values["previous"]) != values["hash"]:
                 report.add(place, "its record was altered: the hash does not match")
             last[place[0]] = (batch.batch, values["hash"])
-            links[place] = _Link(batch, key, values["hash"])
+            links[place] = _Link(batch, values["namespace_key"], key, values["hash"])
             report.batches += 1
     for lane, head in heads.items():
         if last.get(lane) != head:
@@ -179,6 +187,8 @@ def _check_rows(connection: Connection, links: dict[Place, _Link], report: Repor
             if found is None or seq.min(initial=0) < 0 or seq.max(initial=0) >= len(found.rows):
                 strangers[place] = strangers.get(place, 0) + len(at)
                 continue
+            if (rows["namespace"][at] != links[place].namespace_key).any():
+                report.add(place, "a line item of it stands in another namespace")
             if found.seen[seq].any() or len(np.unique(seq)) < len(seq):
                 report.add(place, "two line items claim the same place")
             for number, row in zip(seq.tolist(), at.tolist(), strict=True):
@@ -235,13 +245,16 @@ def _digests(connection: Connection) -> tuple[Digests, dict[int, str]]:
 _PLAIN: list[tuple[str, str]] = [("fields", ">i2")]
 for _name, _type in (
     ("lane", ">i2"), ("batch", ">i8"), ("seq", ">i4"), ("id", "V16"), ("account", ">i4"), ("price", ">i4"),
-    ("tags", ">i4"), ("service_month", ">i4"), ("posting_month", ">i4"), ("kind", ">i2"), ("quantity", ">i8"),
+    ("tags", ">i4"), ("namespace", ">i4"), ("service_month", ">i4"), ("posting_month", ">i4"), ("kind", ">i2"),
+    ("quantity", ">i8"),
     ("amount_nano", ">i8"), ("event_time_us", ">i8"), ("event_key", "V16"),
 ):  # fmt: skip
     _PLAIN += [(f"{_name}_len", ">i4"), (_name, _type)]
 _PLAIN.append(("event_id_len", ">i4"))
 _PLAIN_BYTES = np.dtype(_PLAIN).itemsize
-_PLACE = np.dtype([("lane", ">i2"), ("batch", ">i8"), ("seq", ">i4"), ("price", ">i4"), ("account", ">i4")])
+_PLACE = np.dtype(
+    [("lane", ">i2"), ("batch", ">i8"), ("seq", ">i4"), ("price", ">i4"), ("account", ">i4"), ("namespace", ">i4")]
+)
 
 
 def _encoded(
@@ -295,7 +308,7 @@ def _resolved(part: NDArray[np.void], digests: Digests) -> dict[str, Any]:
 
 def _places(part: NDArray[np.void]) -> NDArray[np.void]:
     places = np.empty(len(part), dtype=_PLACE)
-    for name in ("lane", "batch", "seq", "price", "account"):
+    for name in ("lane", "batch", "seq", "price", "account", "namespace"):
         places[name] = part[name]
     return places
 
@@ -305,9 +318,8 @@ def _encoded_odd(
 ) -> Iterator[tuple[NDArray[np.void], list[bytes], NDArray[Any]]]:
     """Rows with wide numbers, one at a time: they are rare."""
     for row in connection.execute(SQL.odd_line_items).fetchall():
-        lane, batch, seq, id_, account, price, tags, service, posting, kind, quantity, amount, time, key, event, bad = (
-            row
-        )
+        lane, batch, seq, id_, account, price, tags, namespace, service, posting, kind, quantity, amount, *rest = row
+        time, key, event, bad = rest
         if bad or (key is None) != (event is None):
             report.add((lane, batch), f"line item {id_} has a shape the engine never writes")
             continue
@@ -323,7 +335,7 @@ def _encoded_odd(
         if text:
             columns["event_id"] = np.array([text])
         made = encode_rows(None if text is None else len(text), True, columns)
-        place = np.array([(lane, batch, seq, price, account)], dtype=_PLACE)
+        place = np.array([(lane, batch, seq, price, account, namespace)], dtype=_PLACE)
         yield place, made, np.array([int(amount)], dtype=object)
 
 
@@ -350,7 +362,7 @@ def _add_sums(sums: dict[str, int], amounts: NDArray[Any], prices: NDArray[np.in
 
 _IDENTITY = np.dtype(
     [("fields", ">i2"), ("l1", ">i4"), ("lane", ">i2"), ("l2", ">i4"), ("batch", ">i8"), ("l3", ">i4"), ("ordinal", ">i4"),
-     ("l4", ">i4"), ("key", "V16"), ("l5", ">i4"), ("digest", "V16")]
+     ("l4", ">i4"), ("key", "V16"), ("l5", ">i4"), ("digest", "V16"), ("l6", ">i4"), ("namespace", ">i4")]
 )  # fmt: skip
 
 
@@ -358,12 +370,17 @@ def _check_accepted(connection: Connection, links: dict[Place, _Link], report: R
     """Accepted events against each batch's digest over them."""
     parts: dict[Place, list[NDArray[np.void]]] = {}
     wanted = {place: link.batch for place, link in links.items() if link.partition_key is not None}
+    foreign: set[Place] = set()
     with connection.cursor() as cursor, cursor.copy(intake.COPY_OUT_IDENTITIES) as copy:
         for rows in _fixed_blocks(copy, _IDENTITY):
             for place, at in _by_batch(rows):
                 parts.setdefault(place, []).append(rows[at][["ordinal", "key", "digest"]])
+                if place in links and (rows["namespace"][at] != links[place].namespace_key).any():
+                    foreign.add(place)
             report.events += len(rows)
             progress("events", report.events)
+    for place in sorted(foreign):
+        report.add(place, "an accepted event of it stands in another namespace")
     for place in sorted(set(parts) | set(wanted)):
         batch = wanted.get(place)
         if batch is None:
@@ -410,13 +427,16 @@ def _check_set_aside(connection: Connection, links: dict[Place, _Link], report: 
 def _check_positions(connection: Connection, links: dict[Place, _Link], report: Report) -> None:
     """Each partition's batches join without hole or overlap, up to its position."""
     reached: dict[int, int] = {}
+    partitions = intake.partitions(connection, published.namespaces(connection))
     for place, link in sorted(links.items()):
         if link.partition_key is None:
             continue
         if link.batch.position_start != reached.get(link.partition_key, 0):
             report.add(place, "records before it were skipped or read twice")
         reached[link.partition_key] = link.batch.position_end
-    for key, partition in intake.partitions(connection, published.namespaces(connection)).items():
+        if link.partition_key in partitions and partitions[link.partition_key].lane != place[0]:
+            report.add(place, "it stands in another lane than the records it read")
+    for key, partition in partitions.items():
         if partition.next != reached.get(key, 0):
             report.add(
                 None, f"stream {partition.stream} stands at {partition.next}, its batches end at {reached.get(key, 0)}"
@@ -437,30 +457,51 @@ def _check_totals(connection: Connection, links: dict[Place, _Link], report: Rep
         report.add(None, f"received {counts['received']} records, accounted for {parts}")
 
 
-def _check_catalog(connection: Connection, report: Report) -> None:
-    """Published documents are those the chain recorded."""
-    recorded = {}
-    for lane, batch, _, kind, body in connection.execute(SQL.facts).fetchall():
-        if kind == "publish":
-            fact = json.loads(body)
-            recorded[(fact["namespace"], fact["revision"])] = ((lane, batch), fact["digest"])
-    for namespace, revision, document in published.documents(connection):
-        place, digest = recorded.pop((namespace, revision), (None, ""))
-        if sha256(document.encode()).hexdigest() != digest:
-            report.add(place, f"catalog revision {revision} of {namespace} is not what was published")
-    for (namespace, revision), (place, _) in recorded.items():
-        report.add(place, f"catalog revision {revision} of {namespace} is missing")
-    for namespace, book, version in published.altered_pricebooks(connection):
-        report.add(None, f"pricebook {book} version {version} of {namespace} is not what was published")
+def _recorded(connection: Connection, kind: str) -> dict[Place, tuple[dict[str, Any], str]]:
+    """Facts of one kind by place: document and text. One that cannot be read any more its batch's root gives away."""
+    found = {}
+    for lane, batch, _, stored, body in connection.execute(SQL.facts).fetchall():
+        if stored == kind:
+            try:
+                fact = json.loads(body)
+            except ValueError:
+                continue
+            if isinstance(fact, dict) and fact.keys() >= _FACT_KEYS[kind]:
+                found[(lane, batch)] = (fact, body)
+    return found
+
+
+_FACT_KEYS = {
+    "publish": {"namespace", "revision", "digest"},
+    "period": {"namespace", "month", "state"},
+    "retraction": {"namespace", "source", "id"},
+}
+
+
+def _check_catalog(connection: Connection, links: dict[Place, _Link], report: Report) -> None:
+    """Published documents are those the chain recorded, and everything else of the catalog is what they say."""
+    recorded = {
+        (fact["namespace"], fact["revision"]): (place, fact["digest"])
+        for place, (fact, _) in _recorded(connection, "publish").items()
+    }
+    published_now = publications(connection)
+    for one in published_now:
+        place, digest = recorded.get((one.namespace, one.revision), (None, ""))
+        when = links[place].batch.recorded_us if place in links else None
+        if sha256(one.document.encode()).hexdigest() != digest or one.published_us != when:
+            report.add(place, f"catalog revision {one.revision} of {one.namespace} is not what was published")
+    for namespace, revision in sorted(recorded.keys() - {(one.namespace, one.revision) for one in published_now}):
+        report.add(recorded[(namespace, revision)][0], f"catalog revision {revision} of {namespace} is missing")
+    for defect in audit(connection, published_now):
+        place, _ = recorded.get((defect.namespace, defect.revision), (None, ""))
+        report.add(place, f"catalog of {defect.namespace}: {defect.what}")
 
 
 def _check_periods(connection: Connection, report: Report) -> None:
     """Each month's state is the one recorded last."""
     recorded: dict[tuple[str, int], str] = {}
-    for _, _, _, kind, body in connection.execute(SQL.facts).fetchall():
-        if kind == "period":
-            fact = json.loads(body)
-            recorded[(fact["namespace"], fact["month"])] = fact["state"]
+    for _, (fact, _) in sorted(_recorded(connection, "period").items()):
+        recorded[(fact["namespace"], fact["month"])] = fact["state"]
     stored = {(row[0], row[1]): row[2] for row in connection.execute(SQL.periods).fetchall()}
     for key in sorted(recorded.keys() | stored.keys()):
         if recorded.get(key, "open") != stored.get(key, "open"):

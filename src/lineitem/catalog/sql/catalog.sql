@@ -119,19 +119,3 @@ select tag_set_key, tags from catalog.tag_set
 -- name: namespaces
 -- Key and text of every namespace.
 select namespace_key, namespace from catalog.namespace
-
--- name: documents
--- Everything published.
-select n.namespace, p.revision, p.document from catalog.publication p join catalog.namespace n using (namespace_key)
-order by 1, 2
-
--- name: stored_pricebooks
--- Every version as it is stored.
-select n.namespace, v.pricebook, v.version, v.document, v.revision, v.effective_from from catalog.pricebook_version v
-join catalog.namespace n using (namespace_key) order by 1, 2, 3
-
--- name: stored_prices
--- Content of the prices of one version.
-select p.price, p.digest from catalog.price p join catalog.price_version v using (price_key)
-join catalog.namespace n on n.namespace_key = p.namespace_key
-where n.namespace = %(namespace)s and p.pricebook = %(pricebook)s and v.version = %(version)s

@@ -79,7 +79,7 @@ join ingest.dead_letter d using (dead_letter_key)
 
 -- name: copy_out_identities
 -- Every accepted event.
-copy (select lane, batch, ordinal, key, digest from ingest.identity) to stdout (format binary)
+copy (select lane, batch, ordinal, key, digest, namespace_key from ingest.identity) to stdout (format binary)
 
 -- name: health
 -- Dead letters, and files whose reading stopped half way.

@@ -197,7 +197,7 @@ where a.namespace_key = %(namespace_key)s and c.account = any(%(accounts)s)
 
 -- name: batches
 -- The chain, in order.
-select lane, batch, n.namespace, kind, partition_key, position_start, position_end, received, itemized, pending, duplicate,
+select lane, batch, n.namespace, b.namespace_key, kind, partition_key, position_start, position_end, received, itemized, pending, duplicate,
   dead_lettered, not_billable, line_items, facts, sums, event_time_min, event_time_max, catalog_revision, segment,
   records_digest, accepted_digest, set_aside_digest, root, engine_version, recorded_us, previous, hash, hash_version
 from ledger.batch b left join catalog.namespace n using (namespace_key) order by lane, batch
@@ -208,14 +208,14 @@ select lane, batch, seq, kind, body from ledger.fact order by lane, batch, seq
 
 -- name: copy_out_line_items
 -- Every line item of every month, in physical order; wide and rare columns come apart.
-copy (select lane, batch, seq, id, account_key, price_version_key, tag_set_key, service_month, posting_month, kind, quantity,
-  amount_nano, event_time, coalesce(event_key, '00000000-0000-0000-0000-000000000000'), event_id
+copy (select lane, batch, seq, id, account_key, price_version_key, tag_set_key, namespace_key, service_month, posting_month,
+  kind, quantity, amount_nano, event_time, coalesce(event_key, '00000000-0000-0000-0000-000000000000'), event_id
   from ledger.line_item where quantity is not null and amount_nano is not null) to stdout (format binary)
 
 -- name: odd_line_items
 -- Rows that do not have the plain shape: wide numbers, or something the leaf encoding does not know.
-select lane, batch, seq, id, account_key, price_version_key, tag_set_key, service_month, posting_month, kind, quantity_wide,
-  amount_wide, (extract(epoch from event_time) * 1000000)::bigint, event_key, event_id,
+select lane, batch, seq, id, account_key, price_version_key, tag_set_key, namespace_key, service_month, posting_month, kind,
+  quantity_wide, amount_wide, (extract(epoch from event_time) * 1000000)::bigint, event_key, event_id,
   person is not null or quantity is not null or amount_nano is not null or quantity_wide is null or amount_wide is null
 from ledger.line_item where quantity is null or amount_nano is null or quantity_wide is not null or amount_wide is not null
   or person is not null or (event_key is null) <> (event_id is null)
@@ -262,8 +262,7 @@ order by b.lane, b.batch
 -- name: accumulators
 -- Running usage of a namespace.
 select a.price_key, a.account_key::bigint << 20 | a.service_month, a.events, a.quantity, a.posted_quantity, a.posted_nano,
-  a.fold_time_us, a.fold_key, (select count(*) from ledger.fold_member m where (m.account_key, m.price_key, m.period_start)
-    = (a.account_key, a.price_key, a.period_start))
+  a.last_event_us, a.fold_time_us, a.fold_key
 from ledger.accumulator a join catalog.namespace n using (namespace_key) where n.namespace = %(namespace)s
 
 -- name: period_sums

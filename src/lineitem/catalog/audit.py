@@ -1,0 +1,116 @@
+"""Whether the catalog's tables still say what was published; the publications themselves the ledger vouches for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
+from typing import NamedTuple
+
+from lineitem.catalog.load import catalog_from_document
+from lineitem.catalog.model import Catalog, Pricebook
+from lineitem.catalog.published import book_document, content_of
+from lineitem.catalog.snapshot import canonical_tags
+from lineitem.core.errors import IntegrityError
+from lineitem.kit.db import Connection
+from lineitem.kit.sqlfiles import load_queries
+
+SQL = load_queries("lineitem.catalog", "audit.sql")
+
+
+class Publication(NamedTuple):
+    """One published catalog file, as it is stored now."""
+
+    namespace: str
+    revision: int
+    digest: str
+    document: str
+    published_us: int
+
+
+class Defect(NamedTuple):
+    """What is wrong, and the revision of which namespace it belongs to (0: none in particular)."""
+
+    namespace: str
+    revision: int
+    what: str
+
+
+def publications(connection: Connection) -> list[Publication]:
+    """Everything published, by namespace and revision."""
+    return [Publication(*row) for row in connection.execute(SQL.publications).fetchall()]
+
+
+def audit(connection: Connection, published: Sequence[Publication]) -> Iterator[Defect]:
+    """Compare every row that publishing writes with the documents in ``published``."""
+    catalogs: dict[str, list[tuple[int, Catalog]]] = {}
+    for one in published:
+        catalogs.setdefault(one.namespace, [])
+        if sha256(one.document.encode()).hexdigest() != one.digest:
+            yield Defect(one.namespace, one.revision, "its digest is not that of its document")
+        try:
+            catalogs[one.namespace].append((one.revision, catalog_from_document(one.document)))
+        except IntegrityError as error:
+            yield Defect(one.namespace, one.revision, error.what)
+    for namespace, revision in connection.execute(SQL.revisions).fetchall():
+        newest = max((one.revision for one in published if one.namespace == namespace), default=0)
+        if revision != newest:
+            yield Defect(namespace, newest, f"the namespace stands at revision {revision}, {newest} were published")
+    yield from _pricebooks(connection, catalogs)
+    yield from _accounts(connection, catalogs)
+
+
+Catalogs = dict[str, list[tuple[int, Catalog]]]
+"""Namespace -> its publications, oldest first."""
+
+
+def _pricebooks(connection: Connection, catalogs: Catalogs) -> Iterator[Defect]:
+    """Each version is stored as the publication had it that brought it, and so are the contents of its prices."""
+    brought: dict[tuple[str, str, int], tuple[int, Pricebook, Catalog]] = {}
+    for namespace, history in catalogs.items():
+        for revision, catalog in history:
+            for book in catalog.pricebooks:
+                brought.setdefault((namespace, book.id, book.version), (revision, book, catalog))
+    contents: dict[tuple[str, str, int], set[tuple[str, bytes]]] = {}
+    for namespace, name, version, price, digest in connection.execute(SQL.prices).fetchall():
+        contents.setdefault((namespace, name, version), set()).add((price, bytes(digest)))
+    for namespace, name, version, *stored in connection.execute(SQL.pricebook_versions).fetchall():
+        key = (namespace, name, version)
+        revision, book, catalog = brought.pop(key, (0, None, None))
+        if book is None or catalog is None or not _same_version(revision, book, stored):
+            yield Defect(str(namespace), revision, f"pricebook {name} version {version} is not what was published")
+        elif not contents.get(key, set()) >= _contents(book, catalog):
+            yield Defect(namespace, revision, f"prices of pricebook {name} version {version} are not what was published")
+    for (namespace, name, version), (revision, _, _) in brought.items():
+        yield Defect(namespace, revision, f"pricebook {name} version {version} is missing")
+
+
+def _same_version(revision: int, book: Pricebook, stored: Sequence[object]) -> bool:
+    document = book_document(book)
+    digest = sha256(document.encode()).hexdigest()
+    return list(stored) == [revision, document, digest, book.effective_from_us, book.effective_until_us]
+
+
+def _contents(book: Pricebook, catalog: Catalog) -> set[tuple[str, bytes]]:
+    meters = {meter.id: meter for meter in catalog.meters}
+    return {(price.id, content_of(price, meters[price.meter])) for price in book.prices}
+
+
+def _accounts(connection: Connection, catalogs: Catalogs) -> Iterator[Defect]:
+    """An account is what the newest publication says that lists it; one that none lists has some publication's defaults."""
+    listed: dict[tuple[str, str], tuple[int, tuple[object, ...]]] = {}
+    defaults: dict[str, set[tuple[object, ...]]] = {}
+    for namespace, history in catalogs.items():
+        for revision, catalog in history:
+            standard = catalog.defaults
+            defaults.setdefault(namespace, set()).add((standard.pricebook, standard.timezone, standard.billing, "{}"))
+            for one in catalog.accounts:
+                tags = canonical_tags(dict(one.tags))
+                content = (one.name, one.pricebook, one.timezone, one.billing, tags)
+                listed[(namespace, one.id)] = (revision, content)
+    for namespace, account, name, *rest in connection.execute(SQL.accounts).fetchall():
+        revision, content = listed.pop((namespace, account), (0, None))
+        opened = content is None and name == account and tuple(rest) in defaults.get(namespace, ())
+        if content != (name, *rest) and not opened:
+            yield Defect(namespace, revision, f"account {account} is not what was published")
+    for (namespace, account), (revision, _) in listed.items():
+        yield Defect(namespace, revision, f"account {account} is missing")

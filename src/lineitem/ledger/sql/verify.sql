@@ -1,0 +1,85 @@
+-- name: foreign_rows
+-- Rows that name another namespace than what they belong to; line items and accepted events are looked at elsewhere.
+select 'a fact', x.lane, x.batch from ledger.fact x left join ledger.batch o using (lane, batch)
+where x.namespace_key is distinct from o.namespace_key
+union all
+select 'a dead letter', x.lane, x.batch from ingest.dead_letter x left join ledger.batch o using (lane, batch)
+where x.namespace_key is distinct from o.namespace_key
+union all
+select 'a dead letter seen', x.lane, x.batch from ingest.dead_letter_sighting x left join ledger.batch o using (lane, batch)
+where x.namespace_key is distinct from o.namespace_key
+union all
+select 'running usage', null, null from ledger.accumulator x left join catalog.account o using (account_key)
+where x.namespace_key is distinct from o.namespace_key
+union all
+select 'waiting usage', null, null from ledger.pending x left join catalog.account o using (account_key)
+where x.namespace_key is distinct from o.namespace_key
+union all
+select 'a distinct member', null, null from ledger.fold_member x left join catalog.account o using (account_key)
+where x.namespace_key is distinct from o.namespace_key
+union all
+select 'a price version', null, null from catalog.price_version x left join catalog.price o using (price_key)
+where x.namespace_key is distinct from o.namespace_key
+limit 100
+
+-- name: misplaced_letters
+-- Dead letters that do not stand where a batch first saw them.
+select d.lane, d.batch from ingest.dead_letter d
+left join ingest.dead_letter_sighting s using (lane, batch, ordinal, dead_letter_key)
+left join ledger.batch b using (lane, batch) left join ingest.partition p using (partition_key)
+where s.dead_letter_key is null or p.stream is distinct from d.stream
+  or d.position < b.position_start or d.position >= b.position_end or length(d.raw) <> least(d.raw_bytes, %(kept)s)
+  or d.first_seen_at <> timestamptz 'epoch' + b.recorded_us * interval '1 microsecond'
+
+-- name: letters
+-- What a dead letter's fingerprint is made of.
+select n.namespace, d.stream, d.position, d.reason, d.event_key, d.digest, d.raw, d.raw_bytes, d.fingerprint, d.lane, d.batch
+from ingest.dead_letter d left join catalog.namespace n using (namespace_key)
+
+-- name: letters_by_batch
+-- What the raw segments must say of the dead letters of a namespace.
+select d.lane, d.batch, d.ordinal, d.position, d.raw_bytes, sha256(d.raw) from ingest.dead_letter d
+join catalog.namespace n using (namespace_key) where n.namespace = %(namespace)s
+
+-- name: retractions
+-- Every retraction as it is stored.
+select r.key, n.namespace, r.reason, r.lane, r.batch from ingest.retraction r
+left join catalog.namespace n using (namespace_key)
+
+-- name: service_periods
+-- The service periods there is running usage for.
+select distinct c.timezone, a.service_month, (extract(epoch from a.period_start) * 1000000)::bigint,
+  (extract(epoch from a.period_end) * 1000000)::bigint
+from ledger.accumulator a join catalog.account c using (account_key)
+
+-- name: odd_windows
+-- Waiting windows of a length or start that no price has, under another price's version, or outside any service period.
+select c.account, p.price from ledger.pending w left join catalog.account c on c.account_key = w.account_key
+left join catalog.price p on p.price_key = w.price_key
+left join catalog.price_version v on v.price_version_key = w.price_version_key
+left join catalog.tag_set t on t.tag_set_key = w.tag_set_key
+left join ledger.accumulator a on (a.account_key, a.price_key, a.period_start) = (w.account_key, w.price_key, w.period_start)
+where v.price_key is distinct from w.price_key or t.tag_set_key is null or a.account_key is null
+  or extract(epoch from w.window_end - w.window_start) not in (60, 3600, 86400)
+  or mod(extract(epoch from w.window_start), nullif(extract(epoch from w.window_end - w.window_start), 0)) <> 0
+  or w.window_end <= w.period_start or w.window_start >= a.period_end
+limit 100
+
+-- name: windows_waiting
+-- Waiting windows of a namespace: price, account and service month, version, window start, tags.
+select w.price_key, w.account_key::bigint << 20 | a.service_month, w.price_version_key,
+  (extract(epoch from w.window_start) * 1000000)::bigint, t.tags
+from ledger.pending w join catalog.namespace n using (namespace_key)
+join ledger.accumulator a using (account_key, price_key, period_start) join catalog.tag_set t using (tag_set_key)
+where n.namespace = %(namespace)s
+
+-- name: members
+-- Distinct members of a namespace's targets: price, account and service month, member.
+select m.price_key, m.account_key::bigint << 20 | a.service_month, m.member from ledger.fold_member m
+join ledger.accumulator a using (account_key, price_key, period_start)
+join catalog.namespace n on n.namespace_key = a.namespace_key where n.namespace = %(namespace)s
+
+-- name: stray_members
+-- Distinct members of no target.
+select count(*) from ledger.fold_member m left join ledger.accumulator a using (account_key, price_key, period_start)
+where a.account_key is null
