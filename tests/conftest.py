@@ -14,7 +14,7 @@ IO_FOLDERS = frozenset({"acceptance", "architecture", "docs", "faults", "integra
 # `ci` gives every run the same examples, so that a red build is red again; `dev` looks for new ones.
 # A case that `dev` finds is committed with @example, never left to chance.
 settings.register_profile(
-    "ci", max_examples=40, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    "ci", max_examples=25, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.register_profile("dev", max_examples=300, deadline=None, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))

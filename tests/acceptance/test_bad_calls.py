@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -139,12 +140,12 @@ def test_a_price_of_2_to_the_63_is_exact(lineitem: Command, folder: Path) -> Non
     assert (counts["itemized"], counts["dead_lettered"]) == (3, 1)
     letters = lineitem.json("dlq", "list", *wide)["dead_letters"]
     assert [(letter["reason"], '"beyond"' in letter["raw"]) for letter in letters] == [("value_out_of_range", True)]
-    total = sum(Decimal(item["amount"]) for item in lineitem.line_items(*wide))
-    assert total == 2**63 * 1_000_004 + Decimal(2**63) / 10**9
+    total = sum(Fraction(item["amount"]) for item in lineitem.line_items(*wide))
+    assert total == 2**63 * 1_000_004 + Fraction(2**63, 10**9)
     usage = lineitem.json("usage", "--account", "acme", "--period", "2026-01", *wide)["prices"]
-    assert [Decimal(price["amount"]) for price in usage] == [total]
+    assert [Fraction(price["amount"]) for price in usage] == [total]
     invoices = lineitem.json("bill", "--period", "2026-01", *wide)["invoices"]
-    assert [Decimal(invoice["total"]) for invoice in invoices] == [round(total, 2)]
+    assert [Fraction(invoice["total"]) for invoice in invoices] == [round(total, 2)]
 
 
 def test_a_reader_that_goes_away_is_no_error(lineitem: Command) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -110,10 +112,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo("lineitem: stopped; run the same command again, it goes on where it stopped.", err=True)
         return 130
-    except BrokenPipeError:
-        # The reader of our output has gone (`| head`): not an error, and nothing more can be said.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except (BrokenPipeError, SystemExit):
+        # The reader of our output has gone (`| head`), which click and rich turn into SystemExit. Neither 0 nor 1 would
+        # be true of `verify`, so we end as a program ends that SIGPIPE kills.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 128 + signal.SIGPIPE
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            return _bug(error)
+        click.echo(f"lineitem: the answer could not be written: {error.strerror}", err=True)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
     except Exception as error:
         return _bug(error)
 
@@ -135,7 +144,18 @@ def _bug(error: Exception) -> int:
 
 def entry() -> None:
     """The console script."""
+    _standard_streams()
     sys.exit(main())
+
+
+def _standard_streams() -> None:
+    """Answers are UTF-8 whatever the locale; a stream that was closed is /dev/null, lest a file of ours take its number."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            os.dup2(os.open(os.devnull, os.O_RDWR), number)
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115 - open as long as we run
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
 
 
 if __name__ == "__main__":

@@ -104,4 +104,6 @@ def _columns(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> dict[str, l
 
 def _sum(row: Sequence[Any]) -> ClaimedSum:
     price, month, kind, count, quantity, amount = row
+    if kind not in KINDS:
+        raise IntegrityError(f"a line item is of kind {kind}, which this engine does not know", do="Run `lineitem verify`.")
     return ClaimedSum(price, month, Kind(kind), count, int(quantity), int(amount))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,12 +13,11 @@ from lineitem.catalog.model import Aggregation
 from lineitem.core.errors import IntegrityError
 from lineitem.core.limits import DEAD_LETTER_RAW_BYTES_MAX
 from lineitem.core.period import Month
-from lineitem.ingest.events import RawRecords
 from lineitem.kit.blobs import BlobStore
 from lineitem.kit.db import Connection
 from lineitem.kit.sqlfiles import load_queries
 from lineitem.ledger.rating import Rater
-from lineitem.ledger.refold import BatchDamaged, PriceFold, Replay
+from lineitem.ledger.refold import BatchDamaged, PriceFold, Replay, UsageBatch
 from lineitem.ledger.verify import Report
 from lineitem.rate.enrich import PriceUsage
 
@@ -46,7 +45,7 @@ def _verify_namespace(
     try:
         for batch in replay.batches():
             place = (batch.lane, batch.batch)
-            if not _letters_agree(batch.raw, letters.get(place, [])):
+            if place in letters and not _letters_agree(batch, letters[place]):
                 report.add(place, "a dead letter of it is not in its raw records")
             for usage in batch.usage:
                 folds.setdefault(usage.row.price_key, PriceFold.empty(usage.row)).add(usage)
@@ -87,25 +86,38 @@ def _compare_all(connection: Connection, namespace: str, folds: dict[int, PriceF
             report.add(None, f"{_target(price_key, code, folds)}: other distinct members are kept than folded again")
 
 
-Letter = tuple[int, int, int, bytes]
-"""Ordinal, position, length and digest of a dead letter's record."""
+class Letter(NamedTuple):
+    """A dead letter as far as its raw record tells it."""
+
+    position: int
+    raw_bytes: int
+    raw_digest: bytes
+    key: bytes | None
+    digest: bytes | None
 
 
-def _letters(connection: Connection, namespace: str) -> dict[tuple[int, int], list[Letter]]:
-    """Dead letters by the batch that saw them first."""
-    letters: dict[tuple[int, int], list[Letter]] = {}
-    for lane, batch, *letter in connection.execute(STATE.letters_by_batch, {"namespace": namespace}).fetchall():
-        letters.setdefault((lane, batch), []).append((letter[0], letter[1], letter[2], bytes(letter[3])))
+def _letters(connection: Connection, namespace: str) -> dict[tuple[int, int], dict[int, Letter]]:
+    """Dead letters by the batch that saw them first, and by ordinal."""
+    letters: dict[tuple[int, int], dict[int, Letter]] = {}
+    for lane, batch, ordinal, *rest in connection.execute(STATE.letters_by_batch, {"namespace": namespace}).fetchall():
+        position, raw_bytes, raw_digest, key, digest = rest
+        letter = Letter(position, raw_bytes, bytes(raw_digest), key and key.bytes, digest and digest.bytes)
+        letters.setdefault((lane, batch), {})[ordinal] = letter
     return letters
 
 
-def _letters_agree(raw: RawRecords, letters: list[Letter]) -> bool:
-    for ordinal, position, length, digest in letters:
-        if not 0 <= ordinal < len(raw.records):
+def _letters_agree(batch: UsageBatch, letters: dict[int, Letter]) -> bool:
+    identity: dict[int, tuple[bytes | None, bytes | None]] = {
+        reject.ordinal: (reject.key, reject.digest) for reject in batch.undecoded if reject.ordinal in letters
+    }
+    for row in np.flatnonzero(np.isin(batch.events.ordinal, list(letters))).tolist():
+        identity[int(batch.events.ordinal[row])] = (bytes(batch.events.key[row]), bytes(batch.events.digest[row]))
+    for ordinal, letter in letters.items():
+        if ordinal not in identity:
             return False
-        record = raw.records[ordinal].as_py()
+        record = batch.raw.records[ordinal].as_py()
         kept = sha256(record[:DEAD_LETTER_RAW_BYTES_MAX]).digest()
-        if (position, length, digest) != (int(raw.positions[ordinal]), len(record), kept):
+        if letter != (int(batch.raw.positions[ordinal]), len(record), kept, *identity[ordinal]):
             return False
     return True
 
@@ -135,8 +147,8 @@ def _compare(found: tuple[PriceFold, int] | None, row: tuple[Any, ...], rater: R
     if last_event_us < int(fold.last_event_us[i]):  # later is right: it may have been retracted
         return "there is a later event than the latest it knows"
     latest = (int(fold.state.time_us[i]), bytes(fold.state.key[i]))
-    reading = None if time_us is None or key is None else (time_us, key.bytes)
-    if reading != (latest if fold.row.meter.aggregation is Aggregation.LATEST else None):
+    reading = (time_us, None if key is None else key.bytes)
+    if reading != (latest if fold.row.meter.aggregation is Aggregation.LATEST else (None, None)):
         return "another reading is the latest one"
     total = int(rater.compile(fold.row).amount_nano(np.array([int(posted_quantity)], dtype=object))[0])
     if posted_nano != total:

@@ -14,7 +14,7 @@ from lineitem.catalog.model import Aggregation
 from lineitem.catalog.snapshot import PriceRow, Snapshot
 from lineitem.core.errors import IntegrityError
 from lineitem.ingest import formats, intake, segments
-from lineitem.ingest.events import EventColumns, RawRecords
+from lineitem.ingest.events import EventColumns, RawRecords, Reject
 from lineitem.kit.blobs import BlobStore
 from lineitem.kit.db import Connection
 from lineitem.kit.sqlfiles import load_queries
@@ -45,6 +45,7 @@ class UsageBatch:
     lane: int
     batch: int
     raw: RawRecords
+    undecoded: list[Reject]
     events: EventColumns
     usage: list[PriceUsage]
     tag_sets: list[str]
@@ -76,10 +77,10 @@ class Replay:
                     (lane, batch), "its raw records are not those it recorded", where=segment,
                     do="Restore the segment from a backup.",
                 )  # fmt: skip
-            events, _ = formats.get(found.format).decode(found.raw, found.context)
+            events, undecoded = formats.get(found.format).decode(found.raw, found.context)
             alive = self._alive(lane, batch, events)
             usage, tag_sets = self._usage(events, alive, revision)
-            yield UsageBatch(lane, batch, found.raw, events, usage, tag_sets)
+            yield UsageBatch(lane, batch, found.raw, undecoded, events, usage, tag_sets)
 
     def _alive(self, lane: int, batch: int, events: EventColumns) -> NDArray[np.bool_]:
         """(n,) bool: events that were accepted at exactly this place and not retracted since."""

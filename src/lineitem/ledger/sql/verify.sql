@@ -38,7 +38,7 @@ from ingest.dead_letter d left join catalog.namespace n using (namespace_key)
 
 -- name: letters_by_batch
 -- What the raw segments must say of the dead letters of a namespace.
-select d.lane, d.batch, d.ordinal, d.position, d.raw_bytes, sha256(d.raw) from ingest.dead_letter d
+select d.lane, d.batch, d.ordinal, d.position, d.raw_bytes, sha256(d.raw), d.event_key, d.digest from ingest.dead_letter d
 join catalog.namespace n using (namespace_key) where n.namespace = %(namespace)s
 
 -- name: retractions
