@@ -12,7 +12,7 @@ PIN := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --n
 	--no-header --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test fast check format bench reference pin build clean
+.PHONY: help install demo test fast check format faults bench reference pin build clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ check: $(VENV)/.dev ## lint, format, types, architecture
 format: $(VENV)/.dev ## rewrite the sources as `make check` wants them
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+faults: $(VENV)/.dev ## the long run of the kill tests: make faults SEED=1 ROUNDS=200
+	@$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 bench: $(VENV)/.dev ## benchmarks against bare baselines, as JSON lines
 	@$(BIN)/python -m benchmarks

@@ -10,6 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
+import psycopg
+
 from lineitem.adapters.objectstore.folder import FolderStore
 from lineitem.billing.check import check_invoices
 from lineitem.billing.run import BillingResult, bill
@@ -17,7 +19,7 @@ from lineitem.catalog import published
 from lineitem.catalog.model import Catalog
 from lineitem.catalog.snapshot import Snapshot
 from lineitem.core.clock import Clock, SystemClock
-from lineitem.core.errors import EnvironmentProblem, InputError, Refused
+from lineitem.core.errors import DatabaseUnavailable, EnvironmentProblem, InputError, Refused
 from lineitem.core.limits import CATALOG_BYTES_MAX
 from lineitem.core.period import Month
 from lineitem.flow import Pipeline, Progress, Source, Summary, ingest
@@ -69,8 +71,8 @@ class App:
         try:
             with db.connect(self.dsn) as connection:
                 migrate(connection)
-        except BaseException:
-            self.__exit__(None, None, None)
+        except BaseException as error:
+            self.__exit__(type(error), error, error.__traceback__)
             raise
         return self
 
@@ -81,8 +83,10 @@ class App:
             connection.close()
         self._connections.clear()
         if self._server is not None:
-            self._server.stop()
-            self._server = None
+            server, self._server = self._server, None
+            server.stop()
+            if isinstance(error, psycopg.OperationalError | DatabaseUnavailable):
+                server.check_room()
 
     def connection(self) -> Connection:
         """A connection of the posting role, closed with the app."""

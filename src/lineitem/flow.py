@@ -105,7 +105,7 @@ class Pipeline:
         if self._snapshot is None:
             raise Refused(
                 f"namespace {self.namespace!r} has no catalog",
-                do="Publish one first: lineitem catalog publish FILE (examples/catalogs/sample.yaml is a start).",
+                do="Publish one first: lineitem catalog publish FILE (`lineitem demo` leaves one to start from).",
             )
         return self._snapshot
 

@@ -138,3 +138,14 @@ def test_a_demo_in_use_is_left_alone(told: tuple[Path, str]) -> None:
         row = app.control.execute("select count(*) from ledger.batch").fetchone()
     assert row is not None
     assert row[0] > 0
+
+
+def test_a_link_to_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
+    """A link is what it leads to."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    (tmp_path / "lineitem-demo").symlink_to("mine")
+    run = _run(tmp_path, "demo")
+    assert run.returncode == 1
+    assert "no demo made it" in run.stderr
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]

@@ -79,7 +79,9 @@ def _pricebooks(connection: Connection, catalogs: Catalogs) -> Iterator[Defect]:
         if book is None or catalog is None or not _same_version(revision, book, stored):
             yield Defect(str(namespace), revision, f"pricebook {name} version {version} is not what was published")
         elif not contents.get(key, set()) >= _contents(book, catalog):
-            yield Defect(namespace, revision, f"prices of pricebook {name} version {version} are not what was published")
+            yield Defect(
+                namespace, revision, f"prices of pricebook {name} version {version} are not what was published"
+            )
     for (namespace, name, version), (revision, _, _) in brought.items():
         yield Defect(namespace, revision, f"pricebook {name} version {version} is missing")
 

@@ -51,7 +51,7 @@ def load_catalog(path: Path) -> Catalog:
 
     Raises InputError when it cannot be read, is empty or too large, CatalogError with every problem when it is wrong.
     """
-    do = "Name a YAML file; examples/catalogs/sample.yaml shows its shape."
+    do = "Name a YAML file; `lineitem demo` leaves one to start from."
     try:
         with path.open("rb") as file:
             raw = file.read(CATALOG_BYTES_MAX + 1)
@@ -74,7 +74,7 @@ def parse_catalog(text: str | bytes, name: str) -> Catalog:
         raise InputError(f"is larger than {CATALOG_BYTES_MAX >> 20} MiB", where=name, do="Split it by namespace.")
     document = read_yaml(raw)
     if document.value is None and not document.problems:
-        raise InputError("is empty", where=name, do="Start from examples/catalogs/sample.yaml.")
+        raise InputError("is empty", where=name, do="Start from the one `lineitem demo` leaves.")
     problems = Problems(document, name)
     catalog = None if document.value is None else _catalog(Fields(document.value, (), problems, _TOP_KEYS))
     listed = problems.listed()

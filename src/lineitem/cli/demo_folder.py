@@ -45,7 +45,7 @@ def make(folder: Path) -> bool:
 
 def _clear(folder: Path) -> bool:
     """Remove an earlier demo; whether there was one."""
-    if folder.is_symlink() or not folder.exists():
+    if not folder.exists():
         return False
     if not folder.is_dir():
         raise Refused("is a file", where=str(folder), do="Name a folder with --data-dir.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from lineitem.app import App
+
+_PIPE_COLUMNS = 200
+"""Width of tables that no terminal shows: wide enough not to fold a line item."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -87,7 +91,9 @@ def console(*, stderr: bool = False) -> Console:
     """A rich console; plain where the output is no terminal."""
     from rich.console import Console
 
-    return Console(stderr=stderr, highlight=False, soft_wrap=not sys.stdout.isatty())
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() or "COLUMNS" in os.environ else _PIPE_COLUMNS
+    return Console(stderr=stderr, highlight=False, width=width)
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = ()) -> None:

@@ -125,7 +125,16 @@ def partitions(
     rows = connection.execute(SQL.partitions, {"keys": None if keys is None else list(keys)})
     for key, namespace, stream, content, number, lane, format, settings, next_ in rows:
         found[key] = Partition(
-            key, namespaces.get(namespace, ""), namespace, stream, content, number, lane, format, _stored(settings), next_
+            key,
+            namespaces.get(namespace, ""),
+            namespace,
+            stream,
+            content,
+            number,
+            lane,
+            format,
+            _stored(settings),
+            next_,
         )
     return found
 

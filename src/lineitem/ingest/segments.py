@@ -50,16 +50,20 @@ def write(store: BlobStore, name: str, segment: Segment) -> None:
     metadata = {_METADATA: json.dumps(about, sort_keys=True, ensure_ascii=False).encode()}
     table = pa.table([pa.array(segment.raw.positions), segment.raw.records], schema=_SCHEMA.with_metadata(metadata))
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd", compression_level=1, use_dictionary=False, write_statistics=False)
+    pq.write_table(
+        table, sink, compression="zstd", compression_level=1, use_dictionary=False, write_statistics=False,
+        write_page_checksum=True,
+    )  # fmt: skip
     try:
         store.create(name, memoryview(sink.getvalue()))
     except IntegrityError:
         # Left by a crash of another version, perhaps: only the records and how to decode them have to be the same.
-        if not _same(read(store, name, segment.context.now_us), segment):
+        if not same(read(store, name, segment.context.now_us), segment):
             raise
 
 
-def _same(stored: Segment, wanted: Segment) -> bool:
+def same(stored: Segment, wanted: Segment) -> bool:
+    """Whether two segments hold the same records, at the same positions, to be decoded alike."""
     return (
         stored.raw.records.equals(wanted.raw.records)
         and bool(np.array_equal(stored.raw.positions, wanted.raw.positions))
@@ -72,20 +76,22 @@ def read(store: BlobStore, name: str, now_us: int) -> Segment:
 
     Raises IntegrityError when it is missing or damaged.
     """
+    content = store.read(name)
     try:
-        table = pq.read_table(pa.BufferReader(store.read(name)))
+        table = pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
         about = json.loads(table.schema.metadata[_METADATA])
+        context = DecodeContext(about["namespace"], about["stream"], now_us, about["settings"])
+        start, end, format_ = about["start"], about["end"], about["format"]
         records = table.column("raw").combine_chunks()
         positions = table.column("position").to_numpy()
-    except (pa.ArrowException, KeyError, TypeError, ValueError) as error:
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:  # Arrow's own errors include OSError
         raise IntegrityError(
             f"a raw segment is damaged: {error}", where=name, do="Restore it from a backup."
         ) from error
     if isinstance(records, pa.ChunkedArray):
         records = records.chunk(0) if records.num_chunks else pa.array([], pa.binary())
-    context = DecodeContext(about["namespace"], about["stream"], now_us, about["settings"])
-    raw = RawRecords(records, np.asarray(positions, dtype=np.int64), about["start"], about["end"])
-    return Segment(raw, about["format"], context)
+    raw = RawRecords(records, np.asarray(positions, dtype=np.int64), start, end)
+    return Segment(raw, format_, context)
 
 
 def orphans(store: BlobStore, referenced: Collection[str], next_of: Mapping[str, int]) -> list[str]:

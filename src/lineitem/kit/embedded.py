@@ -36,7 +36,7 @@ from typing import Any
 from lineitem.core import errors
 from lineitem.core.errors import DatabaseUnavailable, EnvironmentProblem
 from lineitem.kit.db import connect, explained
-from lineitem.kit.embedded_folder import Layout, disk_errors, log_tail, open_private, try_lock, within
+from lineitem.kit.embedded_folder import Layout, disk_errors, disk_full, log_tail, open_private, try_lock, within
 from lineitem.kit.embedded_keeper import PORT, STOP_S, SUPERUSER
 
 DATABASE = "lineitem"
@@ -62,6 +62,7 @@ class EmbeddedServer:
         self._users: int | None = None
         self._pid = 0
         self._dsn = ""
+        self._log_start = 0
 
     def __enter__(self) -> EmbeddedServer:
         return self.start()
@@ -76,6 +77,7 @@ class EmbeddedServer:
         if self._users is None:
             with disk_errors(self._data_dir):
                 self._make_folder()
+                self._log_start = self._layout.log.stat().st_size if self._layout.log.exists() else 0
                 with self._start_lock() as start_lock:
                     self._join(start_lock)
         return self
@@ -103,6 +105,14 @@ class EmbeddedServer:
     def log_path(self) -> Path:
         """The server's log."""
         return self._layout.log
+
+    def check_room(self) -> None:
+        """For a user whose connection broke: raise EnvironmentProblem if that was because the disk is full.
+
+        PostgreSQL ends itself when its write-ahead log finds no room, and then only its own log says why.
+        """
+        if "No space left on device" in log_tail(self._layout, self._log_start, lines=1000):
+            raise disk_full(self._layout.folder)
 
     def ensure_running(self) -> str:
         """For a user whose connection broke: bring the server back if it is gone. Returns the ``dsn``.

@@ -59,17 +59,8 @@ class Notary:
         if newest is not None and newest.heads == checkpoint.heads:
             return None
         key = self._key()
-        document = {
-            "version": 1,
-            "signed_at": us_to_text(now_us),
-            "signed_us": now_us,
-            "heads": {str(lane): [batch, hashed.hex()] for lane, (batch, hashed) in checkpoint.heads.items()},
-            "root": checkpoint.root.hex(),
-            "public_key": key.public_key().public_bytes_raw().hex(),
-            "signature": key.sign(checkpoint.root).hex(),
-        }
         path = self._folder / f"{now_us:020d}-{checkpoint.root.hex()[:12]}.json"
-        _write_durably(path, json.dumps(document, indent=1).encode() + b"\n")
+        _write_durably(path, _text(checkpoint, key.public_key().public_bytes_raw(), key.sign(checkpoint.root)))
         return path
 
     def check(self) -> Iterator[tuple[Path, Checkpoint | None, str]]:
@@ -103,21 +94,37 @@ class Notary:
             ) from error
 
 
+def _text(checkpoint: Checkpoint, public_key: bytes, signature: bytes) -> bytes:
+    """The one way a checkpoint is written, so that no byte of its file is beyond the signature."""
+    document = {
+        "version": 1,
+        "signed_at": us_to_text(checkpoint.signed_us),
+        "signed_us": checkpoint.signed_us,
+        "heads": {str(lane): [batch, hashed.hex()] for lane, (batch, hashed) in checkpoint.heads.items()},
+        "root": checkpoint.root.hex(),
+        "public_key": public_key.hex(),
+        "signature": signature.hex(),
+    }
+    return json.dumps(document, indent=1).encode() + b"\n"
+
+
 def _read(path: Path, public_key: str | None) -> tuple[Checkpoint | None, str]:
     """A checkpoint and what is wrong with it. ``public_key``: the key it must be signed with, hex, when known."""
     try:
-        document = json.loads(path.read_bytes())
+        content = path.read_bytes()
+        document = json.loads(content)
         heads = {int(lane): (int(batch), bytes.fromhex(head)) for lane, (batch, head) in document["heads"].items()}
         checkpoint = Checkpoint(heads, int(document["signed_us"]))
-        signer = Ed25519PublicKey.from_public_bytes(bytes.fromhex(document["public_key"]))
-        signer.verify(bytes.fromhex(document["signature"]), checkpoint.root)
+        key, signature = bytes.fromhex(document["public_key"]), bytes.fromhex(document["signature"])
+        Ed25519PublicKey.from_public_bytes(key).verify(signature, checkpoint.root)
+        whole = _text(checkpoint, key, signature) == content
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return None, "is not a checkpoint"
     except InvalidSignature:
         return None, "its signature does not match its content"
-    if public_key is not None and document["public_key"] != public_key:
+    if public_key is not None and key.hex() != public_key:
         return None, "is signed with another key"
-    return checkpoint, ""
+    return (checkpoint, "") if whole else (None, "its text was altered")
 
 
 def _write_durably(path: Path, content: bytes, *, exclusive: bool = False) -> None:

@@ -10,11 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lineitem.core.errors import IntegrityError
 from lineitem.kit.db import Connection
 from lineitem.kit.sqlfiles import load_queries
 from lineitem.ledger.rows import Kind
 
 SQL = load_queries("lineitem.ledger", "claims.sql")
+_KINDS = frozenset(Kind)
 
 Cut = Mapping[int, int]
 """Lane to the last batch that counts; a lane that is not in it counts from its first batch."""
@@ -104,6 +106,8 @@ def _columns(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> dict[str, l
 
 def _sum(row: Sequence[Any]) -> ClaimedSum:
     price, month, kind, count, quantity, amount = row
-    if kind not in KINDS:
-        raise IntegrityError(f"a line item is of kind {kind}, which this engine does not know", do="Run `lineitem verify`.")
+    if kind not in _KINDS:
+        raise IntegrityError(
+            f"a line item is of kind {kind}, which this engine does not know", do="Run `lineitem verify`."
+        )
     return ClaimedSum(price, month, Kind(kind), count, int(quantity), int(amount))

@@ -15,15 +15,18 @@ from lineitem.ledger.chain import BatchKind
 from lineitem.ledger.post import Fact, canonical, ensure_months, lock_lane, write_batch
 
 SQL = load_queries("lineitem.ledger", "ledger.sql")
+_LAST_ZONE = "Etc/GMT+12"
+"""Where a day ends last."""
 
 
 def close_period(connection: Connection, snapshot: Snapshot, month: Month, now_us: int) -> None:
     """Close a month: flip it to ``closing``, which waits for batches that still post to it, then seal it.
 
-    The caller has flushed. Raises Refused when it is closed already, has not ended, or an earlier month is still open.
+    The caller has flushed. Raises Refused when it is closed already, or has not ended in every time zone: an account's
+    month ends up to twelve hours after UTC's.
     """
-    if month.bounds_us("UTC")[1] > now_us:
-        raise Refused(f"period {month} has not ended", do="Close it after its last day.")
+    if month.bounds_us(_LAST_ZONE)[1] > now_us:
+        raise Refused(f"period {month} has not ended everywhere", do="Close it 12 hours after its last day in UTC.")
     with explained():
         # Whoever finds the month closed inside a transaction can post to the next one, which has its partition by then.
         closed = {*periods.closed_months(connection, snapshot.namespace_key), month.index}

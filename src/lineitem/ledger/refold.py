@@ -67,14 +67,22 @@ class Replay:
         """
         where = {"namespace": self.namespace, "since_us": since_us, "until_us": until_us}
         for row in self.connection.execute(SQL.usage_batches, where).fetchall():
-            lane, batch, segment, digest, recorded_us, revision = row
+            lane, batch, segment, digest, recorded_us, revision, start, end, *decoding = row
             try:
                 found = segments.read(self.segments, segment, recorded_us)
             except IntegrityError as error:
                 raise BatchDamaged((lane, batch), error.what, where=error.where, do=error.do) from error
-            if records_digest(found.raw.records) != digest:
+            if records_digest(found.raw.records) != digest or not _within(found.raw, start, end):
                 raise BatchDamaged(
                     (lane, batch), "its raw records are not those it recorded", where=segment,
+                    do="Restore the segment from a backup.",
+                )  # fmt: skip
+            context = found.context
+            if [context.namespace, context.stream, found.format, intake.settings_text(context.settings)] != [
+                self.namespace, *decoding
+            ]:
+                raise BatchDamaged(
+                    (lane, batch), "its segment says to decode it otherwise than it was", where=segment,
                     do="Restore the segment from a backup.",
                 )  # fmt: skip
             events, undecoded = formats.get(found.format).decode(found.raw, found.context)
@@ -90,7 +98,12 @@ class Replay:
         row_of = np.full(int(events.ordinal.max(initial=-1)) + 1, -1, dtype=np.int64)
         row_of[events.ordinal] = np.arange(len(events))
         rows = row_of[here["ordinal"][(here["ordinal"] >= 0) & (here["ordinal"] < len(row_of))]]
-        if len(rows) < len(here) or (rows < 0).any() or (events.key[rows] != here["key"]).any() or (events.digest[rows] != here["digest"]).any():
+        if (
+            len(rows) < len(here)
+            or (rows < 0).any()
+            or (events.key[rows] != here["key"]).any()
+            or (events.digest[rows] != here["digest"]).any()
+        ):
             raise BatchDamaged(
                 (lane, batch), "an accepted event is not in its raw records", where="",
                 do="Restore the ledger and its segments from a backup.",
@@ -122,6 +135,12 @@ class Replay:
                 raise IntegrityError(f"catalog revision {revision} of {self.namespace!r} is missing")
             self._snapshots[revision] = found
         return self._snapshots[revision]
+
+
+def _within(raw: RawRecords, start: int, end: int) -> bool:
+    """Whether the records lie where the batch says, one behind the other."""
+    positions = np.concatenate([[start - 1], raw.positions, [end]])
+    return (raw.start, raw.end) == (start, end) and bool((np.diff(positions) > 0).all())
 
 
 @dataclass(slots=True)

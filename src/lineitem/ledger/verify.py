@@ -24,7 +24,7 @@ from lineitem.kit.sqlfiles import load_queries
 from lineitem.ledger.chain import GENESIS, HASH_VERSION, Batch, accepted_digest, batch_hash, fact_leaf, set_aside_digest
 from lineitem.ledger.checkpoint import Notary
 from lineitem.ledger.merkle import EMPTY_ROOT, HASH, root
-from lineitem.ledger.post import NO_DIGEST, canonical
+from lineitem.ledger.post import LANES, NO_DIGEST, canonical
 from lineitem.ledger.rows import NO_KEY, Digests, encode_rows, gather, leaf_hashes, leaf_numbers
 from lineitem.ledger.verify_state import check_state
 
@@ -154,6 +154,8 @@ def _read_chain(connection: Connection, report: Report) -> dict[Place, _Link]:
             last[place[0]] = (batch.batch, values["hash"])
             links[place] = _Link(batch, values["namespace_key"], key, values["hash"])
             report.batches += 1
+    for lane in sorted((last.keys() | set(range(LANES + 1))) - heads.keys()):
+        report.add((lane, last.get(lane, (0, GENESIS))[0]), "the lane has lost its head")
     for lane, head in heads.items():
         if last.get(lane) != head:
             report.add((lane, last[lane][0] + 1), f"the lane's head says {head[0]} batches, {last[lane][0]} are there")

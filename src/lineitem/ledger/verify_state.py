@@ -48,9 +48,7 @@ def _letters(connection: Connection) -> Found:
                 yield (lane, batch), "a dead letter of it was altered"
 
 
-def _retractions(
-    connection: Connection, recorded: Mapping[tuple[int, int], tuple[dict[str, str], str]]
-) -> Found:
+def _retractions(connection: Connection, recorded: Mapping[tuple[int, int], tuple[dict[str, str], str]]) -> Found:
     expected = {
         (identity_key(fact["namespace"], fact["source"], fact["id"]), fact["namespace"], text, *place)
         for place, (fact, text) in recorded.items()
@@ -65,5 +63,8 @@ def _retractions(
 
 def _service_periods(connection: Connection) -> Found:
     for zone, month, start_us, end_us in connection.execute(SQL.service_periods).fetchall():
-        if not zone_exists(zone) or (start_us, end_us) != (month_start_us(month, zone), month_start_us(month + 1, zone)):
+        if not zone_exists(zone) or (start_us, end_us) != (
+            month_start_us(month, zone),
+            month_start_us(month + 1, zone),
+        ):
             yield None, f"a service period of running usage is not {Month.from_index(month)} in {zone}"

@@ -14,8 +14,10 @@ begin
       return;
     end if;
     for gone in select * from pg_event_trigger_dropped_objects() loop
-      if gone.object_type in ('table', 'trigger', 'schema') and gone.schema_name in ('ledger', 'ingest', 'billing', 'catalog')
-         and not gone.is_temporary then
+      -- A trigger has no schema of its own; its identity is `name on schema.table`.
+      if gone.object_type in ('table', 'trigger', 'schema') and not gone.is_temporary
+         and (gone.schema_name in ('ledger', 'ingest', 'billing', 'catalog')
+              or gone.object_identity ~ '(^| on )(ledger|ingest|billing|catalog)($|\.)') then
         raise exception 'dropping % % is refused: it is part of the ledger', gone.object_type, gone.object_identity
           using errcode = 'insufficient_privilege';
       end if;

@@ -23,16 +23,16 @@ class FolderStore:
     def create(self, name: str, content: bytes | memoryview) -> None:
         """Write to a temporary name, sync, then link exclusively: a reader never sees half a segment."""
         path = self._path(name)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            temporary = path.with_name(f".{path.name}.{os.getpid()}")
-            with open(temporary, "wb") as file:
-                os.fchmod(file.fileno(), 0o600)
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            failpoint("before_segment")
             try:
+                with open(temporary, "wb") as file:
+                    os.fchmod(file.fileno(), 0o600)
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+                failpoint("before_segment")
                 os.link(temporary, path)
             except FileExistsError:
                 if path.read_bytes() != bytes(content):
