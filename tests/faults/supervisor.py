@@ -43,12 +43,12 @@ _BACKENDS = "select pid from pg_stat_activity where application_name = 'lineitem
 class Supervisor:
     """One ledger, one file, and the faults that may come over them."""
 
-    def __init__(self, folder: Path, seed: int, events: int) -> None:
+    def __init__(self, folder: Path, seed: int, events: int, accounts: int = 40) -> None:
         self.chance = random.Random(seed)
         self.command = Command(folder / "data")
         self.layout = Layout(Path(os.path.realpath(folder)) / "data" / "postgres")
         self.file = folder / "usage.ndjson"
-        self.expected = workload.write(self.file, seed, events)
+        self.expected = workload.write(self.file, seed, events, accounts)
         self.outcomes: Counter[tuple[str, int]] = Counter()
         """(Fault, exit code of a process it met) -> how often."""
         self._fault = ""
@@ -89,6 +89,10 @@ class Supervisor:
         enough = self.segments() + count
         _until(lambda: process.poll() is not None or self.segments() >= enough)
         time.sleep(self.chance.random() * 0.08)
+
+    def wait_until_stopped(self, process: subprocess.Popen[bytes]) -> None:
+        """Until a ``stop:`` failpoint has stopped the process, or it has ended."""
+        _until(lambda: process.poll() is not None or _stopped(process.pid))
 
     # --- faults ------------------------------------------------------------------------------------------------------
 
@@ -163,7 +167,7 @@ class Supervisor:
         place = self.chance.choice(["before_write", "after_segment", "after_position", "before_commit", "after_commit"])
         with EmbeddedServer(self.command.data_dir) as server:
             zombie = self.ingest(f"stop:{place}@{self.chance.randrange(1, 8)}")
-            _until(lambda: zombie.poll() is not None or _stopped(zombie.pid))
+            self.wait_until_stopped(zombie)
             in_transaction = place in ("after_position", "before_commit")
             self._terminate(server, _BACKENDS if in_transaction else _HOLDS_ADVISORY)
             other = self.ingest(self.chance.choice(["", f"after_commit@{self.chance.randrange(2, 15)}"]))

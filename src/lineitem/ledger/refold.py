@@ -66,8 +66,11 @@ class Replay:
         Raises BatchDamaged for the batch whose segment is missing, damaged or not what was recorded.
         """
         where = {"namespace": self.namespace, "since_us": since_us, "until_us": until_us}
-        for row in self.connection.execute(SQL.usage_batches, where).fetchall():
-            lane, batch, segment, digest, recorded_us, revision, start, end, *decoding = row
+        rows = self.connection.execute(SQL.usage_batches, where).fetchall()
+        namespaces = published.namespaces(self.connection)
+        partitions = intake.partitions(self.connection, namespaces, [row[-1] for row in rows])
+        for row in rows:
+            lane, batch, segment, digest, recorded_us, revision, start, end, partition_key = row
             try:
                 found = segments.read(self.segments, segment, recorded_us)
             except IntegrityError as error:
@@ -77,10 +80,11 @@ class Replay:
                     (lane, batch), "its raw records are not those it recorded", where=segment,
                     do="Restore the segment from a backup.",
                 )  # fmt: skip
-            context = found.context
-            if [context.namespace, context.stream, found.format, intake.settings_text(context.settings)] != [
-                self.namespace, *decoding
-            ]:
+            partition, context = partitions.get(partition_key), found.context
+            stored = (context.namespace, context.stream, found.format, context.settings)
+            if partition is None or stored != (
+                partition.namespace, partition.stream, partition.format, partition.settings
+            ):
                 raise BatchDamaged(
                     (lane, batch), "its segment says to decode it otherwise than it was", where=segment,
                     do="Restore the segment from a backup.",

@@ -7,7 +7,10 @@ begin
     return;
   end if;
 
-  create function ledger.refuse_drop() returns event_trigger language plpgsql as $$
+  -- In a schema of their own: `drop schema ledger cascade` would drop its own guard first.
+  create schema guard;
+
+  create function guard.refuse_drop() returns event_trigger language plpgsql as $$
   declare gone record;
   begin
     if current_setting('lineitem.sealed_path', true) = 'archive' then
@@ -24,7 +27,7 @@ begin
     end loop;
   end $$;
 
-  create function ledger.refuse_detach() returns event_trigger language plpgsql as $$
+  create function guard.refuse_detach() returns event_trigger language plpgsql as $$
   begin
     if current_setting('lineitem.sealed_path', true) = 'archive' then
       return;
@@ -34,9 +37,9 @@ begin
     end if;
   end $$;
 
-  create event trigger lineitem_refuse_drop on sql_drop execute function ledger.refuse_drop();
+  create event trigger lineitem_refuse_drop on sql_drop execute function guard.refuse_drop();
   create event trigger lineitem_refuse_detach on ddl_command_end when tag in ('ALTER TABLE')
-    execute function ledger.refuse_detach();
+    execute function guard.refuse_detach();
   alter event trigger lineitem_refuse_drop enable always;
   alter event trigger lineitem_refuse_detach enable always;
 end $guard$;

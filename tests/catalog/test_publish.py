@@ -1,0 +1,81 @@
+"""What may be published over what is in force, and what is refused with a reason."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+
+import pytest
+
+from lineitem.catalog.model import Account, Aggregation, Catalog, Meter, Price, Pricebook
+from lineitem.catalog.publish import UsageSoFar, check_publish
+from lineitem.core.errors import Refused
+
+METER = Meter("m", "a.used", Aggregation.SUM, "data.v")
+PRICE = Price("p", "m", "per_unit", "USD", unit_price=Decimal(1))
+BOOK = Pricebook("b", 1, 0, None, (PRICE,))
+CATALOG = Catalog("USD", (METER,), (BOOK,), accounts=(Account("x", "X", "b", "UTC"),))
+NO_USAGE = UsageSoFar({}, frozenset(), {})
+USAGE = UsageSoFar({"b": 1000}, frozenset({"m"}), {"x": ("b", "UTC")})
+
+
+def book(version: int, start_us: int, unit_price: int = 2) -> Pricebook:
+    return Pricebook("b", version, start_us, None, (replace(PRICE, unit_price=Decimal(unit_price)),))
+
+
+def with_books(*books: Pricebook) -> Catalog:
+    return replace(CATALOG, pricebooks=books)
+
+
+ALLOWED = {
+    "the first catalog": (None, [], CATALOG, NO_USAGE),
+    "the same again": (CATALOG, [BOOK], CATALOG, USAGE),
+    "a version that starts after all usage": (CATALOG, [BOOK], with_books(BOOK, book(2, 1001)), USAGE),
+    "any version before there is usage": (CATALOG, [BOOK], with_books(BOOK, book(2, 5)), NO_USAGE),
+    "a catalog that no longer lists an old version": (CATALOG, [BOOK], with_books(book(2, 1001)), USAGE),
+    "another meter beside it": (CATALOG, [BOOK], replace(CATALOG, meters=(METER, replace(METER, id="n"))), USAGE),
+    "a meter that changed before it was used": (
+        CATALOG, [BOOK], replace(CATALOG, meters=(replace(METER, unit="call"),)), NO_USAGE,
+    ),
+    "a new name and tags": (
+        CATALOG, [BOOK], replace(CATALOG, accounts=(Account("x", "Y", "b", "UTC", tags=(("k", "v"),)),)), USAGE,
+    ),
+}  # fmt: skip
+REFUSED = {
+    "another content of a version": (CATALOG, [BOOK], with_books(book(1, 0)), NO_USAGE, "already published"),
+    "a version that reaches back": (CATALOG, [BOOK], with_books(BOOK, book(2, 1000)), USAGE, "already rated"),
+    "two versions of one start": (CATALOG, [BOOK], with_books(book(2, 0)), NO_USAGE, "takes effect"),
+    "a meter with usage that changes": (
+        CATALOG, [BOOK], replace(CATALOG, meters=(replace(METER, scale=2),)), USAGE, "meter m has usage",
+    ),
+    "a meter with usage that leaves": (CATALOG, [BOOK], replace(CATALOG, meters=()), USAGE, "meter m has usage"),
+    "an account with usage that moves": (
+        CATALOG, [BOOK], replace(CATALOG, accounts=(Account("x", "X", "b", "Asia/Tokyo"),)), USAGE, "account x has usage",
+    ),
+    "an account with usage and another pricebook": (
+        CATALOG, [BOOK], replace(CATALOG, accounts=(Account("x", "X", None, "UTC"),)), USAGE, "account x has usage",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ALLOWED)
+def test_allowed(name: str) -> None:
+    """Nothing rated changes."""
+    old, published, new, usage = ALLOWED[name]
+    assert check_publish(old, published, new, usage) is None
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused(name: str) -> None:
+    """What is published or rated would change."""
+    old, published, new, usage, reason = REFUSED[name]
+    with pytest.raises(Refused, match=reason):
+        check_publish(old, published, new, usage)
+
+
+def test_every_problem_is_told_at_once() -> None:
+    """One refusal names them all."""
+    new = replace(CATALOG, meters=(), pricebooks=(book(1, 0),), accounts=(Account("x", "X", "b", "Asia/Tokyo"),))
+    with pytest.raises(Refused) as refusal:
+        check_publish(CATALOG, [BOOK], new, USAGE)
+    assert len(refusal.value.what.splitlines()) == 3
