@@ -57,7 +57,13 @@ def prices(draw: st.DrawFn, id_: str, meter: str) -> dict[str, Any]:
     """Any price of the four models, with any of the options."""
     model = draw(st.sampled_from(["per_unit", "graduated", "volume", "package"]))
     itemize = draw(st.sampled_from(["each", "each", "hour", "day", "minute"]))
-    price: dict[str, Any] = {"id": id_, "meter": meter, "model": model, "currency": draw(CURRENCIES), "itemize": itemize}
+    price: dict[str, Any] = {
+        "id": id_,
+        "meter": meter,
+        "model": model,
+        "currency": draw(CURRENCIES),
+        "itemize": itemize,
+    }
     if model == "per_unit":
         price["unit_price"] = draw(_UNIT_PRICES)
     elif model == "package":
@@ -140,8 +146,12 @@ GOOD = (
 BAD = ("null", "true", '"x"', '" 7"', "[1]", '{"n":1}', "0.0000000001", "1e400", "1e30", "NaN", "1e-400", '""', "-")
 VALUES = st.sampled_from(GOOD) | st.sampled_from(GOOD) | st.sampled_from(GOOD) | st.sampled_from(BAD)
 TIMES = st.one_of(
-    st.builds(lambda edge, us: edge + timedelta(microseconds=us), st.sampled_from(EDGES), st.sampled_from([-1, 0, 0, 1])),
-    st.builds(lambda minutes: START + timedelta(minutes=minutes), st.integers(0, (END - START) // timedelta(minutes=1))),
+    st.builds(
+        lambda edge, us: edge + timedelta(microseconds=us), st.sampled_from(EDGES), st.sampled_from([-1, 0, 0, 1])
+    ),
+    st.builds(
+        lambda minutes: START + timedelta(minutes=minutes), st.integers(0, (END - START) // timedelta(minutes=1))
+    ),
 )
 _OFFSETS = st.sampled_from([0, 0, 0, 120, -330])
 
@@ -181,7 +191,9 @@ BROKEN = (
 
 def usage(size: int = 20, times: st.SearchStrategy[datetime] = TIMES) -> st.SearchStrategy[list[Record]]:
     """Records of distinct events."""
-    return st.integers(1, size).flatmap(lambda count: st.tuples(*(records(f"e-{n}", times) for n in range(count))).map(list))
+    return st.integers(1, size).flatmap(
+        lambda count: st.tuples(*(records(f"e-{n}", times) for n in range(count))).map(list)
+    )
 
 
 @st.composite

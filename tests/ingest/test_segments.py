@@ -43,7 +43,11 @@ def segment_of(records: list[bytes], stream: str = "s", settings: dict[str, str]
     return Segment(raw, "cloudevents", DecodeContext("default", stream, 5, settings or {}))
 
 
-@given(st.lists(st.binary(max_size=30), max_size=20), st.text(max_size=8), st.dictionaries(st.text(max_size=3), st.text(max_size=3)))
+@given(
+    st.lists(st.binary(max_size=30), max_size=20),
+    st.text(max_size=8),
+    st.dictionaries(st.text(max_size=3), st.text(max_size=3)),
+)
 def test_read_back_as_written(records: list[bytes], stream: str, settings: dict[str, str]) -> None:
     """Records, positions, bounds, and everything the decoder needs."""
     shelf, written = Shelf(), segment_of(records, stream, settings)
@@ -63,7 +67,9 @@ def test_writing_again_is_nothing_new() -> None:
     assert list(shelf) == ["a"]
 
 
-@pytest.mark.parametrize("other", [segment_of([b"x", b"z"]), segment_of([b"x", b"y"], "t"), segment_of([b"x", b"y"], "s", {"k": "v"})])
+@pytest.mark.parametrize(
+    "other", [segment_of([b"x", b"z"]), segment_of([b"x", b"y"], "t"), segment_of([b"x", b"y"], "s", {"k": "v"})]
+)
 def test_a_segment_is_never_replaced(other: Segment) -> None:
     """Other records, or the same to be decoded otherwise, under a name that is taken."""
     shelf = Shelf()

@@ -118,7 +118,7 @@ class Space:
 
     def rows(self, query: str, **values: Any) -> list[tuple[Any, ...]]:
         """Rows of a query that may say %(namespace)s."""
-        return self.world.app.control.execute(query, {"namespace": self.name, **values}).fetchall()  # type: ignore[arg-type]
+        return self.world.app.control.execute(query, {"namespace": self.name, **values}).fetchall()
 
     def totals(self) -> Totals:
         """Sums of line items per account, price and service month, as the oracle gives them."""
@@ -127,7 +127,7 @@ class Space:
             (account, price, str(Month.from_index(month))): (Fraction(int(quantity), 10**scale), int(nano))
             for account, price, scale, month, quantity, nano in found
         }
-        return {key: total for key, total in totals.items() if total != (0, 0)}
+        return {key: total for key, total in totals.items() if any(total)}
 
     def posted(self, month: str) -> list[tuple[Any, ...]]:
         """Everything posted to a month, in order."""
@@ -166,7 +166,9 @@ _TOTALS = f"""select a.account, p.price, p.scale, x.service_month, sum(coalesce(
   from ledger.line_item x {_NAMESPACE} join catalog.account a using (account_key)
   join catalog.price_version v using (price_version_key) join catalog.price p using (price_key) group by 1, 2, 3, 4"""
 _POSTED = f"select x.* from ledger.line_item x {_NAMESPACE} where x.posting_month = %(month)s order by x.id"
-_KINDS = f"""select service_month, posting_month, kind, count(*) from ledger.line_item x {_NAMESPACE} group by 1, 2, 3"""
+_KINDS = (
+    f"""select service_month, posting_month, kind, count(*) from ledger.line_item x {_NAMESPACE} group by 1, 2, 3"""
+)
 _KEYS = f"select x.key from ingest.identity x {_NAMESPACE}"
 _ITEMIZED = f"select event_key from ledger.line_item x {_NAMESPACE} where event_key is not null and kind <> 6"
 _BATCHES = f"""select received, itemized, pending, duplicate, dead_lettered, not_billable from ledger.batch x {_NAMESPACE}

@@ -163,7 +163,14 @@ class Oracle:
         return usage
 
     def _usage(
-        self, event: dict[str, Any], key: bytes, account: Document, meter: Document, price: Document, value: Fraction, member: Any
+        self,
+        event: dict[str, Any],
+        key: bytes,
+        account: Document,
+        meter: Document,
+        price: Document,
+        value: Fraction,
+        member: Any,
     ) -> Usage:
         time: datetime = event["time"]
         money = {name: held for name, held in price.items() if name not in ("id", "description")}
@@ -235,7 +242,7 @@ class Oracle:
             before = totals.get((account, name, month), (Fraction(0), 0))
             nano = round_half_up(amount(price, quantity) * 10**9)
             totals[(account, name, month)] = (before[0] + quantity, before[1] + nano)
-        return {key: total for key, total in totals.items() if total != (0, 0)}
+        return {key: total for key, total in totals.items() if any(total)}
 
 
 # --- reading one event

@@ -125,12 +125,12 @@ class Tamperer:
     def do(self, statement: str, table: str, **names: str) -> int:
         """Run a statement on a table, ``{}``; ``{copy}`` is the name of its copy. Returns how many rows that touched."""
         quoted = {name: sql.Identifier(value) for name, value in (names | {"copy": table}).items()}
-        text = sql.SQL(statement).format(sql.Identifier(*table.split(".")), **quoted)  # type: ignore[arg-type]
+        text = sql.SQL(statement).format(sql.Identifier(*table.split(".")), **quoted)
         return self.connection.execute(text).rowcount
 
     def one(self, query: str, *values: Any) -> Any:
         """The first row of a query."""
-        row = self.connection.execute(query, values).fetchone()  # type: ignore[arg-type]
+        row = self.connection.execute(query, values).fetchone()
         assert row is not None
         return row
 
@@ -142,7 +142,7 @@ class Tamperer:
         """Rows to try, one of every kind the table holds, as they lie in it just now (``restore`` moves them)."""
         kinds = _KINDS.get(table, "tableoid")
         query = f"select distinct on ({kinds}) tableoid::text, ctid::text from {table} order by {kinds}, {table}::text"
-        return self.connection.execute(query.replace(f"{table}::text", f"{table.split('.')[1]}::text")).fetchall()  # type: ignore[arg-type, return-value]
+        return self.connection.execute(query.replace(f"{table}::text", f"{table.split('.')[1]}::text")).fetchall()
 
     def alter(self, table: str, column: str, row: Row) -> None:
         """Change one cell by as little as possible."""

@@ -22,8 +22,14 @@ from tests.integration.drive import Space, World, nothing
 from tests.integration.tampering import Row, Tamperer, fill
 
 NOT_COVERED = {
-    ("ingest.dead_letter", "detail"): "a sentence for people; the code, the place and the bytes are what is vouched for",
-    ("ingest.partition", "content"): "its first 96 bits name the partition and are hashed; the rest only finds the file",
+    (
+        "ingest.dead_letter",
+        "detail",
+    ): "a sentence for people; the code, the place and the bytes are what is vouched for",
+    (
+        "ingest.partition",
+        "content",
+    ): "its first 96 bits name the partition and are hashed; the rest only finds the file",
     ("ingest.partition", "completed_at"): "whether to start a new pass, which finds nothing but duplicates",
 }
 ONLY_DEEP = {
@@ -56,7 +62,9 @@ class Crime:
             found.setdefault(finding.place, []).append(finding.what)
         return found
 
-    def blames(self, place: tuple[int, int] | None, tables: list[str] | None = None, *, deep: bool = False) -> list[str]:
+    def blames(
+        self, place: tuple[int, int] | None, tables: list[str] | None = None, *, deep: bool = False
+    ) -> list[str]:
         """What verify says of ``place``, which it must; then everything is put back and must be well again."""
         found = self.found(deep=deep)
         self.tamperer.restore(*(tables or self.tamperer.tables))
@@ -91,8 +99,20 @@ def test_the_ledger_holds_something_of_everything(crime: Crime) -> None:
     one = crime.tamperer.one
     empty = [table for table in crime.tamperer.tables if not one(f"select count(*) from {table}")[0]]
     assert empty == ["ledger.lineage", "ledger.supersession"]
-    assert {kind for (kind,) in crime.tamperer.connection.execute("select distinct kind from ledger.line_item")} == {1, 2, 4, 6}
-    assert {kind for (kind,) in crime.tamperer.connection.execute("select distinct kind from ledger.batch")} == {1, 2, 3, 4, 5, 6}
+    assert {kind for (kind,) in crime.tamperer.connection.execute("select distinct kind from ledger.line_item")} == {
+        1,
+        2,
+        4,
+        6,
+    }
+    assert {kind for (kind,) in crime.tamperer.connection.execute("select distinct kind from ledger.batch")} == {
+        1,
+        2,
+        3,
+        4,
+        5,
+        6,
+    }
     assert one("select count(*) from ledger.line_item where quantity_wide is not null")[0] > 0
 
 
@@ -188,7 +208,9 @@ def test_swapped_inside_one_batch(crime: Crime) -> None:
 
 def test_a_row_moved_to_another_batch(crime: Crime) -> None:
     """Both batches are named: one misses it, the other has one too many."""
-    id_, lane, batch = crime.tamperer.one("select id, lane, batch from ledger.line_item where kind = 1 order by id limit 1")
+    id_, lane, batch = crime.tamperer.one(
+        "select id, lane, batch from ledger.line_item where kind = 1 order by id limit 1"
+    )
     other = crime.tamperer.one(
         "select lane, batch from ledger.batch where kind = 1 and (lane, batch) <> (%s, %s) and line_items > 0 limit 1",
         lane, batch,
@@ -224,7 +246,9 @@ def test_a_detached_month(crime: Crime) -> None:
 
 
 def _newest(crime: Crime) -> tuple[int, int]:
-    lane, batch = crime.tamperer.one("select lane, batch from ledger.batch where kind = 1 and line_items > 0 order by recorded_us desc, lane desc, batch desc limit 1")
+    lane, batch = crime.tamperer.one(
+        "select lane, batch from ledger.batch where kind = 1 and line_items > 0 order by recorded_us desc, lane desc, batch desc limit 1"
+    )
     head = crime.tamperer.one("select batch from ledger.lane where lane = %s", lane)[0]
     return lane, head
 
@@ -279,7 +303,8 @@ def test_a_rewritten_chain(crime: Crime) -> None:
     for row in rows:
         hashed = batch_hash(Batch(**{name: row[name] for name in names}), previous)
         crime.tamperer.connection.execute(
-            "update ledger.batch set previous = %s, hash = %s where lane = 0 and batch = %s", (previous, hashed, row["batch"])
+            "update ledger.batch set previous = %s, hash = %s where lane = 0 and batch = %s",
+            (previous, hashed, row["batch"]),
         )
         previous = hashed
     crime.tamperer.connection.execute("update ledger.lane set hash = %s where lane = 0", [previous])
@@ -390,7 +415,9 @@ def test_nobody_changes_what_was_written(filled: Space) -> None:
         for table in FOREVER:
             name = sql.Identifier(*table.split("."))
             for statement in (
-                sql.SQL("update {} set namespace_key = 1" if table != "catalog.tag_set" else "update {} set tags = ''").format(name),
+                sql.SQL(
+                    "update {} set namespace_key = 1" if table != "catalog.tag_set" else "update {} set tags = ''"
+                ).format(name),
                 sql.SQL("delete from {}").format(name),
                 sql.SQL("truncate {} cascade").format(name),
             ):
@@ -408,12 +435,14 @@ def test_no_partition_is_changed_on_its_own(filled: Space) -> None:
     """A month's rows cannot be reached behind the parent's back."""
     app = filled.world.app
     with connect(app.config.database_url or "") as superuser:
-        parts = superuser.execute("select inhrelid::regclass::text from pg_inherits where inhparent = 'ledger.line_item'::regclass")
+        parts = superuser.execute(
+            "select inhrelid::regclass::text from pg_inherits where inhparent = 'ledger.line_item'::regclass"
+        )
         for (part,) in parts.fetchall():
             for statement in ("update {} set seq = seq", "delete from {}", "truncate {}"):
                 for connection, message in ((app.control, "permission|owner"), (superuser, "append-only")):
                     with pytest.raises(psycopg.errors.InsufficientPrivilege, match=message):
-                        connection.execute(statement.format(part))  # type: ignore[arg-type]
+                        connection.execute(statement.format(part))
 
 
 def test_nothing_of_the_ledger_is_dropped_or_detached(filled: Space) -> None:
@@ -426,16 +455,18 @@ def test_nothing_of_the_ledger_is_dropped_or_detached(filled: Space) -> None:
             "drop trigger append_only on ledger.batch", f"alter table ledger.line_item detach partition {part}",
         ):  # fmt: skip
             with pytest.raises(psycopg.errors.InsufficientPrivilege, match="refused"):
-                superuser.execute(statement)  # type: ignore[arg-type]
+                superuser.execute(statement)
             with pytest.raises(psycopg.errors.InsufficientPrivilege, match="owner"):
-                app.control.execute(statement)  # type: ignore[arg-type]
+                app.control.execute(statement)
     assert filled.world.findings() == []
 
 
 def test_a_reader_sees_one_namespace(filled: Space) -> None:
     """Under the reading role rows of the session's namespace show, others do not, and none without one."""
     app = filled.world.app
-    names = dict(app.control.execute("select namespace, namespace_key from catalog.namespace").fetchall())
+    names: dict[str, int] = dict(
+        app.control.execute("select namespace, namespace_key from catalog.namespace").fetchall()
+    )
     other = next(name for name in names if name != filled.name)
     with connect(app.dsn, role=READ) as reader:
         secured = app.control.execute(
@@ -446,18 +477,18 @@ def test_a_reader_sees_one_namespace(filled: Space) -> None:
             counts = {}
             for key in ("", str(names[other]), str(names[filled.name])):
                 reader.execute("select set_config('lineitem.namespace_key', %s, false)", [key])
-                counts[key] = (reader.execute(f"select count(*) from {table}").fetchone() or (0,))[0]  # type: ignore[arg-type]
-                seen = reader.execute(f"select count(distinct namespace_key) from {table}").fetchone()  # type: ignore[arg-type]
+                counts[key] = (reader.execute(f"select count(*) from {table}").fetchone() or (0,))[0]
+                seen = reader.execute(f"select count(distinct namespace_key) from {table}").fetchone()
                 assert seen in ((0,), (1,)), table
-            total = (app.control.execute(f"select count(*) from {table}").fetchone() or (0,))[0]  # type: ignore[arg-type]
+            total = (app.control.execute(f"select count(*) from {table}").fetchone() or (0,))[0]
             assert counts[""] == 0
             assert sum(counts.values()) == total, table
         for statement in ("insert into ledger.period values (1, 1, 'open')", "update ledger.lane set batch = 0"):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
-                reader.execute(statement)  # type: ignore[arg-type]
+                reader.execute(statement)
         (part,) = app.control.execute("select min(tableoid::regclass::text) from ledger.line_item").fetchone() or ("",)
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            reader.execute(f"select count(*) from {part}")  # type: ignore[arg-type]
+            reader.execute(f"select count(*) from {part}")
 
 
 def test_a_checkpoint_signs_what_was_verified(filled: Space) -> None:

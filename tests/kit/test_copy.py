@@ -27,7 +27,10 @@ def test_every_type_as_postgresql_reads_it() -> None:
         ],
         2,
     )
-    values = [(-2, 2**62, UUID, 0, b"abc", b"\x01\x02"), (3, -(2**62), UUID[::-1], -POSTGRES_EPOCH_US, b"xyz", b"\xff\xfe")]
+    values = [
+        (-2, 2**62, UUID, 0, b"abc", b"\x01\x02"),
+        (3, -(2**62), UUID[::-1], -POSTGRES_EPOCH_US, b"xyz", b"\xff\xfe"),
+    ]
     wanted = b"".join(
         struct.pack(">hihiiiqi16siqii3si2s", 8, 2, small, 4, 7, 8, big, 16, key, 8, time, -1, 3, text, 2, raw)
         for small, big, key, time, text, raw in values

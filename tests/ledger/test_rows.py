@@ -53,7 +53,9 @@ def _numbers(values: list[int]) -> Any:
 
 
 def items_of(rows: list[tuple[Any, ...]]) -> LineItems:
-    account, price, tags, kind, quantity, amount, time, service, posting, keys, ids = (list(column) for column in zip(*rows, strict=True))
+    account, price, tags, kind, quantity, amount, time, service, posting, keys, ids = (
+        list(column) for column in zip(*rows, strict=True)
+    )
     return LineItems(
         np.array(account, np.int32), np.array(price, np.int32), np.array(tags, np.int32), np.array(kind, np.int16),
         _numbers(quantity), _numbers(amount), np.array(time, np.int64), np.array(service, np.int32),
@@ -151,14 +153,33 @@ def test_what_is_copied_is_what_was_rated(rows: list[tuple[Any, ...]]) -> None:
         for field in _fields(payload.tobytes()):
             assert len(field) == 16
             id_, key, batch, quantity, amount, time, number, *small, lane, kind, event_id = field
-            ints = [int.from_bytes(value or b"", "big", signed=True) for value in (batch, quantity, amount, time, number)]
+            ints = [
+                int.from_bytes(value or b"", "big", signed=True) for value in (batch, quantity, amount, time, number)
+            ]
             account, price, tags, namespace, service, posting = (int.from_bytes(value or b"", "big") for value in small)
             assert (ints[0], namespace, lane, id_) == (7, 9, b"\0\2", bytes(ids[ints[4]]))
             found[ints[4]] = (
                 account, price, tags, int.from_bytes(kind or b"", "big"), ints[1], ints[2], ints[3] + POSTGRES_EPOCH_US,
                 service, posting, key, None if event_id is None else event_id.decode(),
             )  # fmt: skip
-    for id_, key, batch, time, number, account, price, tags, namespace, service, posting, lane, kind, event_id, q, a in wide:
+    for (
+        id_,
+        key,
+        batch,
+        time,
+        number,
+        account,
+        price,
+        tags,
+        namespace,
+        service,
+        posting,
+        lane,
+        kind,
+        event_id,
+        q,
+        a,
+    ) in wide:
         assert (batch, namespace, lane, id_) == (7, 9, 2, bytes(ids[number]).hex())
         key_bytes = None if key is None else bytes.fromhex(key)
         found[number] = (account, price, tags, kind, int(q), int(a), time, service, posting, key_bytes, event_id)

@@ -75,8 +75,12 @@ def _pricebooks(connection: Connection, catalogs: Catalogs) -> Iterator[Defect]:
         contents.setdefault((namespace, name, version), set()).add((price, bytes(digest)))
     for namespace, name, version, *stored in connection.execute(SQL.pricebook_versions).fetchall():
         key = (namespace, name, version)
-        revision, book, catalog = brought.pop(key, (0, None, None))
-        if book is None or catalog is None or not _same_version(revision, book, stored):
+        found = brought.pop(key, None)
+        if found is None:
+            yield Defect(str(namespace), 0, f"pricebook {name} version {version} was never published")
+            continue
+        revision, book, catalog = found
+        if not _same_version(revision, book, stored):
             yield Defect(str(namespace), revision, f"pricebook {name} version {version} is not what was published")
         elif not contents.get(key, set()) >= _contents(book, catalog):
             yield Defect(
@@ -110,9 +114,12 @@ def _accounts(connection: Connection, catalogs: Catalogs) -> Iterator[Defect]:
                 content = (one.name, one.pricebook, one.timezone, one.billing, tags)
                 listed[(namespace, one.id)] = (revision, content)
     for namespace, account, name, *rest in connection.execute(SQL.accounts).fetchall():
-        revision, content = listed.pop((namespace, account), (0, None))
-        opened = content is None and name == account and tuple(rest) in defaults.get(namespace, ())
-        if content != (name, *rest) and not opened:
+        found = listed.pop((namespace, account), None)
+        if found is None:
+            same, revision = name == account and tuple(rest) in defaults.get(namespace, ()), 0
+        else:
+            same, revision = found[1] == (name, *rest), found[0]
+        if not same:
             yield Defect(namespace, revision, f"account {account} is not what was published")
     for (namespace, account), (revision, _) in listed.items():
         yield Defect(namespace, revision, f"account {account} is missing")

@@ -163,7 +163,10 @@ def advance(connection: Connection, partition_key: int, start: int, end: int) ->
     """Move the position from ``start`` to ``end``, or raise PositionMoved: another process was here."""
     done = connection.execute(SQL.advance_position, {"partition_key": partition_key, "start": start, "end": end})
     if done.rowcount != 1:
-        raise PositionMoved(f"partition {partition_key} no longer stands at {start}")
+        raise PositionMoved(
+            f"another process has read on from position {start} of this file meanwhile",
+            do="Nothing is counted twice; run the same command again to see the file to its end.",
+        )
 
 
 def known_identities(connection: Connection, keys: NDArray[np.void]) -> dict[bytes, bytes]:

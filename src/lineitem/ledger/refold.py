@@ -83,7 +83,10 @@ class Replay:
             partition, context = partitions.get(partition_key), found.context
             stored = (context.namespace, context.stream, found.format, context.settings)
             if partition is None or stored != (
-                partition.namespace, partition.stream, partition.format, partition.settings
+                partition.namespace,
+                partition.stream,
+                partition.format,
+                partition.settings,
             ):
                 raise BatchDamaged(
                     (lane, batch), "its segment says to decode it otherwise than it was", where=segment,

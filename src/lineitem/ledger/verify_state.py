@@ -43,8 +43,11 @@ def _letters(connection: Connection) -> Found:
             if (key is None or digest is None) and raw_bytes > len(raw):
                 continue  # the fingerprint covers more bytes than are kept here; verify --deep has them
             known = code in codes and namespace is not None
-            identity = (None, None) if key is None or digest is None else (key.bytes, digest.bytes)
-            if not known or mark.hex != intake.fingerprint(namespace, stream, position, codes[code], *identity, raw):
+            known_as = None if key is None or digest is None else (key.bytes, digest.bytes)
+            event_key, content = known_as or (None, None)
+            if not known or mark.hex != intake.fingerprint(
+                namespace, stream, position, codes[code], event_key, content, raw
+            ):
                 yield (lane, batch), "a dead letter of it was altered"
 
 

@@ -1,0 +1,118 @@
+"""Which account, price, period and tags an event gets; and when it gets none and why."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import numpy as np
+import pytest
+
+from lineitem.catalog.model import Aggregation, Catalog, Meter, Price, Pricebook
+from lineitem.catalog.snapshot import AccountRow, PriceRow, Snapshot
+from lineitem.core.period import Month
+from lineitem.core.reasons import Reason
+from lineitem.ingest.events import EventColumns
+from lineitem.ingest.times import parse_rfc3339
+from lineitem.rate.enrich import Accounts, Enriched, enrich
+from lineitem.rate.match import match
+
+METER = Meter("m", "a.used", Aggregation.COUNT, dimensions=("data.model",))
+CHANGE = "2026-10-15T00:00:00Z"
+
+
+def _us(text: str) -> int:
+    return int(parse_rfc3339([text])[0][0])
+
+
+def _price(id_: str, unit_price: int) -> Price:
+    return Price(id_, "m", "per_unit", "USD", unit_price=Decimal(unit_price))
+
+
+BOOKS = (
+    Pricebook("b", 1, _us("2026-01-01T00:00:00Z"), None, (_price("same", 1), _price("changes", 1))),
+    Pricebook("b", 2, _us(CHANGE), _us("2026-12-01T00:00:00Z"), (_price("same", 1), _price("changes", 2))),
+)
+ROWS = tuple(
+    PriceRow(price_key, version_key, "b", version, BOOKS[version - 1].prices[at], METER, "")
+    for price_key, version_key, version, at in ((1, 1, 1, 0), (2, 2, 1, 1), (1, 3, 2, 0), (3, 4, 2, 1))
+)
+SNAPSHOT = Snapshot("default", 1, 1, Catalog("USD", (METER,), BOOKS), BOOKS, ROWS)
+KNOWN = {
+    "paris": AccountRow(1, "paris", "Paris", "b", "Europe/Paris", '{"cost_center":"42","model":"of the account"}'),
+    "tokyo": AccountRow(2, "tokyo", "Tokyo", "b", "Asia/Tokyo", "{}"),
+    "bookless": AccountRow(3, "bookless", "Bookless", None, "UTC", "{}"),
+}
+
+
+def enriched(*seen: tuple[str, str, str]) -> Enriched:
+    """Events as (account, time, model) through match and enrich."""
+    count = len(seen)
+    names = list(dict.fromkeys(account for account, _, _ in seen))
+    keys = np.array([number.to_bytes(16, "big") for number in range(count)], dtype="V16")
+    events = EventColumns(
+        np.arange(count, dtype=np.int32), [str(n) for n in range(count)], ["s"] * count, ["a.used"] * count,
+        [account for account, _, _ in seen], parse_rfc3339([time for _, time, _ in seen])[0],
+        [{"model": model} for _, _, model in seen], [None] * count, keys, keys,
+    )  # fmt: skip
+    accounts = Accounts(
+        np.array([names.index(account) for account, _, _ in seen], np.int32), [KNOWN.get(n) for n in names]
+    )
+    matches, rejects = match(events, [METER])
+    assert rejects == []
+    return enrich(events, matches, accounts, SNAPSHOT)
+
+
+@pytest.mark.parametrize(
+    ("account", "time", "month"),
+    [
+        ("paris", "2026-09-30T21:59:59.999999Z", "2026-09"),
+        ("paris", "2026-09-30T22:00:00Z", "2026-10"),
+        ("paris", "2026-10-31T22:59:59Z", "2026-10"),  # summer time is over: the month ends an hour later in UTC
+        ("paris", "2026-10-31T23:00:00Z", "2026-11"),
+        ("tokyo", "2026-09-30T15:00:00Z", "2026-10"),
+        ("tokyo", "2026-09-30T14:59:59Z", "2026-09"),
+    ],
+)
+def test_service_months_are_the_accounts(account: str, time: str, month: str) -> None:
+    """The month, and the instants it lies between, are those of the account's zone."""
+    for usage in enriched((account, time, "x")).usage:
+        label = Month.from_index(int(usage.service_month[0]))
+        assert str(label) == month
+        assert (int(usage.period_start_us[0]), int(usage.period_end_us[0])) == label.bounds_us(KNOWN[account].timezone)
+        assert usage.period_start_us[0] <= usage.time_us[0] < usage.period_end_us[0]
+
+
+def test_the_version_in_force_at_the_events_time() -> None:
+    """A version starts at its instant; a price that did not change goes on in the same target, under the new version."""
+    found = enriched(("paris", "2026-10-14T23:59:59.999999Z", "x"), ("paris", CHANGE, "x"))
+    by_key = {usage.row.price_key: (usage.event.tolist(), usage.version_key.tolist()) for usage in found.usage}
+    assert by_key == {1: ([0, 1], [1, 3]), 2: ([0], [2]), 3: ([1], [4])}
+    assert [usage.row.price_key for usage in found.usage] == [1, 2, 3], (
+        "in one order for all, so that lanes cannot deadlock"
+    )
+
+
+def test_tags_are_the_accounts_and_the_events() -> None:
+    """Dimensions win over the account's tags of the same name; equal sets are one."""
+    found = enriched(("paris", CHANGE, "x"), ("tokyo", CHANGE, "x"), ("paris", CHANGE, "x"))
+    assert found.tag_sets == ['{"cost_center":"42","model":"x"}', '{"model":"x"}']
+    assert found.usage[0].tag_set.tolist() == [0, 1, 0]
+
+
+def test_without_account_or_price_nothing_is_billed() -> None:
+    """An unknown account, an account without pricebook, times before the first and after the last version."""
+    found = enriched(
+        ("nobody", CHANGE, "x"), ("bookless", CHANGE, "x"), ("paris", "2025-12-31T23:59:59Z", "x"),
+        ("paris", "2026-12-01T00:00:00Z", "x"), ("paris", CHANGE, "x"),
+    )  # fmt: skip
+    reasons = {reject.ordinal: reject.reason for reject in found.rejects}
+    assert reasons == {0: Reason.UNKNOWN_ACCOUNT, 1: Reason.NO_PRICE, 2: Reason.NO_PRICE, 3: Reason.NO_PRICE}
+    assert all(reject.key is not None and reject.digest is not None for reject in found.rejects)
+    assert {event for usage in found.usage for event in usage.event.tolist()} == {4}
+    assert found.billable.all(), "a meter matches all of them: none may pass as not billable"
+
+
+def test_no_events() -> None:
+    """An empty batch is no special case."""
+    found = enriched()
+    assert (found.usage, found.tag_sets, found.rejects) == ([], [], [])
