@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
@@ -60,7 +61,7 @@ class Command:
     def start(self, *arguments: str | Path, **options: Any) -> subprocess.Popen[bytes]:
         """Start it and do not wait."""
         environment = {**os.environ, **self.environment, **options.pop("env", {})}
-        settings: dict[str, Any] = {"stdin": subprocess.DEVNULL, **options}
+        settings: dict[str, Any] = {"stdin": subprocess.DEVNULL, "preexec_fn": _heed_ctrl_c, **options}
         command = [PROGRAM, "--data-dir", self.data_dir, *arguments]
         return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **settings)
 
@@ -120,6 +121,11 @@ def ndjson(path: Path, lines: Iterable[bytes]) -> Path:
     """Write lines to a file."""
     path.write_bytes(b"".join(one + b"\n" for one in lines))
     return path
+
+
+def _heed_ctrl_c() -> None:
+    """A test run in the background of a shell ignores SIGINT, and what it starts inherits that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def without_rights() -> None:

@@ -91,7 +91,7 @@ def itemize(
         rows, _ = _windows(target, start, usage, delta, np.flatnonzero(due))
     waiting_rows, number = _windows(target, start, usage, delta, np.flatnonzero(~due))
     posted, posted_quantity, posted_nano = post(
-        price, rows.target, rows.delta, before.posted_quantity, _with_due(price, before)
+        price, rows.target, rows.delta, before.posted_quantity, _with_due(price, before, target)
     )
     state = TargetState(
         before.events + np.bincount(target, minlength=len(before.events)),
@@ -159,13 +159,19 @@ def _windows(
     ), number
 
 
-def _with_due(price: CompiledPrice, before: TargetState) -> IntArray:
+def _fresh(target: NDArray[np.int64], before: TargetState) -> NDArray[np.int64]:
+    """The targets that get their first event here."""
+    touched = np.unique(target)
+    return touched[before.events[touched] == 0]
+
+
+def _with_due(price: CompiledPrice, before: TargetState, target: NDArray[np.int64]) -> IntArray:
     """What is posted once new targets have got their fixed due, T(0)."""
     due = fixed_due_nano(price)
     if not due:
         return before.posted_nano
     posted = before.posted_nano.astype(object)
-    posted[before.events == 0] += due
+    posted[_fresh(target, before)] += due
     return compact(posted)
 
 
@@ -179,7 +185,7 @@ def _with_recurring(
 ) -> Rows:
     """All rows, with one ``recurring`` row in front of each new target that owes something at quantity zero."""
     due = fixed_due_nano(price)
-    fresh = np.flatnonzero(before.events == 0) if due else np.zeros(0, dtype=np.int64)
+    fresh = _fresh(target, before) if due else np.zeros(0, dtype=np.int64)
     head = np.searchsorted(target, fresh)  # the first usage row of each new target
     recurring = np.concatenate([np.ones(len(fresh), dtype=np.bool_), np.zeros(len(rows.target), dtype=np.bool_)])
     every_target = np.concatenate([fresh, rows.target])
