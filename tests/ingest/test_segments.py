@@ -95,13 +95,14 @@ def test_damage_has_a_name() -> None:
     content, found = shelf["a"], 0
     for at in range(0, len(content), 3):
         shelf["a"] = content[:at] + bytes([content[at] ^ 0x20]) + content[at + 1 :]
+        problem, read = None, segment
         try:
             read = segments.read(shelf, "a", 5)
         except IntegrityError as error:
-            assert error.where == "a"
+            problem = error.where
             found += 1
-        else:
-            assert read.raw.records.equals(segment.raw.records), "the pages have checksums"
+        assert problem in (None, "a")
+        assert read.raw.records.equals(segment.raw.records), "the pages have checksums"
     assert found > 30
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -330,6 +331,48 @@ def test_usage_for_a_closed_month_posts_to_the_next_open_one(world: World) -> No
     assert world.findings(deep=True) == []
 
 
+def _reading(number: int, account: str, value: str, second: int = 0) -> bytes:
+    about = f'"source":"/s","type":"a.used","subject":"{account}","time":"2026-10-31T23:19:{second:02}Z"'
+    return f'{{"specversion":"1.0","id":"e-{number}",{about},"data":{{"v":{value}}}}}\n'.encode()
+
+
+@pytest.mark.parametrize("itemize", ["each", "day"])
+def test_what_the_ledger_cannot_hold_costs_no_neighbour(world: World, itemize: str) -> None:
+    """An event whose amount passes 38 digits is set aside; those beside it, of its account too, are billed."""
+    catalog = one_price("per_unit", "sum", itemize)
+    catalog["meters"][0]["scale"] = 0
+    catalog["pricebooks"][0]["prices"][0]["unit_price"] = "1000"
+    space, _ = both(world, catalog, MIDWAY)
+    values = [("x", "1"), ("x", "1e30"), ("y", "2"), ("x", "4"), ("y", "-1e36"), ("z", "1e37")]
+    file = b"".join(_reading(number, account, value) for number, (account, value) in enumerate(values))
+    sent = space.send(file, "stream")
+    assert (sent.counts.received, sent.counts.dead_lettered) == (6, 2)
+    space.flush(NOW)
+    billed = {account: (quantity, nano) for (account, _, _), (quantity, nano) in space.totals().items()}
+    assert billed == {"x": (Fraction(5), 5000 * 10**9), "y": (Fraction(2 - 10**36), 0)}
+    assert world.findings(deep=True) == []
+
+
+@pytest.mark.parametrize("aggregation", ["latest", "max", "sum"])
+@pytest.mark.parametrize("itemize", ["each", "day"])
+def test_readings_at_both_ends_of_38_digits(world: World, aggregation: str, itemize: str) -> None:
+    """A reading may be as large as the ledger holds, and the next one as far below zero: none breaks the flow."""
+    catalog = one_price("per_unit", aggregation, itemize)
+    catalog["meters"][0]["scale"] = 0
+    catalog["pricebooks"][0]["prices"][0]["unit_price"] = "0.000000001"
+    space, _ = both(world, catalog, MIDWAY)
+    most = "9" * 38
+    for number, value in enumerate((most, "-" + most, most, "-" + most, "7")):
+        space.send(_reading(number, "x", value, number), f"stream-{number}")
+    file = b"".join(_reading(10 + n, "y", value, n) for n, value in enumerate((most, "-" + most, most, "7")))
+    space.send(file, "stream")
+    space.flush(NOW)
+    done = summed(space.batches())
+    assert done.received == done.itemized + done.pending + done.dead_lettered + done.not_billable + done.duplicate == 9
+    assert space.waiting() == 0
+    assert world.findings(deep=True) == []
+
+
 def test_a_new_pricebook_version_between_two_files(world: World) -> None:
     """A version published later prices what happens from its start on; what does not change goes on with its tiers."""
 
@@ -339,7 +382,7 @@ def test_a_new_pricebook_version_between_two_files(world: World) -> None:
         catalog = data.draw(catalogs())
         first = catalog | {"pricebooks": catalog["pricebooks"][:1]}
         before = st.builds(
-            lambda m: START + timedelta(minutes=m), st.integers(0, (CHANGE - START) // timedelta(minutes=1))
+            lambda m: START + timedelta(minutes=m), st.integers(0, (CHANGE - START) // timedelta(minutes=1) - 1)
         )
         after = st.builds(lambda m: START + timedelta(minutes=m), st.integers(0, (END - START) // timedelta(minutes=1)))
         early, events = data.draw(usage(10, before)), data.draw(usage(14, after))

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import fields
 from decimal import Decimal
 from fractions import Fraction
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lineitem.catalog.model import Aggregation, Itemize, Meter, Price, Tier
 from lineitem.catalog.snapshot import PriceRow
 from lineitem.rate.enrich import PriceUsage
+from lineitem.rate.folds import FoldState
 from lineitem.rate.itemize import Rows, TargetState, Waiting, itemize, post
 from lineitem.rate.price import compile_price
 from tests.rate.oracle import amount_nano
@@ -75,7 +78,34 @@ def folded(aggregation: str, readings: list[tuple[int, Reading]]) -> int:
     values = [reading.value for _, reading in readings]
     if aggregation == "latest":
         return max(readings, key=lambda pair: (pair[1].time_us, pair[0]))[1].value
-    return {"sum": sum, "max": max, "count": len, "unique": lambda every: len(set(every))}[aggregation](values)
+    of_all: dict[str, Callable[[list[int]], int]] = {
+        "sum": sum, "max": max, "count": len, "unique": lambda every: len(set(every)),
+    }  # fmt: skip
+    return of_all[aggregation](values)
+
+
+def _taken(state: TargetState, present: np.ndarray) -> TargetState:
+    inner = FoldState(*(getattr(state.fold, one.name)[present] for one in fields(FoldState)))
+    return TargetState(
+        state.events[present],
+        state.last_event_us[present],
+        inner,
+        state.posted_quantity[present],
+        state.posted_nano[present],
+    )
+
+
+def _put(state: TargetState, present: np.ndarray, after: TargetState) -> TargetState:
+    def merged(before: np.ndarray, new: np.ndarray) -> np.ndarray:
+        column = before.astype(new.dtype if new.dtype == object else before.dtype)
+        column[present] = new
+        return column
+
+    inner = FoldState(
+        *(merged(getattr(state.fold, one.name), getattr(after.fold, one.name)) for one in fields(FoldState))
+    )
+    names = ("events", "last_event_us", "posted_quantity", "posted_nano")
+    return TargetState(fold=inner, **{name: merged(getattr(state, name), getattr(after, name)) for name in names})
 
 
 def run(
@@ -91,7 +121,13 @@ def run(
             member = (int(target[at]), int.from_bytes(bytes(usage.member[at]), "big", signed=True))  # type: ignore[index]
             fresh.append(member not in members)
             members.add(member)
-        done, waits, state = itemize(usage, target, state, price, now_us, np.array(fresh, dtype=np.bool_))
+        present = np.unique(target)  # only targets that have usage are locked, and so given
+        local = np.searchsorted(present, target)
+        done, waits, after = itemize(
+            usage, local, _taken(state, present), price, now_us, np.array(fresh, dtype=np.bool_)
+        )
+        state = _put(state, present, after)
+        done.target, waits.target = present[done.target], present[waits.target]
         rows.append(done)
         waiting.append(waits)
     return state, rows, waiting
@@ -104,11 +140,12 @@ def test_batches_come_to_the_fold(aggregation: str, model: str, window: str) -> 
     """Line items plus what waits sum to the fold's quantity, and what is posted costs what the price says."""
     row = row_of(aggregation, model, window)
 
+    @settings(max_examples=12)
     @given(READINGS, st.lists(st.integers(0, 14), max_size=3), st.sampled_from([0, 2 * HOUR_US + 5, 9 * HOUR_US]))
     def holds(readings: list[Reading], cuts: list[int], now_us: int) -> None:
         numbered = list(enumerate(readings, start=1))
         bounds = [0, *sorted(min(cut, len(numbered)) for cut in cuts), len(numbered)]
-        batches = [numbered[a:b] for a, b in zip(bounds, bounds[1:], strict=False) if b > a]
+        batches = [numbered[a:b] for a, b in pairwise(bounds) if b > a]
         state, rows, waiting = run(row, batches, now_us)
         for target in range(TARGETS):
             mine = [pair for pair in numbered if pair[1].target == target]
@@ -149,6 +186,11 @@ def test_what_waits_is_posted_later_at_the_same_price(readings: list[Reading]) -
     assert (quantity.tolist(), nano.tolist()) == (at_once.posted_quantity.tolist(), at_once.posted_nano.tolist())
 
 
+def _windows(part: Rows | Waiting, start_us: np.ndarray) -> list[tuple[int, int, int, int]]:
+    columns = (part.target, start_us // HOUR_US, part.tag_set, part.version_key)
+    return list(zip(*(column.tolist() for column in columns), strict=True))
+
+
 @given(READINGS)
 def test_each_event_is_one_line_item_and_each_window_one(readings: list[Reading]) -> None:
     """`each` makes a line item an event; a window makes one for all events of one target, tag set and version in it."""
@@ -157,14 +199,7 @@ def test_each_event_is_one_line_item_and_each_window_one(readings: list[Reading]
     assert sorted(rows.event.tolist()) == [number for number, _ in numbered]
     _, (rows,), (waiting,) = run(row_of("sum", "per_unit", "hour"), [numbered], 2 * HOUR_US)
     windows = {(r.target, r.time_us // HOUR_US, r.tag_set, r.version) for r in readings}
-    found = [
-        (t, us // HOUR_US, tags, version)
-        for part in (rows, waiting)
-        for t, us, tags, version in zip(
-            part.target.tolist(), (part.time_us if part is rows else part.start_us).tolist(), part.tag_set.tolist(),
-            part.version_key.tolist(), strict=True,
-        )
-    ]  # fmt: skip
+    found = _windows(rows, rows.time_us) + _windows(waiting, waiting.start_us)
     assert sorted(found) == sorted(windows)
     assert {us // HOUR_US for us in rows.time_us.tolist()} <= {0, 1}
     for at, (_, reading) in enumerate(sorted(numbered, key=lambda pair: (pair[1].target, pair[1].time_us))):

@@ -107,6 +107,6 @@ def test_a_database_agrees(price: Price, sql: str) -> None:
                         AS quantity FROM usage WINDOW w AS (PARTITION BY target ORDER BY n)),
                 priced AS (SELECT n, target, round({sql}, 9) AS total FROM running)
                 SELECT ((total - lag(total, 1, 0) OVER (PARTITION BY target ORDER BY n)) * 1000000000)::HUGEINT
-                FROM priced ORDER BY n"""  # noqa: S608 - constant text above
+                FROM priced ORDER BY n"""
         ).fetchall()
     assert amounts.tolist() == [row[0] for row in expected]

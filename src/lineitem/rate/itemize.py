@@ -161,8 +161,9 @@ def _windows(
 
 def _fresh(target: NDArray[np.int64], before: TargetState) -> NDArray[np.int64]:
     """The targets that get their first event here."""
-    touched = np.unique(target)
-    return touched[before.events[touched] == 0]
+    touched: NDArray[np.int64] = np.unique(target)
+    fresh: NDArray[np.int64] = touched[before.events[touched] == 0]
+    return fresh
 
 
 def _with_due(price: CompiledPrice, before: TargetState, target: NDArray[np.int64]) -> IntArray:
