@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 
 from lineitem.app import App
 from lineitem.core.errors import Refused
+from lineitem.kit.db import Connection
+from lineitem.ledger.post import ensure_months
 from lineitem.ledger.rows import Kind
 from tests.integration.drive import Space, World
 from tests.integration.oracle import FOLDS, Oracle, Tally, summed, tally_of
@@ -133,6 +135,20 @@ def test_two_sources_at_once(world: World) -> None:
 
     holds()
     assert world.findings(deep=True) == []
+
+
+def test_a_months_first_rows_from_several_processes_at_once(world: World) -> None:
+    """Whoever comes first makes the month's partition, the others find it made."""
+    connections = [world.app.connection() for _ in range(3)]
+    together = Barrier(len(connections))
+
+    def make(connection: Connection, month: int) -> None:
+        together.wait(30)
+        ensure_months(connection, [month])
+
+    with ThreadPoolExecutor(len(connections)) as pool:
+        for month in range(24_300, 24_312):
+            assert list(pool.map(make, connections, [month] * len(connections))) == [None] * len(connections)
 
 
 class Pulled(Exception):

@@ -179,7 +179,9 @@ begin
     return;
   end if;
   perform pg_advisory_xact_lock(hashtext('lineitem.ensure_month'), wanted);
-  if to_regclass('ledger.' || name) is not null then
+  -- Asked of the table: to_regclass may still remember from before the wait that there is none.
+  if exists (select from pg_class where oid in (select inhrelid from pg_inherits where inhparent = 'ledger.line_item'::regclass)
+             and relname = name) then
     return;
   end if;
   execute format('create table ledger.%I (like ledger.line_item including defaults including constraints)', name);
