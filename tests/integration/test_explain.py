@@ -18,7 +18,7 @@ from lineitem.app import App
 from lineitem.billing.explain import explain as explain_any
 from lineitem.catalog.load import parse_catalog
 from lineitem.core.clock import FixedClock
-from lineitem.core.errors import InputError, IntegrityError
+from lineitem.core.errors import InputError, IntegrityError, Refused
 from lineitem.core.period import Month
 from lineitem.kit.db import connect
 from lineitem.ledger.explain import explain
@@ -186,16 +186,21 @@ def test_a_retracted_event_is_shown_with_its_reason(published: App) -> None:
         assert shown["retracted"] == "sent by a test run"
 
 
-def test_a_price_whose_meter_has_left_the_catalog_is_still_explained(published: App) -> None:
-    """What the batch's catalog no longer holds, the one that brought the pricebook version does."""
+def test_a_price_that_no_version_in_force_holds_is_still_explained(published: App) -> None:
+    """What the newest version no longer bills, the one in force at the event's time explains; its meter cannot leave."""
     ingest(published, [event("a", 10), event("a", 7, id="wrong")])
-    without = CATALOG.replace("  - {id: tokens,", "  - {id: spare,").replace("version: 1", "version: 2")
-    without = without.replace("meter: tokens", "meter: spare").replace("2020-01-01", "2026-10-20")
-    published.publish("default", parse_catalog(without, "catalog"))
+    gone = CATALOG.replace("  - {id: tokens,", "  - {id: spare,").replace("version: 1", "version: 2")
+    gone = gone.replace("meter: tokens", "meter: spare").replace("2020-01-01", "2026-10-20")
+    with pytest.raises(Refused, match="can neither change nor leave"):
+        published.publish("default", parse_catalog(gone, "catalog"))
+    meter = next(line for line in CATALOG.splitlines() if "{id: tokens," in line)
+    spare = next(line for line in gone.splitlines() if "{id: spare," in line)
+    published.publish("default", parse_catalog(gone.replace(spare, f"{meter}\n{spare}"), "catalog"))
     published.retract("default", "/test", "wrong", "sent by a test run")
     (retraction,) = items_of(published, "a", kind="retraction")
     found = why(published, retraction)
     assert found["price"]["meter"]["id"] == "tokens"
+    assert found["price"]["version"] == 1
     assert found["events"]["items"][0]["value"] == "7"
 
 
