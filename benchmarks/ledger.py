@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from lineitem.core.clock import FixedClock
 from lineitem.ingest.events import BatchLimits
 from lineitem.kit import db
 from lineitem.kit.config import Config
+from lineitem.kit.process import tune_for_batches
 
 EVENTS = 1_000_000
 ACCOUNTS = 10_000
@@ -41,7 +41,7 @@ def fresh_ledger(itemize: str) -> Iterator[App]:
 def ingest_rate(app: App, path: Path, events: int, batch: int) -> float:
     """Events per second from the file to the last commit, raw segments and checkpoint included."""
     pipeline = app.pipeline("default")
-    sys.setswitchinterval(0.0005)
+    tune_for_batches()
     start = time.perf_counter()
     with app.source(path, None, None, "bench") as source:
         summary = app.ingest(pipeline, source, BatchLimits(batch), lambda position, summary: None)

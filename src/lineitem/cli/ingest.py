@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
@@ -32,8 +31,9 @@ def ingest(
     """
     from lineitem.flow import Summary
     from lineitem.ingest.events import BatchLimits
+    from lineitem.kit.process import tune_for_batches
 
-    sys.setswitchinterval(0.0005)  # two threads hand over often: 113k -> 160k events/s measured
+    tune_for_batches()
     total = Summary()
     with scope.app() as app:
         pipeline = app.pipeline(scope.namespace)
