@@ -7,7 +7,6 @@ a length before every part does not.
 from __future__ import annotations
 
 from hashlib import sha256
-from uuid import UUID
 
 
 def length_prefixed(*parts: bytes) -> bytes:
@@ -23,8 +22,3 @@ def text_digest(*parts: str) -> bytes:
 def identity_key(namespace: str, source: str, event_id: str) -> bytes:
     """The 16-byte key of an event's identity: the first half of ``text_digest``."""
     return text_digest(namespace, source, event_id)[:16]
-
-
-def key_uuid(key: bytes) -> UUID:
-    """A 16-byte key as PostgreSQL stores it."""
-    return UUID(bytes=key)

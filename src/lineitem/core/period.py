@@ -13,7 +13,7 @@ from lineitem.core.errors import UsageError
 
 _MIDNIGHT = Time(0, 0)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_LABEL = re.compile(r"^(\d{4})-(0[1-9]|1[0-2])$")
+_LABEL = re.compile(r"^([12]\d{3})-(0[1-9]|1[0-2])$", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, order=True)

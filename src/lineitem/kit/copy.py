@@ -72,10 +72,3 @@ def copy_rows(
             for start in range(0, len(view), _CHUNK_BYTES):
                 copy.write(view[start : start + _CHUNK_BYTES])
         copy.write(TRAILER)
-
-
-def read_fixed(chunks: Iterable[Any], dtype: np.dtype[np.void]) -> NDArray[np.void]:
-    """Rows of a binary ``COPY ... TO STDOUT`` whose columns are all fixed-width and not null, as one structured array."""
-    data = b"".join(bytes(chunk) for chunk in chunks)
-    body = data[len(SIGNATURE) : len(data) - len(TRAILER)]
-    return np.frombuffer(body, dtype=dtype)
