@@ -18,6 +18,7 @@ from lineitem.kit.sqlfiles import load_queries
 from lineitem.ledger.chain import HASH_VERSION, Batch, BatchKind, batch_hash, fact_leaf
 from lineitem.ledger.merkle import EMPTY_ROOT, HASH, root
 from lineitem.ledger.rows import Digests, LineItems, copy_payloads, encoded_rows, leaf_hashes, make_ids
+from lineitem.rate.exact import total
 
 SQL = load_queries("lineitem.ledger", "ledger.sql")
 LANES = 4
@@ -175,15 +176,7 @@ def sums_by_currency(items: LineItems | None, currencies: Sequence[str] | NDArra
     if items is None or not len(items):
         return "{}"
     names = np.asarray(currencies)
-    sums = {}
-    for name in np.unique(names).tolist():
-        amounts = items.amount_nano[names == name]
-        # Split in halves of 32 bits: a plain int64 sum of many rows could wrap.
-        if amounts.dtype == object:
-            sums[name] = str(sum(amounts.tolist()))
-        else:
-            sums[name] = str((int((amounts >> 32).sum()) << 32) + int((amounts & 0xFFFFFFFF).sum()))
-    return canonical(sums)
+    return canonical({name: str(total(items.amount_nano[names == name])) for name in np.unique(names).tolist()})
 
 
 def ensure_months(connection: Connection, months: Sequence[int]) -> None:

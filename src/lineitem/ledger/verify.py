@@ -27,6 +27,7 @@ from lineitem.ledger.merkle import EMPTY_ROOT, HASH, root
 from lineitem.ledger.post import LANES, NO_DIGEST, canonical
 from lineitem.ledger.rows import NO_KEY, Digests, encode_rows, gather, leaf_hashes, leaf_numbers
 from lineitem.ledger.verify_state import check_state
+from lineitem.rate.exact import total
 
 SQL = load_queries("lineitem.ledger", "ledger.sql")
 _BLOCK_ROWS = 65_536
@@ -353,13 +354,8 @@ def _by_batch(rows: NDArray[np.void]) -> Iterator[tuple[Place, NDArray[np.int64]
 
 def _add_sums(sums: dict[str, int], amounts: NDArray[Any], prices: NDArray[np.int32], currency: dict[int, str]) -> None:
     for price in np.unique(prices).tolist():
-        of_price = amounts[prices == price]
-        if of_price.dtype == object:
-            total = sum(of_price.tolist())
-        else:  # in halves of 32 bits: a plain int64 sum of many rows could wrap
-            total = (int((of_price >> 32).sum()) << 32) + int((of_price & 0xFFFFFFFF).sum())
         name = currency.get(price, "?")
-        sums[name] = sums.get(name, 0) + total
+        sums[name] = sums.get(name, 0) + total(amounts[prices == price])
 
 
 _IDENTITY = np.dtype(

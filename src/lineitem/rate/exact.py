@@ -64,6 +64,13 @@ def absolute_total(values: IntArray) -> int:
     return (high << 32) + low + len(values)
 
 
+def total(values: IntArray) -> int:
+    """The exact sum as a Python int. In halves of 32 bits: a plain int64 sum of many rows could wrap."""
+    if values.dtype == object:
+        return int(sum(values.tolist()))
+    return (int((values >> 32).sum()) << 32) + int((values & 0xFFFFFFFF).sum())
+
+
 def add(left: IntArray, right: IntArray) -> IntArray:
     """``left + right`` element by element, exact."""
     if left.dtype != object and right.dtype != object and magnitude(left) + magnitude(right) <= INT64_MAX:
