@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -40,6 +41,9 @@ from lineitem.ledger.publishing import Publication, publish
 from lineitem.ledger.rating import Rater
 from lineitem.ledger.retract import retract
 from lineitem.ledger.verify import Report, verify
+
+_LARGE_BYTES = 32 << 20
+"""Files from this size on are worth a second process, which takes as long to start as 10 MB take to read."""
 
 
 class App:
@@ -96,7 +100,7 @@ class App:
 
     def pipeline(self, namespace: str) -> Pipeline:
         """The pipeline of one namespace."""
-        return Pipeline(namespace, self.connection(), self.connection(), self.segments, self.clock)
+        return Pipeline(namespace, self.connection(), self.connection(), self.segments, self.clock, self.dsn)
 
     @cached_property
     def notary(self) -> Notary:
@@ -135,10 +139,19 @@ class App:
             found = formats.get(name)
             yield Source(file, content, stream, found.name, found.settings(file, wanted))
 
-    def ingest(self, pipeline: Pipeline, source: Source, limits: BatchLimits, progress: Progress) -> Summary:
-        """Flush what is due, read a source to its end, sign the ledger."""
+    def ingest(
+        self,
+        pipeline: Pipeline,
+        source: Source,
+        limits: BatchLimits,
+        progress: Progress,
+        two_processes: bool | None = None,
+    ) -> Summary:
+        """Flush what is due, read a source to its end, sign the ledger. ``two_processes`` None: for a large file."""
+        if two_processes is None:
+            two_processes = os.fstat(source.file.fileno()).st_size >= _LARGE_BYTES
         flush(pipeline.writer, pipeline.snapshot(), self.clock.now_us(), pipeline.rater)
-        summary = ingest(pipeline, source, limits, progress)
+        summary = ingest(pipeline, source, limits, progress, two_processes=two_processes)
         summarize_ranges(pipeline.writer)
         self.checkpoint()
         return summary

@@ -1,20 +1,19 @@
 """The pipeline, readable in one sitting: a batch from raw records to committed line items.
 
     read -> decode -> identity -> enrich -> segment               prepare(): pure but for dictionary keys and the segment
-    lock lane -> move position -> identities -> rate -> post       commit(): one PostgreSQL transaction
+    lock lane -> move position -> rate -> identities -> post      commit(): one PostgreSQL transaction
 
-``ingest`` runs both over a file, the preparing of the next batch beside the committing of this one.
+``ingest`` runs both over a file. Batches of a large one are prepared in a second process while this one commits (ADR 0022).
 
 A crash anywhere leaves nothing or the whole batch. When the catalog has moved or an identity collides, the transaction
-rolls back, the batch is prepared again or its repeats are marked, and it commits in the next try.
+rolls back, the batch is priced again or its repeats are marked, and it commits in the next try.
 """
 
 from __future__ import annotations
 
-import threading
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
@@ -31,12 +30,15 @@ from lineitem.core.reasons import Reason
 from lineitem.ingest import formats, intake, segments
 from lineitem.ingest.events import BatchLimits, DecodeContext, EventColumns, RawRecords, Reject
 from lineitem.ingest.identity import Fate, repeats_inside, settle
+from lineitem.ingest.segments import Segment
+from lineitem.kit.ahead import ahead
 from lineitem.kit.blobs import BlobStore
-from lineitem.kit.db import Connection, explained
+from lineitem.kit.db import POST, Connection, connect, explained
 from lineitem.kit.failpoint import failpoint
+from lineitem.kit.process import tune_for_batches
 from lineitem.ledger import periods
 from lineitem.ledger.chain import Batch, BatchKind, accepted_digest, records_digest, set_aside_digest
-from lineitem.ledger.post import LANES, Counts, Origin, ensure_months, lock_lane, write_batch
+from lineitem.ledger.post import LANES, Counts, Head, Origin, ensure_months, lock_lane, write_batch
 from lineitem.ledger.rating import AmountTooLarge, Itemized, Rater
 from lineitem.ledger.rows import Digests
 from lineitem.rate.enrich import Accounts, Enriched, enrich
@@ -44,33 +46,47 @@ from lineitem.rate.match import match
 
 _TRIES = 20
 """How often a batch is tried again after a collision before it is given up."""
-_AHEAD = 1
-"""Batches being prepared while one commits; bounds memory."""
 
 
 @dataclass(slots=True)
 class Prepared:
-    """A batch up to the point where the ledger's state matters."""
+    """A batch up to the point where the ledger's state matters; small enough to be handed from process to process.
+
+    ``events`` are without their payloads, ``records`` holds place and bytes of the records known to be bad: the rest is
+    in the segment, should a retry need it. ``revision``: the catalog's that priced it. ``digests``: those of accounts,
+    prices and tags that this preparer meets for the first time.
+    """
 
     partition: intake.Partition
-    raw: RawRecords
+    start: int
+    end: int
+    received: int
+    records: dict[int, intake.Record]
     events: EventColumns
     undecoded: list[Reject]
     segment: str
     records_digest: bytes
     recorded_us: int
-    snapshot: Snapshot
-    accounts: Accounts
+    revision: int
     enriched: Enriched
-    tag_set_keys: list[int] = field(default_factory=list)
+    tag_set_keys: list[int]
+    digests: Digests
     first: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     known: dict[bytes, bytes] = field(default_factory=dict)
     too_large: list[Reject] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.find_repeats()
 
     @property
     def invalid(self) -> list[Reject]:
         """Events that decoded but cannot be billed as they are."""
         return self.enriched.rejects + self.too_large
+
+    def find_repeats(self) -> None:
+        """Look for repeats among the valid events; again whenever that set has changed."""
+        bad = [reject.ordinal for reject in self.invalid]
+        self.first = repeats_inside(self.events, ~np.isin(self.events.ordinal, np.array(bad, dtype=np.int32)))
 
     def settle(self) -> Fate:
         """What becomes of each event, given what is known of its identity so far."""
@@ -79,9 +95,9 @@ class Prepared:
 
 @dataclass(slots=True)
 class Pipeline:
-    """Batches of one namespace. ``prepare`` uses one connection and ``commit`` the other, so that two threads may overlap.
+    """Batches of one namespace. Both connections act in the posting role; ``writer`` is the one batches commit on.
 
-    Both connections act in the posting role.
+    ``dsn``: where another process that prepares batches finds the same database; without it there is none.
     """
 
     namespace: str
@@ -89,25 +105,29 @@ class Pipeline:
     writer: Connection
     segments: BlobStore
     clock: Clock
+    dsn: str | None = None
     rater: Rater = field(default_factory=Rater)
     _snapshot: Snapshot | None = None
     _accounts: dict[str, AccountRow] = field(default_factory=dict)
     _tag_sets: dict[str, int] = field(default_factory=dict)
     _digests: Digests = field(default_factory=lambda: Digests({}, {}, {}))
+    _told: Digests = field(default_factory=lambda: Digests({}, {}, {}))
     _expect_repeats: bool = False
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _aside: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "identities"))
 
     def snapshot(self) -> Snapshot:
-        """The catalog in force, read once and again whenever it has moved. Raises Refused where there is none."""
-        if self._snapshot is None:
-            self._snapshot = published.load_snapshot(self.reader, self.namespace)
+        """The catalog in force, read again whenever it has moved. Raises Refused where there is none."""
+        found = self._snapshot
+        if found is None or published.revision(self.reader, self.namespace) != found.revision:
+            found = published.load_snapshot(self.reader, self.namespace)
             self._accounts.clear()
-        if self._snapshot is None:
+        if found is None:
             raise Refused(
                 f"namespace {self.namespace!r} has no catalog",
                 do="Publish one first: lineitem catalog publish FILE (`lineitem demo` leaves one to start from).",
             )
-        return self._snapshot
+        self._snapshot = found
+        return found
 
     def prepare(self, partition: intake.Partition, raw: RawRecords) -> Prepared:
         """Decode, resolve accounts and prices, write the raw segment."""
@@ -116,18 +136,23 @@ class Pipeline:
         events, undecoded = formats.get(partition.format).decode(raw, context)
         digest = records_digest(raw.records)
         name = segments.segment_name(partition.name, raw.start, raw.end, digest)
-        segments.write(self.segments, name, segments.Segment(raw, partition.format, context))
+        segments.write(self.segments, name, Segment(raw, partition.format, context))
         failpoint("after_segment")
-        with self._lock:
-            snapshot, accounts, enriched, tag_set_keys = self._price(events)
-        batch = Prepared(
-            partition, raw, events, undecoded, name, digest, now_us, snapshot, accounts, enriched, tag_set_keys
-        )
-        batch.first = repeats_inside(events, _valid(batch))
-        return batch
+        priced = self._price(events)
+        bad = [reject.ordinal for reject in undecoded + priced[1].rejects]
+        records = intake.records_at(raw, bad)
+        place = (partition, raw.start, raw.end, len(raw.records), records, events.without_payload(), undecoded)
+        return Prepared(*place, name, digest, now_us, *priced)
 
-    def _price(self, events: EventColumns) -> tuple[Snapshot, Accounts, Enriched, list[int]]:
-        """Everything of ``prepare`` that depends on the catalog; done again when it has moved."""
+    def prepare_all(
+        self, partition: intake.Partition, file: BinaryIO, start: int, limits: BatchLimits
+    ) -> Iterator[Prepared]:
+        """Every batch of a file from position ``start`` on."""
+        for raw in formats.get(partition.format).read(file, start, limits, partition.settings):
+            yield self.prepare(partition, raw)
+
+    def _price(self, events: EventColumns) -> tuple[int, Enriched, list[int], Digests]:
+        """Everything that depends on the catalog: its revision, the usage, the keys of its tag sets, new digests."""
         snapshot = self.snapshot()
         accounts = self._resolve_accounts(events, snapshot)
         matches, unmatched = match(events, snapshot.catalog.meters)
@@ -136,7 +161,8 @@ class Pipeline:
         missing = [text for text in enriched.tag_sets if text not in self._tag_sets]
         if missing:
             self._tag_sets |= published.tag_set_keys(self.reader, missing)
-        return snapshot, accounts, enriched, [self._tag_sets[text] for text in enriched.tag_sets]
+        keys = [self._tag_sets[text] for text in enriched.tag_sets]
+        return snapshot.revision, enriched, keys, self._new_digests(snapshot, accounts, enriched.tag_sets, keys)
 
     def _resolve_accounts(self, events: EventColumns, snapshot: Snapshot) -> Accounts:
         encoded = pa.array(events.subject, pa.string()).dictionary_encode()
@@ -146,6 +172,21 @@ class Pipeline:
             self._accounts |= published.open_accounts(self.reader, snapshot, missing)
         rows = [self._accounts.get(name) for name in names]
         return Accounts(np.asarray(encoded.indices).astype(np.int32), rows)
+
+    def _new_digests(self, snapshot: Snapshot, accounts: Accounts, tag_sets: list[str], keys: list[int]) -> Digests:
+        """Digests of what a batch's line items may name, those told before left out."""
+        told = self._told
+        fresh = Digests(
+            {
+                row.account_key: account_digest(self.namespace, row.account)
+                for row in accounts.rows
+                if row is not None and row.account_key not in told.account
+            },
+            {row.price_version_key: row.digest for row in snapshot.rows if row.price_version_key not in told.price},
+            {key: tags_digest(text) for text, key in zip(tag_sets, keys, strict=True) if key not in told.tags},
+        )
+        told.add(fresh)
+        return fresh
 
     def commit(self, batch: Prepared) -> tuple[Counts, Batch]:
         """Write the batch. Raises PositionMoved when another process has taken these records."""
@@ -159,7 +200,7 @@ class Pipeline:
                 self._price_again(batch)
             except AmountTooLarge as error:
                 batch.too_large += [_too_large(batch.events, row) for row in sorted(set(error.events))]
-                batch.first = repeats_inside(batch.events, _valid(batch))
+                batch.find_repeats()
             except psycopg.errors.UniqueViolation:
                 self._expect_repeats = True  # somebody accepted one of these events: look before the next try
             except (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure):
@@ -167,10 +208,20 @@ class Pipeline:
         raise Refused(f"the batch could not be written in {_TRIES} tries", do="Run the same command again.")
 
     def _price_again(self, batch: Prepared) -> None:
-        with self._lock:
-            self._snapshot = None
-            batch.snapshot, batch.accounts, batch.enriched, batch.tag_set_keys = self._price(batch.events)
-        batch.first = repeats_inside(batch.events, _valid(batch))
+        raw = self._stored(batch)
+        events, _ = formats.get(raw.format).decode(raw.raw, raw.context)
+        batch.revision, batch.enriched, batch.tag_set_keys, batch.digests = self._price(events)
+        batch.find_repeats()
+
+    def _stored(self, batch: Prepared) -> Segment:
+        return segments.read(self.segments, batch.segment, batch.recorded_us)
+
+    def _records(self, batch: Prepared, rejects: list[Reject]) -> Mapping[int, intake.Record]:
+        """Place and bytes of what is set aside; conflicts show only at commit, so theirs come out of the segment."""
+        missing = [reject.ordinal for reject in rejects if reject.ordinal not in batch.records]
+        if missing:
+            batch.records |= intake.records_at(self._stored(batch).raw, missing)
+        return batch.records
 
     def _look_up(self, batch: Prepared) -> None:
         """Find events the ledger accepted before. Most batches hold none, so it is done only once one has turned up.
@@ -191,34 +242,30 @@ class Pipeline:
         used = [np.unique(usage.service_month) for usage in batch.enriched.usage]
         if not used:
             return []
-        closed = periods.closed_months(self.writer, batch.snapshot.namespace_key)
+        closed = periods.closed_months(self.writer, batch.partition.namespace_key)
         return sorted(set(periods.posting_months(np.concatenate(used), closed).tolist()))
 
     def _write(self, batch: Prepared) -> tuple[Counts, Batch]:
         partition, events, connection = batch.partition, batch.events, self.writer
         namespace_key = partition.namespace_key
+        self._digests.add(batch.digests)
         failpoint("before_write")
         with connection.transaction():
             head = lock_lane(connection, partition.lane)
-            number = head.batch + 1
-            published.check_revision(connection, batch.snapshot)
-            intake.advance(connection, partition.key, batch.raw.start, batch.raw.end)
+            published.check_revision(connection, self.namespace, namespace_key, batch.revision)
+            intake.advance(connection, partition.key, batch.start, batch.end)
             failpoint("after_position")
             fate = batch.settle()
             rows = np.flatnonzero(fate.accepted)
-            intake.add_identities(
-                connection,
-                namespace_key,
-                head.lane,
-                number,
-                events.key[rows],
-                events.digest[rows],
-                events.ordinal[rows],
-            )
-            failpoint("after_identities")
             rejects = batch.undecoded + fate.rejects
             aside = intake.add_dead_letters(
-                connection, partition, batch.raw, rejects, head.lane, number, batch.recorded_us
+                connection,
+                partition,
+                self._records(batch, rejects),
+                rejects,
+                head.lane,
+                head.batch + 1,
+                batch.recorded_us,
             )
             itemized = self.rater.rate(
                 connection,
@@ -230,6 +277,8 @@ class Pipeline:
                 batch.recorded_us,
             )
             counts = _counts(batch, fate, len(rejects), itemized)
+            # The server takes the identities in while the rows are encoded here.
+            identities = self._aside.submit(self._add_identities, batch, head, rows)
             written = write_batch(
                 connection,
                 head,
@@ -238,28 +287,21 @@ class Pipeline:
                 BatchKind.USAGE,
                 items=itemized.items,
                 currencies=itemized.currencies,
-                digests=self._resolved(batch),
+                digests=self._digests,
                 counts=counts,
                 origin=_origin(batch, rows, aside),
-                catalog_revision=batch.snapshot.revision,
+                catalog_revision=batch.revision,
                 recorded_us=batch.recorded_us,
+                busy=identities,
             )
         failpoint("after_commit")
         return counts, written
 
-    def _resolved(self, batch: Prepared) -> Digests:
-        """The digests of everything the batch's line items name."""
-        known = self._digests
-        for row in batch.accounts.rows:
-            if row is not None and row.account_key not in known.account:
-                known.account[row.account_key] = account_digest(self.namespace, row.account)
-        for price in batch.snapshot.rows:
-            if price.price_version_key not in known.price:
-                known.price[price.price_version_key] = price.digest
-        for text, key in zip(batch.enriched.tag_sets, batch.tag_set_keys, strict=True):
-            if key not in known.tags:
-                known.tags[key] = tags_digest(text)
-        return known
+    def _add_identities(self, batch: Prepared, head: Head, rows: NDArray[np.int64]) -> None:
+        events, namespace_key = batch.events, batch.partition.namespace_key
+        place = (self.writer, namespace_key, head.lane, head.batch + 1)
+        intake.add_identities(*place, events.key[rows], events.digest[rows], events.ordinal[rows])
+        failpoint("after_identities")
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,37 +349,73 @@ Progress = Callable[[int, Summary], None]
 """Called after every batch with the position reached and the summary so far."""
 
 
-def ingest(pipeline: Pipeline, source: Source, limits: BatchLimits, progress: Progress) -> Summary:
-    """Read a file to its end: an interrupted pass goes on where it stopped, a finished one starts again (all duplicates)."""
-    snapshot = pipeline.snapshot()
+def ingest(
+    pipeline: Pipeline, source: Source, limits: BatchLimits, progress: Progress, *, two_processes: bool = False
+) -> Summary:
+    """Read a file to its end: an interrupted pass goes on where it stopped, a finished one starts again (all duplicates).
+
+    ``two_processes``: prepare batches in another one; worth its start where there are several. The source must be a file
+    of the system then.
+    """
+    namespace_key = pipeline.snapshot().namespace_key
     summary = Summary()
     with intake.exclusive(pipeline.reader, pipeline.namespace, source.stream, source.content):
         partition = intake.open_pass(
-            pipeline.reader, pipeline.namespace, snapshot.namespace_key, source.stream, source.content, LANES,
+            pipeline.reader, pipeline.namespace, namespace_key, source.stream, source.content, LANES,
             source.format, source.settings,
         )  # fmt: skip
         summary.resumed_at = partition.next
-        records = formats.get(partition.format).read(source.file, partition.next, limits, partition.settings)
-
-        def prepare_next() -> Prepared | None:
-            raw = next(records, None)
-            return None if raw is None else pipeline.prepare(partition, raw)
-
-        with ThreadPoolExecutor(1, "prepare") as pool:
-            ahead = deque(pool.submit(prepare_next) for _ in range(_AHEAD))
-            while (batch := ahead.popleft().result()) is not None:
-                ahead.append(pool.submit(prepare_next))
+        with _batches(pipeline, partition, source.file, limits, two_processes) as batches:
+            for batch in batches:
                 summary.add(*pipeline.commit(batch))
-                progress(batch.raw.end, summary)
+                progress(batch.end, summary)
         failpoint("before_complete")
         intake.complete(pipeline.reader, partition.key, pipeline.clock.now_us())
     return summary
 
 
-def _valid(batch: Prepared) -> NDArray[np.bool_]:
-    """(n,) bool: events nothing is wrong with."""
-    ordinals = [reject.ordinal for reject in batch.invalid]
-    return ~np.isin(batch.events.ordinal, np.array(ordinals, dtype=np.int32))
+@contextmanager
+def _batches(
+    pipeline: Pipeline, partition: intake.Partition, file: BinaryIO, limits: BatchLimits, two_processes: bool
+) -> Iterator[Iterator[Prepared]]:
+    if not two_processes or pipeline.dsn is None:
+        yield pipeline.prepare_all(partition, file, partition.next, limits)
+        return
+    first = next(formats.get(partition.format).read(file, partition.next, limits, partition.settings), None)
+    if first is None:
+        yield iter(())
+        return
+    job = _Elsewhere(
+        pipeline.namespace, pipeline.dsn, pipeline.segments, pipeline.clock, partition, file.fileno(), first.end, limits
+    )
+    with ahead(_prepare_elsewhere, job, descriptors=[file.fileno()]) as others:
+        yield _with_first(pipeline.prepare(partition, first), others)  # prepared here while the other process starts
+
+
+def _with_first(first: Prepared, others: Iterator[Prepared]) -> Iterator[Prepared]:
+    yield first
+    yield from others
+
+
+@dataclass(frozen=True, slots=True)
+class _Elsewhere:
+    """What another process needs to prepare the batches of a file from position ``start`` on."""
+
+    namespace: str
+    dsn: str
+    segments: BlobStore
+    clock: Clock
+    partition: intake.Partition
+    descriptor: int
+    start: int
+    limits: BatchLimits
+
+
+def _prepare_elsewhere(job: _Elsewhere) -> Iterator[Prepared]:
+    tune_for_batches()
+    with explained(), connect(job.dsn, role=POST) as connection, open(job.descriptor, "rb") as file:
+        pipeline = Pipeline(job.namespace, connection, connection, job.segments, job.clock)
+        yield from pipeline.prepare_all(job.partition, file, job.start, job.limits)
 
 
 def _too_large(events: EventColumns, row: int) -> Reject:
@@ -354,7 +432,7 @@ def _counts(batch: Prepared, fate: Fate, dead_lettered: int, itemized: Itemized)
     accepted = int(fate.accepted.sum())
     not_billable = int((fate.accepted & ~batch.enriched.billable).sum())
     return Counts(
-        received=len(batch.raw.records),
+        received=batch.received,
         itemized=accepted - not_billable - itemized.waiting,
         pending=itemized.waiting,
         duplicate=fate.duplicates,
@@ -369,8 +447,8 @@ def _origin(batch: Prepared, rows: NDArray[np.int64], aside: list[tuple[int, byt
     return Origin(
         partition_key=batch.partition.key,
         partition=batch.partition.description,
-        position_start=batch.raw.start,
-        position_end=batch.raw.end,
+        position_start=batch.start,
+        position_end=batch.end,
         segment=batch.segment,
         records_digest=batch.records_digest,
         accepted_digest=accepted_digest(events.key[rows], events.digest[rows], events.ordinal[rows]),

@@ -58,10 +58,18 @@ class Supervisor:
 
     # --- processes ---------------------------------------------------------------------------------------------------
 
-    def ingest(self, failpoint: str = "") -> subprocess.Popen[bytes]:
+    def ingest(self, failpoint: str = "", *, two_processes: bool = False) -> subprocess.Popen[bytes]:
         """Start reading the file, or go on with it."""
-        batches = ("--batch-size", str(BATCH_RECORDS))
-        return self.command.start("ingest", self.file, *batches, "--json", env={"LINEITEM_FAILPOINT": failpoint})
+        options = ["--batch-size", str(BATCH_RECORDS), "--two-processes" if two_processes else "--one-process"]
+        return self.command.start("ingest", self.file, *options, "--json", env={"LINEITEM_FAILPOINT": failpoint})
+
+    def _preparing(self, process: subprocess.Popen[bytes]) -> list[int]:
+        """The process that prepares batches for ``process``, where there is one."""
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            if b"kit.ahead" in _read(entry / "cmdline") and _parent(entry) == process.pid:
+                found.append(int(entry.name))
+        return found
 
     def server_processes(self) -> list[int]:
         """The server's processes, the main one first."""
@@ -101,6 +109,7 @@ class Supervisor:
         return [
             self.kill_at_a_failpoint,
             self.kill_the_process,
+            self.kill_the_preparing_process,
             self.kill_the_server,
             self.kill_a_server_process,
             self.end_a_session,
@@ -118,14 +127,24 @@ class Supervisor:
     def kill_at_a_failpoint(self) -> None:
         """SIGKILL at a named place, above all just before and after COMMIT."""
         name = self.chance.choice(FAILPOINTS)
-        process = self.ingest(f"{name}@{self.chance.randrange(1, 12)}")
-        self.ended(process, {0, -signal.SIGKILL})
+        two_processes = self.chance.random() < 0.5
+        process = self.ingest(f"{name}@{self.chance.randrange(1, 12)}", two_processes=two_processes)
+        self.ended(process, {0, -signal.SIGKILL, *([1] if two_processes else [])})
 
     def kill_the_process(self) -> None:
         """SIGKILL anywhere."""
         process = self._running()
         process.kill()
         self.ended(process, {0, -signal.SIGKILL})
+
+    def kill_the_preparing_process(self) -> None:
+        """SIGKILL to the process that prepares batches: the one that commits them says so and ends."""
+        process = self.ingest(two_processes=True)
+        _until(lambda: process.poll() is not None or bool(self._preparing(process)))
+        self.wait_for_batches(process, self.chance.randrange(12))
+        for pid in self._preparing(process):
+            _kill(pid)
+        self.ended(process, {0, 1})
 
     def interrupt_the_process(self) -> None:
         """Ctrl-C, or a service manager's stop."""
@@ -176,7 +195,7 @@ class Supervisor:
             self.ended(zombie, {0, 1})
 
     def _running(self) -> subprocess.Popen[bytes]:
-        process = self.ingest()
+        process = self.ingest(two_processes=self.chance.random() < 0.5)
         self.wait_for_batches(process, self.chance.randrange(12))
         return process
 
@@ -260,6 +279,11 @@ def _until(condition: Callable[[], bool]) -> bool:
 
 def _stopped(pid: int) -> bool:
     return _read(Path(f"/proc/{pid}/stat")).rpartition(b")")[2].split()[:1] == [b"T"]
+
+
+def _parent(entry: Path) -> int:
+    fields = _read(entry / "stat").rpartition(b")")[2].split()
+    return int(fields[1]) if len(fields) > 1 else 0
 
 
 def _read(path: Path) -> bytes:

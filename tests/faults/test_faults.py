@@ -22,8 +22,8 @@ SEEDS = [1]
 def test_whatever_dies_the_ledger_equals_the_oracle(tmp_path: Path, seed: int) -> None:
     """One fault of each kind, with verify after each."""
     supervisor = Supervisor(tmp_path, seed, 10_000)
-    happened = list(rounds(supervisor, 8))
-    assert len(set(happened)) == 8
+    happened = list(rounds(supervisor, 9))
+    assert len(set(happened)) == 9
     supervisor.finish()
 
 

@@ -72,7 +72,7 @@ def test_a_month_closed_during_ingest_keeps_its_sums(tmp_path: Path) -> None:
     supervisor = Supervisor(tmp_path, 6, 5_000)
     command = supervisor.command
     with EmbeddedServer(command.data_dir):
-        process = supervisor.ingest("stop:after_identities@4")
+        process = supervisor.ingest("stop:after_position@4")
         supervisor.wait_until_stopped(process)
         closing = command.start("period", "close", MONTHS[0], "--json", env={"LINEITEM_FAILPOINT": "before_commit@2"})
         supervisor.ended(closing, {-signal.SIGKILL})

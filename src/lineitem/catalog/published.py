@@ -65,11 +65,17 @@ def load_snapshot(connection: Connection, namespace: str, revision: int | None =
     return Snapshot(namespace, key, int(row[0]), catalog, pricebooks, tuple(_price_rows(catalog, pricebooks, keys)))
 
 
-def check_revision(connection: Connection, snapshot: Snapshot) -> None:
+def revision(connection: Connection, namespace: str) -> int | None:
+    """The revision in force; None where the namespace is not known."""
+    row = connection.execute(SQL.namespace, {"namespace": namespace}).fetchone()
+    return None if row is None else int(row[1])
+
+
+def check_revision(connection: Connection, namespace: str, key: int, wanted: int) -> None:
     """Hold the revision until the transaction ends, or raise CatalogMoved."""
-    row = connection.execute(SQL.check_revision, {"namespace_key": snapshot.namespace_key}).fetchone()
-    if row is None or row[0] != snapshot.revision:
-        raise CatalogMoved(f"the catalog of {snapshot.namespace!r} is no longer at revision {snapshot.revision}")
+    row = connection.execute(SQL.check_revision, {"namespace_key": key}).fetchone()
+    if row is None or row[0] != wanted:
+        raise CatalogMoved(f"the catalog of {namespace!r} is no longer at revision {wanted}")
 
 
 def pricebooks(connection: Connection, key: int) -> list[Pricebook]:

@@ -19,9 +19,18 @@ from lineitem.cli.output import Scope, fields, ledger_command, print_json, progr
 @click.option(
     "--batch-size", default=100_000, show_default=True, type=click.IntRange(1, 1_000_000), help="Records a batch."
 )
+@click.option(
+    "--two-processes/--one-process", default=None, help="Prepare batches in a second process.  [default: from 32 MB on]"
+)
 @ledger_command
 def ingest(
-    files: tuple[Path, ...], format_: str | None, map_: Path | None, source: str, batch_size: int, scope: Scope
+    files: tuple[Path, ...],
+    format_: str | None,
+    map_: Path | None,
+    source: str,
+    batch_size: int,
+    two_processes: bool | None,
+    scope: Scope,
 ) -> None:
     """Read usage files into the ledger, exactly once.
 
@@ -41,7 +50,8 @@ def ingest(
             with app.source(path, format_, map_, source) as found:
                 size = path.stat().st_size
                 with progress_bar(path.name, size, quiet=scope.as_json) as show:
-                    done = app.ingest(pipeline, found, BatchLimits(batch_size), lambda position, _: show(position))
+                    limits = BatchLimits(batch_size)
+                    done = app.ingest(pipeline, found, limits, lambda position, _: show(position), two_processes)
             if done.resumed_at:
                 say(f"{path}: went on at position {done.resumed_at}, where an earlier run stopped")
             total.counts += done.counts

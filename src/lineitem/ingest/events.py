@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -75,6 +75,10 @@ class EventColumns:
 
     def __len__(self) -> int:
         return len(self.ordinal)
+
+    def without_payload(self) -> EventColumns:
+        """The same events without what only matching and pricing read; those columns are empty lists."""
+        return replace(self, type=[], subject=[], data=[], traceparent=[])
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -230,10 +230,22 @@ def add_identities(
     copy_rows(connection, SQL.copy_identities, [encode(columns, len(keys))])
 
 
+class Record(NamedTuple):
+    """One raw record: its position in the partition and its bytes."""
+
+    position: int
+    content: bytes
+
+
+def records_at(raw: RawRecords, ordinals: Sequence[int]) -> dict[int, Record]:
+    """The records of a batch at ``ordinals``, by ordinal."""
+    return {at: Record(int(raw.positions[at]), raw.records[at].as_py()) for at in ordinals}
+
+
 def add_dead_letters(
     connection: Connection,
     partition: Partition,
-    raw: RawRecords,
+    records: Mapping[int, Record],
     rejects: Sequence[Reject],
     lane: int,
     batch: int,
@@ -241,9 +253,9 @@ def add_dead_letters(
 ) -> list[tuple[int, bytes]]:
     """Set records aside with code, place and raw bytes; the same one seen again is collapsed into its first sighting.
 
-    Returns ``(ordinal, fingerprint)`` of each.
+    ``records`` has each reject's record by its ordinal. Returns ``(ordinal, fingerprint)`` of each.
     """
-    letters = [_letter(partition, raw, reject, lane, batch, now_us) for reject in rejects]
+    letters = [_letter(partition, records[reject.ordinal], reject, lane, batch, now_us) for reject in rejects]
     letters.sort(key=lambda letter: letter["fingerprint"])  # one order for all lanes: no deadlock
     with connection.cursor() as cursor:
         cursor.executemany(SQL.add_dead_letter, letters)
@@ -251,15 +263,12 @@ def add_dead_letters(
     return [(letter["ordinal"], bytes.fromhex(letter["fingerprint"])) for letter in letters]
 
 
-def _letter(
-    partition: Partition, raw: RawRecords, reject: Reject, lane: int, batch: int, now_us: int
-) -> dict[str, Any]:
-    record = raw.records[reject.ordinal].as_py()
-    position = int(raw.positions[reject.ordinal])
+def _letter(partition: Partition, record: Record, reject: Reject, lane: int, batch: int, now_us: int) -> dict[str, Any]:
+    position, content = record
     return {
         "namespace_key": partition.namespace_key,
         "fingerprint": fingerprint(
-            partition.namespace, partition.stream, position, reject.reason, reject.key, reject.digest, record
+            partition.namespace, partition.stream, position, reject.reason, reject.key, reject.digest, content
         ),
         "reason": int(reject.reason),
         "detail": reject.detail[:2000].replace("\x00", "\\0"),
@@ -267,8 +276,8 @@ def _letter(
         "position": position,
         "event_key": _hex(reject.key),
         "digest": _hex(reject.digest),
-        "raw": record[:DEAD_LETTER_RAW_BYTES_MAX],
-        "raw_bytes": len(record),
+        "raw": content[:DEAD_LETTER_RAW_BYTES_MAX],
+        "raw_bytes": len(content),
         "lane": lane,
         "batch": batch,
         "ordinal": reject.ordinal,

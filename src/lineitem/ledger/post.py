@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,24 +105,33 @@ def write_batch(
     origin: Origin | None = None,
     catalog_revision: int,
     recorded_us: int,
+    busy: Future[None] | None = None,
 ) -> Batch:
     """Append one batch behind ``head`` and move the lane.
 
     ``currencies``: (n,) currency of each line item. ``digests`` resolves the keys in ``items``. Months must have their
-    partition (``ensure_months``).
+    partition (``ensure_months``). ``busy``: what another thread still does on ``connection``; rows are encoded meanwhile,
+    and what it raises is raised here.
     """
     counts, origin = counts or Counts(), origin or Origin()
     number = head.batch + 1
     leaves = np.zeros(0, dtype=HASH)
-    if items is not None and len(items):
-        assert digests is not None
-        seq = np.arange(len(items), dtype=np.int64)
-        ids = make_ids(head.lane, number, recorded_us, seq)
-        leaves = leaf_hashes(encoded_rows(items, digests, head.lane, number, seq, ids), items.account_key)
-        payloads, wide = copy_payloads(items, namespace_key, head.lane, number, seq, ids)
+    payloads: list[NDArray[np.void]] = []
+    wide: list[tuple[Any, ...]] = []
+    try:
+        if items is not None and len(items):
+            assert digests is not None
+            seq = np.arange(len(items), dtype=np.int64)
+            ids = make_ids(head.lane, number, recorded_us, seq)
+            payloads, wide = copy_payloads(items, namespace_key, head.lane, number, seq, ids)
+            leaves = leaf_hashes(encoded_rows(items, digests, head.lane, number, seq, ids), items.account_key)
+    finally:
+        if busy is not None:
+            busy.result()  # the transaction may not end before, whatever happened here
+    if payloads:
         copy_rows(connection, SQL.copy_line_items, payloads)
-        with connection.cursor() as cursor:
-            cursor.executemany(SQL.add_wide_line_item, wide)
+    with connection.cursor() as cursor:
+        cursor.executemany(SQL.add_wide_line_item, wide)
     line_items = 0 if items is None else len(items)
     leaves = np.concatenate([leaves, _add_facts(connection, head.lane, number, line_items, namespace_key, facts)])
     batch = Batch(

@@ -84,6 +84,12 @@ class Digests:
     price: dict[int, bytes]
     tags: dict[int, bytes]
 
+    def add(self, other: Digests) -> None:
+        """Know what ``other`` knows."""
+        self.account.update(other.account)
+        self.price.update(other.price)
+        self.tags.update(other.tags)
+
 
 def make_ids(lane: int, batch: int, recorded_us: int, seq: NDArray[np.int64]) -> NDArray[np.void]:
     """Line item ids, shape of ``seq``, dtype V16: UUID version 7 (RFC 9562), so ordered by time.
