@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineitem.catalog.model import Price
+from lineitem.catalog.price_doc import MODEL_FIELDS
 from lineitem.core.errors import InputError
 from lineitem.rate.models import MODELS
 from lineitem.rate.quote import fraction_text, quote, quote_explain, quote_line, quote_text
@@ -45,10 +46,10 @@ def document(price: Price) -> dict[str, Any]:
             doc[key] = str(getattr(price, key))
     if price.tiers:
         doc["tiers"] = [
-            {"up_to": None if tier.up_to is None else str(tier.up_to), "unit_price": str(tier.unit_price),
-             "flat_price": str(tier.flat_price)}
+            {"up_to": None if tier.up_to is None else str(tier.up_to)}
+            | {key: str(getattr(tier, key)) for key in MODEL_FIELDS[price.model].tier}
             for tier in price.tiers
-        ]  # fmt: skip
+        ]
     if price.transform is not None:
         doc["transform"] = {"divide_by": str(price.transform.divide_by), "round": price.transform.round.value}
     return doc

@@ -71,6 +71,8 @@ class Tier:
     up_to: Decimal | None
     unit_price: Decimal = Decimal(0)
     flat_price: Decimal = Decimal(0)
+    rate: Decimal | None = None
+    """Share of the money that lies in the tier (``graduated_percentage``)."""
 
 
 @dataclass(frozen=True, slots=True)

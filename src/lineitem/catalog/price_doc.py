@@ -48,6 +48,8 @@ MODEL_FIELDS: dict[str, ModelFields] = {
     "graduated": ModelFields(("tiers",), tier=("unit_price", "flat_price")),
     "volume": ModelFields(("tiers",), tier=("unit_price", "flat_price")),
     "package": ModelFields(("package_size", "package_price")),
+    "stairstep": ModelFields(("tiers",), tier=("flat_price",)),
+    "graduated_percentage": ModelFields(("tiers",), tier=("rate", "flat_price")),
 }
 """Every price model by name. ``rate.models`` holds one entry for each; a test keeps the two equal."""
 
@@ -157,7 +159,7 @@ def _read_price(reader: _Reader, default_currency: str | None, *, required: bool
         package_price=reader.decimal("package_price"),
         included=reader.decimal("included"),
         maximum=reader.decimal("maximum"),
-        discount_rate=_read_discount_rate(reader),
+        discount_rate=_read_share(reader, "discount_rate"),
         transform=_read_transform(reader),
         description=reader.text("description") or "",
     )
@@ -171,11 +173,11 @@ def _read_currency(reader: _Reader, default: str | None) -> str:
     return code
 
 
-def _read_discount_rate(reader: _Reader) -> Decimal | None:
-    rate = reader.decimal("discount_rate")
-    if rate is not None and rate > 1:
-        reader.problem("discount_rate", f'{rate} is more than 1; it is a share: 15 % off is "0.15"')
-    return rate
+def _read_share(reader: _Reader, key: str) -> Decimal | None:
+    share = reader.decimal(key)
+    if share is not None and share > 1:
+        reader.problem(key, f'{share} is more than 1; it is a share: 15 % is "0.15"')
+    return share
 
 
 def _read_transform(reader: _Reader) -> Transform | None:
@@ -219,7 +221,8 @@ def _read_tier(reader: _Reader, fields: ModelFields, below: Decimal | None, *, l
         reader.problem("up_to", "only the last tier may be without an upper bound")
     elif up_to is not None and below is not None and up_to <= below:
         reader.problem("up_to", f"tiers must ascend: {up_to} does not lie above {below}, where the tier before it ends")
-    return Tier(up_to, reader.decimal("unit_price") or Decimal(0), reader.decimal("flat_price") or Decimal(0))
+    amounts = (reader.decimal("unit_price") or Decimal(0), reader.decimal("flat_price") or Decimal(0))
+    return Tier(up_to, *amounts, rate=_read_share(reader, "rate"))
 
 
 class _Reader(NamedTuple):

@@ -91,7 +91,7 @@ def compile_price(price: Price, quantity_scale: int) -> CompiledPrice:
 
 def _check(price: Price) -> None:
     amounts = [price.unit_price, price.package_price, price.included, price.maximum, price.discount_rate]
-    amounts += [part for tier in price.tiers for part in (tier.unit_price, tier.flat_price)]
+    amounts += [part for tier in price.tiers for part in (tier.unit_price, tier.flat_price, tier.rate)]
     steps = [price.package_size] + ([price.transform.divide_by] if price.transform else [])
     bounds = [tier.up_to for tier in price.tiers]
     if (

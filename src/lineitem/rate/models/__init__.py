@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lineitem.rate.models import graduated, package, per_unit, volume
+from lineitem.rate.models import graduated, graduated_percentage, package, per_unit, stairstep, volume
 from lineitem.rate.models.shape import Model
 
 MODELS: dict[str, Model] = {
@@ -10,4 +10,6 @@ MODELS: dict[str, Model] = {
     "graduated": graduated.MODEL,
     "volume": volume.MODEL,
     "package": package.MODEL,
+    "stairstep": stairstep.MODEL,
+    "graduated_percentage": graduated_percentage.MODEL,
 }
