@@ -16,7 +16,8 @@ from lineitem.catalog.model import Price
 from lineitem.catalog.price_doc import MODEL_FIELDS
 from lineitem.core.errors import InputError
 from lineitem.rate.models import MODELS
-from lineitem.rate.quote import fraction_text, quote, quote_explain, quote_line, quote_text
+from lineitem.rate.quote import quote, quote_explain, quote_line, quote_text
+from lineitem.rate.working import fraction_text
 from tests.rate import oracle
 
 HERE = Path(__file__).parent
@@ -35,7 +36,8 @@ def vectors() -> list[dict[str, Any]]:
 @pytest.mark.parametrize("case", vectors(), ids=lambda case: case["id"])
 def test_published_cases(case: dict[str, Any]) -> None:
     """Each published or independently computed charge, to the last digit."""
-    assert quote_text(json.dumps(case)) == {"id": case["id"], "amounts": case["amounts"]}
+    expected = {key: case[key] for key in ("id", "amounts", "amount") if key in case}
+    assert quote_text(json.dumps(case)) == expected
 
 
 def document(price: Price) -> dict[str, Any]:
