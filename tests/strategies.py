@@ -54,8 +54,8 @@ _SOME = st.sampled_from(["0.5", "1", "3", "1.25", "250"])
 
 @st.composite
 def prices(draw: st.DrawFn, id_: str, meter: str) -> dict[str, Any]:
-    """Any price of the four models, with any of the options."""
-    model = draw(st.sampled_from(["per_unit", "graduated", "volume", "package"]))
+    """Any price of the models over the period's quantity, with any of the options."""
+    model = draw(st.sampled_from(["per_unit", "graduated", "volume", "package", "stairstep", "graduated_percentage"]))
     itemize = draw(st.sampled_from(["each", "each", "hour", "day", "minute"]))
     price: dict[str, Any] = {
         "id": id_,
@@ -70,8 +70,11 @@ def prices(draw: st.DrawFn, id_: str, meter: str) -> dict[str, Any]:
         price |= {"package_size": draw(_SOME), "package_price": draw(_UNIT_PRICES)}
     else:
         bounds = [*sorted(draw(_BOUNDS), key=float), None]
+        part = {"graduated": ("unit_price", _UNIT_PRICES), "volume": ("unit_price", _UNIT_PRICES)}
+        name, amounts = part.get(model, ("rate", st.sampled_from(["0", "0.029", "0.333333333333", "1"])))
         price["tiers"] = [
-            {"up_to": bound, "unit_price": draw(_UNIT_PRICES), "flat_price": draw(st.sampled_from(["0", "0", "1.5"]))}
+            {"up_to": bound, "flat_price": draw(st.sampled_from(["0", "0", "1.5"]))}
+            | ({} if model == "stairstep" else {name: draw(amounts)})
             for bound in bounds
         ]
     optional = {

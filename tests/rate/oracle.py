@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lineitem.catalog.model import Price, Rounding, Tier, Transform
 
-MODEL_NAMES = ("per_unit", "graduated", "volume", "package")
+MODEL_NAMES = ("per_unit", "graduated", "volume", "package", "stairstep", "graduated_percentage")
 
 
 def amount(price: Price, quantity: Fraction) -> Fraction:
@@ -52,11 +52,14 @@ def _charge(price: Price, units: Fraction) -> Fraction:
     if price.model == "volume":
         tier = next(tier for tier in price.tiers if tier.up_to is None or units <= Fraction(tier.up_to))
         return units * Fraction(tier.unit_price) + Fraction(tier.flat_price)
+    if price.model == "stairstep":
+        return next(Fraction(t.flat_price) for t in price.tiers if t.up_to is None or units <= Fraction(t.up_to))
     total, low = Fraction(0), None
     for tier in price.tiers:
         if low is None or units > low:
             high = units if tier.up_to is None else min(units, Fraction(tier.up_to))
-            total += (high - (low or 0)) * Fraction(tier.unit_price) + Fraction(tier.flat_price)
+            per_unit = tier.unit_price if tier.rate is None else tier.rate
+            total += (high - (low or 0)) * Fraction(per_unit) + Fraction(tier.flat_price)
         low = Fraction(tier.up_to) if tier.up_to is not None else None
     return total
 
@@ -74,14 +77,15 @@ DECIMALS, POSITIVE = decimals(), decimals(least=1)
 MAYBE = st.none() | DECIMALS
 BOUNDS = st.lists(POSITIVE, max_size=4, unique=True).map(sorted)
 TRANSFORMS = st.none() | st.builds(Transform, decimals(8, 6, least=1), st.sampled_from(Rounding))
+SHARES = st.builds(Decimal, st.from_regex(r"0\.[0-9]{1,18}|1", fullmatch=True))
 RATES = st.none() | decimals(3, 0).map(lambda rate: rate / 1000)
 
 
 @st.composite
 def prices(draw: st.DrawFn, models: tuple[str, ...] = MODEL_NAMES) -> Price:
-    """Any price of the four models, with any of the options."""
+    """Any price of the models over the period's quantity, with any of the options."""
     model = draw(st.sampled_from(models))
-    bounds = [*draw(BOUNDS), None] if model in ("graduated", "volume") else []
+    tiers = () if model in ("per_unit", "package") else tuple(_tier(draw, model, b) for b in (*draw(BOUNDS), None))
     package = model == "package"
     return Price(
         id="p",
@@ -89,7 +93,7 @@ def prices(draw: st.DrawFn, models: tuple[str, ...] = MODEL_NAMES) -> Price:
         model=model,
         currency="EUR",
         unit_price=draw(DECIMALS) if model == "per_unit" else None,
-        tiers=tuple(Tier(up_to, draw(DECIMALS), draw(DECIMALS)) for up_to in bounds),
+        tiers=tiers,
         package_size=draw(POSITIVE) if package else None,
         package_price=draw(DECIMALS) if package else None,
         included=draw(MAYBE),
@@ -97,6 +101,12 @@ def prices(draw: st.DrawFn, models: tuple[str, ...] = MODEL_NAMES) -> Price:
         discount_rate=draw(RATES),
         transform=draw(TRANSFORMS),
     )
+
+
+def _tier(draw: st.DrawFn, model: str, up_to: Decimal | None) -> Tier:
+    if model == "graduated_percentage":
+        return Tier(up_to, flat_price=draw(DECIMALS), rate=draw(SHARES))
+    return Tier(up_to, Decimal(0) if model == "stairstep" else draw(DECIMALS), draw(DECIMALS))
 
 
 def turning_points(price: Price, scale: int) -> list[int]:

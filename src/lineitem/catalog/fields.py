@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, TypeVar
 
-from lineitem.catalog.price_doc import path_text, shorten
+from lineitem.catalog.price_reader import path_text, shorten
 from lineitem.catalog.yaml_lines import KeyPath, YamlDocument
 from lineitem.core.limits import CATALOG_BYTES_MAX, FIELD_CHARS_MAX
 from lineitem.core.period import zone_exists

@@ -6,7 +6,7 @@ by id, so the order in which a file lists them means nothing.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -16,7 +16,8 @@ from lineitem.catalog.document import catalog_document, catalog_from_document, c
 from lineitem.catalog.expression import ExpressionError, dimension_name, parse_filter, parse_path
 from lineitem.catalog.fields import ID_PATTERN, ID_RULE, Fields, Problems, suggestion, unique
 from lineitem.catalog.model import Account, AccountDefaults, Aggregation, Catalog, Meter, Price, Pricebook
-from lineitem.catalog.price_doc import currency_problem, parse_price, path_text, shorten
+from lineitem.catalog.price_doc import MODEL_FIELDS, currency_problem, parse_price
+from lineitem.catalog.price_reader import path_text, shorten
 from lineitem.catalog.yaml_lines import KeyPath, read_yaml
 from lineitem.core.errors import CatalogError, InputError
 from lineitem.core.limits import CATALOG_BYTES_MAX, FIELD_CHARS_MAX, QUANTITY_SCALE_DEFAULT
@@ -97,7 +98,7 @@ def _catalog(top: Fields) -> Catalog:
     for key, example in (("meters", "[]"), ("pricebooks", "[]")):
         top.require(key, example)
     meters = _meters(top)
-    books = _pricebooks(top, currency, {meter.id for meter in meters if meter.id})
+    books = _pricebooks(top, currency, {meter.id: meter.aggregation for meter in meters if meter.id})
     book_ids = {book.id for book in books if book.id}
     defaults, accounts = _accounts(top, book_ids)
     return Catalog(
@@ -200,9 +201,9 @@ def _filter(fields: Fields) -> str | None:
 # --- pricebooks
 
 
-def _pricebooks(top: Fields, currency: str, meter_ids: Collection[str]) -> list[Pricebook]:
+def _pricebooks(top: Fields, currency: str, meters: Mapping[str, Aggregation]) -> list[Pricebook]:
     written = [
-        _pricebook(Fields(item, path, top.problems, _PRICEBOOK_KEYS), currency, meter_ids)
+        _pricebook(Fields(item, path, top.problems, _PRICEBOOK_KEYS), currency, meters)
         for item, path in top.items("pricebooks")
     ]
     by_id: dict[str, list[_Written]] = {}
@@ -214,7 +215,7 @@ def _pricebooks(top: Fields, currency: str, meter_ids: Collection[str]) -> list[
     return [one.book for one in written]
 
 
-def _pricebook(fields: Fields, currency: str, meter_ids: Collection[str]) -> _Written:
+def _pricebook(fields: Fields, currency: str, meters: Mapping[str, Aggregation]) -> _Written:
     id_ = fields.identifier("id", "standard")
     fields.require("version", "1")
     fields.require("effective_from", "2026-01-01T00:00:00Z")
@@ -228,12 +229,12 @@ def _pricebook(fields: Fields, currency: str, meter_ids: Collection[str]) -> _Wr
         version=fields.integer("version", 1, VERSION_MAX, 0),
         effective_from_us=from_us or 0,
         effective_until_us=until_us,
-        prices=_prices(fields, currency, meter_ids),
+        prices=_prices(fields, currency, meters),
     )
     return _Written(book, fields, dated=from_us is not None and book.version > 0)
 
 
-def _prices(fields: Fields, currency: str, meter_ids: Collection[str]) -> tuple[Price, ...]:
+def _prices(fields: Fields, currency: str, meters: Mapping[str, Aggregation]) -> tuple[Price, ...]:
     prices: list[Price] = []
     ids: list[tuple[str, KeyPath]] = []
     for item, path in fields.items("prices"):
@@ -247,11 +248,23 @@ def _prices(fields: Fields, currency: str, meter_ids: Collection[str]) -> tuple[
         ids.append((price.id, (*path, "id")))
         if not ID_PATTERN.fullmatch(price.id):
             fields.problems.at((*path, "id"), f"{shorten(price.id)} is not an id; {ID_RULE}")
-        if price.meter not in meter_ids:
+        if price.meter not in meters:
             text = f"price {price.id!r} bills the meter {price.meter!r}, which does not exist; "
-            fields.problems.at((*path, "meter"), text + suggestion(price.meter, meter_ids))
+            fields.problems.at((*path, "meter"), text + suggestion(price.meter, meters))
+        elif MODEL_FIELDS[price.model].per_event:
+            _check_per_event(fields, path, price, meters[price.meter])
     unique(ids, fields.problems, lambda id_: f"the price {id_!r}")
     return tuple(sorted(prices, key=lambda price: price.id))
+
+
+def _check_per_event(fields: Fields, path: KeyPath, price: Price, aggregation: Aggregation) -> None:
+    label = f"price {price.id!r} charges each event"
+    if aggregation not in (Aggregation.SUM, Aggregation.COUNT):
+        text = f"{label}, but the meter {price.meter!r} is a {aggregation}; use a meter that is a sum or a count"
+        fields.problems.at((*path, "meter"), text)
+    # The ledger keeps the quantity of a target, not yet its charges: billing these would be wrong, so they wait.
+    text = f"{label}, which `lineitem quote` can do but the ledger cannot yet; choose another model"
+    fields.problems.at((*path, "model"), text)
 
 
 def _price_problem(item: Any, path: KeyPath, defect_path: KeyPath, text: str) -> str:

@@ -71,6 +71,8 @@ class Tier:
     up_to: Decimal | None
     unit_price: Decimal = Decimal(0)
     flat_price: Decimal = Decimal(0)
+    rate: Decimal | None = None
+    """Share of the money that lies in the tier (``graduated_percentage``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +84,20 @@ class Transform:
 
 
 @dataclass(frozen=True, slots=True)
+class Cell:
+    """One price of a matrix, for events whose dimensions have the values ``when`` names (sorted pairs)."""
+
+    unit_price: Decimal
+    when: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Price:
-    """How one meter's quantity becomes an amount. Order: transform, included, model, discount_rate, maximum."""
+    """How one meter's quantity becomes an amount. Order: transform, included, model, discount_rate, maximum.
+
+    Which fields a model reads stands in ``price_doc.MODEL_FIELDS``. ``price``, ``amount``, ``cost``, ``currency_from``
+    and ``dimensions`` are paths into the event, such as ``data.unit_price``.
+    """
 
     id: str
     meter: str
@@ -99,6 +113,20 @@ class Price:
     discount_rate: Decimal | None = None
     transform: Transform | None = None
     description: str = ""
+    rate: Decimal | None = None
+    per_event: Decimal | None = None
+    minimum_per_event: Decimal | None = None
+    maximum_per_event: Decimal | None = None
+    free_events: int | None = None
+    free_units: Decimal | None = None
+    price: str | None = None
+    amount: str | None = None
+    cost: str | None = None
+    multiplier: Decimal | None = None
+    scale: int | None = None
+    currency_from: str | None = None
+    dimensions: tuple[str, ...] = ()
+    cells: tuple[Cell, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,41 +4,66 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from lineitem.cli.output import any_folder, print_json, print_json_lines, table
 
+if TYPE_CHECKING:
+    from lineitem.rate.working import Step
+
 
 @click.command()
 @click.option("--price", type=click.Path(path_type=Path), help="A YAML or JSON file holding one catalog price.")
 @click.option("--quantity", "quantities", multiple=True, help="A reading of the period's meter; may be repeated.")
+@click.option(
+    "--event", "events", multiple=True, help='A value, or {"value", "data", "time"} as JSON, for a per-event price.'
+)
 @click.argument("more", nargs=-1, metavar="[QUANTITY...]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout and nothing else.")
 @any_folder
-def quote(price: Path | None, quantities: tuple[str, ...], more: tuple[str, ...], as_json: bool) -> int:
-    """What quantities would cost under a price: exact amounts, with the working.
+def quote(
+    price: Path | None, quantities: tuple[str, ...], events: tuple[str, ...], more: tuple[str, ...], as_json: bool
+) -> int:
+    """What usage would cost under a price: exact amounts, with the working.
 
-    With --price and --quantity one price is quoted. Without --price, JSON Lines {"id", "price", "quantities"} are read
-    from standard input and one line {"id", "amounts"} is printed for each.
+    With --price and --quantity one price is quoted; with --event a price that charges each event. Without --price, JSON
+    Lines {"id", "price", "quantities" or "events"} are read from standard input and one line {"id", "amounts"} is
+    printed for each, with the sum as "amount" for events.
     """
     quantities += more
     if price is None:
-        if quantities:
-            raise click.UsageError("--quantity needs --price")
+        if quantities or events:
+            raise click.UsageError(f"{'--quantity' if quantities else '--event'} needs --price")
         return _stream()
-    if not quantities:
-        raise click.UsageError("--price needs at least one --quantity")
+    if not quantities and not events:
+        raise click.UsageError("--price needs at least one --quantity, or --event for a per-event price")
+    if quantities and events:
+        raise click.UsageError("a price takes either --quantity or --event")
+    document = _price_document(price)
+    if events:
+        return _quote_events(document, events, as_json)
     from lineitem.rate.quote import quote as amounts_of
 
-    document = _price_document(price)
     amounts = amounts_of(document, quantities)
     if as_json:
         print_json({"price": document, "quantities": list(quantities), "amounts": amounts})
         return 0
     for quantity in quantities:
-        _show_working(document, quantity)
+        _show_quantity(document, quantity)
+    return 0
+
+
+def _quote_events(document: dict[str, Any], texts: tuple[str, ...], as_json: bool) -> int:
+    from lineitem.rate.quote import decode, quote_events, quote_events_explain
+
+    events = [decode(text) if text.lstrip().startswith("{") else text for text in texts]
+    amounts, amount = quote_events(document, events)
+    if as_json:
+        print_json({"price": document, "events": events, "amounts": amounts, "amount": amount})
+        return 0
+    _show_working(f"{len(events)} events", quote_events_explain(document, events), amount)
     return 0
 
 
@@ -78,8 +103,14 @@ def _stream() -> int:
     return int(failed)
 
 
-def _show_working(document: dict[str, Any], quantity: str) -> None:
-    from lineitem.rate.quote import fraction_text, quote, quote_explain
+def _show_quantity(document: dict[str, Any], quantity: str) -> None:
+    from lineitem.rate.quote import quote, quote_explain
+
+    _show_working(f"{quantity} units", quote_explain(document, quantity), quote(document, [quantity])[0])
+
+
+def _show_working(title: str, steps: list[Step], total: str) -> None:
+    from lineitem.rate.working import fraction_text
 
     rows = [
         [
@@ -89,8 +120,8 @@ def _show_working(document: dict[str, Any], quantity: str) -> None:
                 for value in (step.quantity, step.unit_price, step.flat_price, step.amount)
             ),
         ]
-        for step in quote_explain(document, quantity)
-    ]  # fmt: skip
-    rows.append(["total", "", "", "", quote(document, [quantity])[0]])
+        for step in steps
+    ]
+    rows.append(["total", "", "", "", total])
     columns = ["step", "quantity", "unit price", "flat price", "amount"]
-    table(f"{quantity} units", columns, rows, right=columns[1:])
+    table(title, columns, rows, right=columns[1:])

@@ -26,6 +26,7 @@ class Reason(IntEnum):
     UNKNOWN_ACCOUNT = 15
     NO_PRICE = 16
     TOO_OLD = 17
+    CURRENCY_MISMATCH = 18
 
     @property
     def code(self) -> str:
@@ -92,10 +93,14 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "Add the account and publish, then replay.",
     ),
     Reason.NO_PRICE: Explanation(
-        "A meter matches, but the account's pricebook has no price for it at the event's time.",
-        "Publish a price that covers the time, then replay.",
+        "A meter matches, but the account's pricebook has no price for it at the event's time, or its matrix no cell.",
+        "Publish a price that covers the time, or a cell that matches, then replay.",
     ),
     Reason.TOO_OLD: Explanation(
         "The event is older than the horizon up to which identities are kept.", "Use a named backfill."
+    ),
+    Reason.CURRENCY_MISMATCH: Explanation(
+        "The event says that its price is in another currency than the price it is billed by.",
+        "Correct the producer's currency, or publish a price in that currency.",
     ),
 }

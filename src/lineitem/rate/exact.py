@@ -85,6 +85,34 @@ def subtract(left: IntArray, right: IntArray) -> IntArray:
     return compact(left.astype(object) - right.astype(object))
 
 
+def times(values: IntArray, factor: int) -> IntArray:
+    """``values * factor``, exact."""
+    if values.dtype != object and magnitude(values) * abs(factor) <= INT64_MAX and abs(factor) <= INT64_MAX:
+        return values * factor
+    return compact(values.astype(object) * factor)
+
+
+def multiply(left: IntArray, right: IntArray) -> IntArray:
+    """``left * right`` element by element, exact."""
+    if left.dtype != object and right.dtype != object and magnitude(left) * magnitude(right) <= INT64_MAX:
+        return left * right
+    return compact(left.astype(object) * right.astype(object))
+
+
+def plus(values: IntArray, addend: int) -> IntArray:
+    """``values + addend``, exact."""
+    if values.dtype != object and magnitude(values) + abs(addend) <= INT64_MAX:
+        return values + addend
+    return compact(values.astype(object) + addend)
+
+
+def at_least(values: IntArray, limit: int) -> IntArray:
+    """``max(value, limit)``; ``limit`` may lie beyond int64."""
+    if values.dtype != object and abs(limit) > INT64_MAX:
+        values = values.astype(object)
+    return compact(np.maximum(values, limit))
+
+
 def clamp_at_zero(values: IntArray) -> IntArray:
     """Negative values become 0."""
     return np.maximum(values, 0)

@@ -19,9 +19,11 @@ from lineitem.core.errors import InputError
 from lineitem.core.money import NANO, round_half_away
 from lineitem.rate.exact import IntArray, Line, PiecewiseRatio, cap, clamp_at_zero
 from lineitem.rate.models import MODELS
-from lineitem.rate.models.shape import Model, Shape
+from lineitem.rate.models.event import EventCharge, EventModel
+from lineitem.rate.models.shape import Model, Piece, Shape
 
 _ZERO = Fraction(0)
+_CHARGES = Shape((Piece(None, Fraction(1), _ZERO),))
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +32,20 @@ class CompiledPrice:
 
     price: Price
     quantity_scale: int
-    model: Model
+    model: Model | EventModel
     shape: Shape
+    """From billable units to the amount before discount and maximum; of charges, which are money, those themselves."""
     stages: tuple[PiecewiseRatio, ...]
     """Integer functions one after the other: units after rounding, packages begun, nano-units. The last one is T."""
     maximum_nano: int | None
+    charge: EventCharge | None = None
+    """A per-event price: how each event is charged. The sums of charges then take the place of quantities."""
 
     def amount_nano(self, quantity: IntArray) -> IntArray:
-        """T of each quantity.
+        """T of each quantity, or of each sum of charges where ``charge`` is not None.
 
-        ``quantity``: (n,) integers of ``quantity_scale`` decimals, int64 or Python ints; negative ones bill as zero.
+        ``quantity``: (n,) integers of ``quantity_scale`` (``charge.scale``) decimals, int64 or Python ints; negative
+        ones bill as zero.
         Returns (n,) nano-units, half away from zero: int64 if all fit, else an object column of Python ints. Nothing
         wraps; what the ledger cannot hold shows in ``exact.exceeds_ledger``.
         """
@@ -67,7 +73,7 @@ class CompiledPrice:
         return amount if self.price.maximum is None else min(amount, Fraction(self.price.maximum))
 
     def exact(self, quantity: Decimal | Fraction) -> Fraction:
-        """T of one quantity without any rounding of the amount."""
+        """T of one quantity (or sum of charges) without any rounding of the amount."""
         return self.capped(self.discounted(self.shape.at(self.billable(self.converted(quantity)))))
 
 
@@ -83,21 +89,28 @@ def compile_price(price: Price, quantity_scale: int) -> CompiledPrice:
             f"unknown price model {price.model!r}", where=f"price {price.id}", do=f"Use one of {', '.join(MODELS)}."
         )
     _check(price)
-    shape = model.shape(price)
-    return CompiledPrice(
-        price, quantity_scale, model, shape, _stages(price, shape, quantity_scale), _maximum_nano(price)
-    )
+    charge, shape, scale = None, _CHARGES, quantity_scale
+    if isinstance(model, EventModel):
+        charge = model.compile(price, quantity_scale)
+        scale = charge.scale
+    else:
+        shape = model.shape(price)
+    stages = _stages(price, shape, scale)
+    return CompiledPrice(price, quantity_scale, model, shape, stages, _maximum_nano(price), charge)
 
 
 def _check(price: Price) -> None:
     amounts = [price.unit_price, price.package_price, price.included, price.maximum, price.discount_rate]
-    amounts += [part for tier in price.tiers for part in (tier.unit_price, tier.flat_price)]
+    amounts += [price.rate, price.per_event, price.minimum_per_event, price.maximum_per_event, price.free_units]
+    amounts += [price.multiplier, *(cell.unit_price for cell in price.cells)]
+    amounts += [part for tier in price.tiers for part in (tier.unit_price, tier.flat_price, tier.rate)]
     steps = [price.package_size] + ([price.transform.divide_by] if price.transform else [])
     bounds = [tier.up_to for tier in price.tiers]
     if (
         any(amount is not None and amount < 0 for amount in amounts)
         or any(step is not None and step <= 0 for step in steps)
         or (price.discount_rate or 0) > 1
+        or (MODEL_FIELDS[price.model].per_event and (price.transform or price.included is not None))
         or ("tiers" in MODEL_FIELDS[price.model].required and not bounds)
         or bounds[-1:] not in ([], [None])
         or None in bounds[:-1]

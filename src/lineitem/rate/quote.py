@@ -3,32 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
 from lineitem.catalog.model import Rounding
-from lineitem.catalog.price_doc import DECIMALS_MAX, decimal_of, parse_price, path_text, shorten
+from lineitem.catalog.price_doc import MODEL_FIELDS, parse_price
+from lineitem.catalog.price_reader import DECIMALS_MAX, path_text, shorten
 from lineitem.core.errors import InputError
 from lineitem.core.limits import RECORD_BYTES_MAX
-from lineitem.core.money import round_half_away, scaled_to_text
+from lineitem.rate.models.shape import Model
 from lineitem.rate.price import CompiledPrice, compile_price
+from lineitem.rate.quote_events import event_amounts, event_steps, read_decimal, read_events, reductions
+from lineitem.rate.working import Step, fraction_text
 
-SIGNIFICANT_DIGITS = 38
-"""Digits shown of an amount whose decimal expansion does not end (a ``divide_by`` of 3)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One line of the working. ``amount`` is what the step adds: the amounts of all steps sum to the quote."""
-
-    label: str
-    quantity: Fraction | None = None
-    unit_price: Fraction | None = None
-    flat_price: Fraction | None = None
-    amount: Fraction | None = None
+__all__ = [
+    "Step", "decode", "fraction_text", "price_from_doc", "quote", "quote_events", "quote_events_explain",
+    "quote_explain", "quote_line", "quote_text",
+]  # fmt: skip
 
 
 def price_from_doc(price_doc: object) -> CompiledPrice:
@@ -52,20 +45,26 @@ def quote(price_doc: object, quantities: Iterable[object]) -> list[str]:
     """The exact charge at each quantity (cumulative readings of one period), as plain decimal text.
 
     Amounts are exact. Only one whose decimal expansion never ends is cut: to 38 significant digits, half away from
-    zero. Raises InputError (what, where, what to do) for a price or a quantity that is not one.
+    zero. Raises InputError (what, where, what to do) for a price or a quantity that is not one, and for a price that
+    charges each event.
     """
     price = price_from_doc(price_doc)
+    if price.charge is not None:
+        raise InputError(
+            f"a {price.price.model} price charges each event", where="quantities", do=f"Give events. {LINE_HELP}"
+        )
     return [fraction_text(price.exact(_quantity(value, index))) for index, value in enumerate(quantities)]
 
 
 def quote_line(line: object) -> dict[str, Any]:
-    """One line of the JSON Lines form: ``{"id", "price", "quantities"}`` to ``{"id", "amounts"}``.
+    """One line of the JSON Lines form: ``{"id", "price", "quantities" or "events"}`` to ``{"id", "amounts"}``.
 
-    A line that cannot be quoted becomes ``{"id", "error": {"what", "where", "do"}}``; it never raises for bad input.
+    Events get the sum of their amounts as ``amount`` too. A line that cannot be quoted becomes
+    ``{"id", "error": {"what", "where", "do"}}``; it never raises for bad input.
     """
     identity = line.get("id") if isinstance(line, Mapping) else None
     try:
-        return {"id": identity, "amounts": _quote_mapping(line)}
+        return {"id": identity, **_quote_mapping(line)}
     except InputError as error:
         return {"id": identity, "error": {"what": error.what, "where": error.where, "do": error.do}}
 
@@ -73,7 +72,7 @@ def quote_line(line: object) -> dict[str, Any]:
 def quote_text(text: str | bytes) -> dict[str, Any]:
     """``quote_line`` of one line of JSON text; text that is not JSON becomes an error line with a null id."""
     try:
-        return quote_line(_decode(text))
+        return quote_line(decode(text))
     except InputError as error:
         return {"id": None, "error": {"what": error.what, "where": error.where, "do": error.do}}
 
@@ -92,73 +91,75 @@ def quote_explain(price_doc: object, quantity: object) -> list[Step]:
     billable = compiled.billable(units)
     if price.included is not None:
         steps.append(Step(f"less {fraction_text(Fraction(price.included))} included", billable))
+    assert isinstance(compiled.model, Model), "events are explained one by one"
     charges = compiled.model.charges(price, billable)
     steps += [
         Step(charge.label, charge.quantity, charge.unit_price, charge.flat_price, charge.amount) for charge in charges
     ]
-    gross = sum((charge.amount for charge in charges), Fraction(0))
-    net = compiled.discounted(gross)
-    if price.discount_rate is not None:
-        steps.append(Step(f"discount {fraction_text(100 * Fraction(price.discount_rate))} %", amount=net - gross))
-    capped = compiled.capped(net)
-    if capped != net:
-        steps.append(Step(f"maximum {fraction_text(capped)}", amount=capped - net))
-    return steps
+    return steps + reductions(compiled, sum((charge.amount for charge in charges), Fraction(0)))
 
 
-def fraction_text(value: Fraction) -> str:
-    """An exact value as plain decimal text: no exponent, no trailing zeros; see ``quote`` for one that never ends."""
-    scale, rest = 0, value.denominator
-    for prime in (2, 5):
-        power = 0
-        while rest % prime == 0:
-            rest, power = rest // prime, power + 1
-        scale = max(scale, power)
-    if rest != 1:
-        scale = _scale_of_digits(value, SIGNIFICANT_DIGITS)
-    return scaled_to_text(round_half_away(value.numerator * 10**scale, value.denominator), scale)
+def quote_events(price_doc: object, events: Sequence[object]) -> tuple[list[str], str]:
+    """What each event costs under a per-event price, and all of them together, as plain decimal text.
+
+    An event is a value, or ``{"value", "data", "time"}`` where the price reads more. Raises InputError as ``quote``.
+    """
+    price = _per_event(price_doc)
+    amounts = event_amounts(price, read_events(events))
+    return list(map(fraction_text, amounts)), fraction_text(sum(amounts, Fraction(0)))
 
 
-def _scale_of_digits(value: Fraction, digits: int) -> int:
-    """The decimals that show ``value`` with ``digits`` significant digits; whole units are never cut."""
-    whole = abs(value.numerator) // value.denominator
-    if whole:
-        return max(0, digits - len(str(whole)))
-    zeros = 0
-    while abs(value) * 10 ** (zeros + 1) < 1:
-        zeros += 1
-    return digits + zeros
+def quote_events_explain(price_doc: object, events: Sequence[object]) -> list[Step]:
+    """How the charges of events come about, one step an event, then discount and maximum; they sum to the amount."""
+    return event_steps(_per_event(price_doc), read_events(events))
 
 
-def _quote_mapping(line: object) -> list[str]:
+def _per_event(price_doc: object) -> CompiledPrice:
+    price = price_from_doc(price_doc)
+    if price.charge is None:
+        raise InputError(
+            f"a {price.price.model} price charges the period's quantity, not events",
+            where="events",
+            do=f"Give quantities. {LINE_HELP}",
+        )
+    return price
+
+
+def _quote_mapping(line: object) -> dict[str, Any]:
     if not isinstance(line, Mapping):
-        raise InputError(f"{shorten(line)} is not a line to quote", do=_LINE_HELP)
-    for key, kind in (("price", Mapping), ("quantities", list)):
+        raise InputError(f"{shorten(line)} is not a line to quote", do=LINE_HELP)
+    price = line.get("price")
+    model = price.get("model") if isinstance(price, Mapping) else None
+    fields = MODEL_FIELDS.get(model) if isinstance(model, str) else None
+    usage = "events" if fields is not None and fields.per_event else "quantities"
+    for key, kind in (("price", Mapping), (usage, list)):
         if line.get(key) is None:
-            raise InputError(f"{key} is missing", where=key, do=_LINE_HELP)
+            raise InputError(f"{key} is missing", where=key, do=LINE_HELP)
         if not isinstance(line[key], kind):
-            raise InputError(f"{shorten(line[key])} is not what {key} holds", where=key, do=_LINE_HELP)
-    return quote(line["price"], line["quantities"])
+            raise InputError(f"{shorten(line[key])} is not what {key} holds", where=key, do=LINE_HELP)
+    if usage == "quantities":
+        return {"amounts": quote(price, line[usage])}
+    amounts, amount = quote_events(price, line[usage])
+    return {"amounts": amounts, "amount": amount}
 
 
-_LINE_HELP = 'Write {"id": "a", "price": {...}, "quantities": ["1", "2.5"]}, one object a line.'
+LINE_HELP = (
+    'Write {"id": "a", "price": {...}, "quantities": ["1", "2.5"]}, one object a line; "events" for some prices.'
+)
 
 
 def _quantity(value: object, index: int) -> Decimal:
-    quantity, defect = decimal_of(value, negative=True)
-    if quantity is None:
-        raise InputError(defect or "", where=f"quantities[{index}]", do='Write a decimal in quotes, such as "12.5".')
-    return quantity
+    return read_decimal(value, f"quantities[{index}]")
 
 
-def _decode(text: str | bytes) -> object:
+def decode(text: str | bytes) -> object:
     """JSON with fractions as Decimal. Raises InputError for anything that is not one JSON value."""
     if len(text) > RECORD_BYTES_MAX:
-        raise InputError(f"the line is longer than {RECORD_BYTES_MAX} bytes", do=_LINE_HELP)
+        raise InputError(f"the line is longer than {RECORD_BYTES_MAX} bytes", do=LINE_HELP)
     try:
         return json.loads(text, parse_float=Decimal, parse_constant=_no_constant, object_pairs_hook=_unique_keys)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"the line is not JSON: {shorten(str(error))}", do=_LINE_HELP) from None
+        raise InputError(f"the line is not JSON: {shorten(str(error))}", do=LINE_HELP) from None
 
 
 def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:

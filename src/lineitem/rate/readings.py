@@ -128,12 +128,12 @@ def _not_a_number(value: object) -> Flaw:
 
 
 def _out_of_range(value: object) -> Flaw:
-    text = f"is {shown(value)}, which has more than {QUANTITY_DIGITS_MAX} digits at the meter's scale"
+    text = f"is {shown(value)}, which has more than {QUANTITY_DIGITS_MAX} digits at the scale it is kept at"
     return Flaw(Reason.VALUE_OUT_OF_RANGE, text)
 
 
 def _too_precise(value: object, scale: int) -> Flaw:
-    return Flaw(Reason.TOO_PRECISE, f"is {shown(value)}, but the meter keeps {scale} decimals")
+    return Flaw(Reason.TOO_PRECISE, f"is {shown(value)}, but {scale} decimals are kept")
 
 
 def shown(value: object) -> str:

@@ -39,4 +39,4 @@ def charges(price: Price, units: Fraction) -> list[Charge]:
     return lines
 
 
-MODEL = Model(shape, charges)
+MODEL = Model(shape, charges, monotone=True)

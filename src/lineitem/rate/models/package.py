@@ -21,4 +21,4 @@ def charges(price: Price, units: Fraction) -> list[Charge]:
     return [Charge("packages", packages, decimal_field(price, "package_price"))]
 
 
-MODEL = Model(shape, charges)
+MODEL = Model(shape, charges, monotone=True)

@@ -18,4 +18,4 @@ def charges(price: Price, units: Fraction) -> list[Charge]:
     return [Charge("units", units, decimal_field(price, "unit_price"))]
 
 
-MODEL = Model(shape, charges)
+MODEL = Model(shape, charges, monotone=True)

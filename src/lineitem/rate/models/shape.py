@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
-from lineitem.catalog.model import Price
+from lineitem.catalog.model import Price, Tier
 from lineitem.core.errors import InputError
 
 
@@ -67,6 +67,8 @@ class Model:
 
     shape: Callable[[Price], Shape]
     charges: Callable[[Price, Fraction], list[Charge]]
+    monotone: bool = False
+    """Whether more usage never costs less, whatever the price says. (``volume`` and ``stairstep`` may step down.)"""
 
 
 def decimal_field(price: Price, name: str) -> Fraction:
@@ -80,3 +82,11 @@ def decimal_field(price: Price, name: str) -> Fraction:
 def steps_begun(units: Fraction, step: Fraction) -> Fraction:
     """How many steps of size ``step`` the units touch, the last one begun counting whole."""
     return Fraction(-(-units // step))
+
+
+def tier_at(price: Price, units: Fraction) -> tuple[int, Tier]:
+    """The tier that ``units`` reach, bounds inclusive, and its number counted from 1."""
+    for number, tier in enumerate(price.tiers, 1):
+        if tier.up_to is None or units <= Fraction(tier.up_to):
+            return number, tier
+    raise AssertionError("the last tier has no upper bound")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 from lineitem.catalog.model import Price, Tier
-from lineitem.rate.models.shape import Charge, Model, Piece, Shape
+from lineitem.rate.models.shape import Charge, Model, Piece, Shape, tier_at
 
 
 def shape(price: Price) -> Shape:
@@ -20,10 +20,8 @@ def _piece(tier: Tier) -> Piece:
 
 def charges(price: Price, units: Fraction) -> list[Charge]:
     """All units at the price of the one tier they reach."""
-    for number, tier in enumerate(price.tiers, 1):
-        if tier.up_to is None or units <= Fraction(tier.up_to):
-            return [Charge(f"tier {number}", units, Fraction(tier.unit_price), Fraction(tier.flat_price))]
-    raise AssertionError("the last tier has no upper bound")
+    number, tier = tier_at(price, units)
+    return [Charge(f"tier {number}", units, Fraction(tier.unit_price), Fraction(tier.flat_price))]
 
 
 MODEL = Model(shape, charges)

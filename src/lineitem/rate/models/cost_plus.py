@@ -1,0 +1,28 @@
+"""``cost_plus``: the event carries what it cost us; the charge is that times a ``multiplier`` (1.15 adds 15 %)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any
+
+from lineitem.catalog.expression import Path
+from lineitem.catalog.model import Price
+from lineitem.rate.models import dynamic
+from lineitem.rate.models.event import EventCharge, EventModel, Working
+from lineitem.rate.models.shape import decimal_field
+
+
+def compile_charge(price: Price, quantity_scale: int) -> EventCharge:
+    """The kernel of ``dynamic`` whose amount is the cost."""
+    decimal_field(price, "multiplier")
+    return dynamic.compile_charge(replace(price, amount=price.cost), quantity_scale)
+
+
+def working(price: Price, value: Fraction, free: Fraction | None, row: Mapping[Path, Any]) -> Working:
+    """The cost, and what it is multiplied by."""
+    return dynamic.working(replace(price, amount=price.cost), value, free, row)
+
+
+MODEL = EventModel(compile_charge, working)

@@ -1,0 +1,172 @@
+"""What events would cost under a per-event price: read as people write them, charged by the kernel that bills."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lineitem.catalog.expression import Path
+from lineitem.catalog.price_reader import DECIMALS_MAX, decimal_of, shorten
+from lineitem.core.errors import InputError
+from lineitem.ingest.times import parse_rfc3339
+from lineitem.rate.allowance import charges_in_order, uncovered
+from lineitem.rate.columns import Column
+from lineitem.rate.exact import IntArray, compact
+from lineitem.rate.models.event import EventModel, Inputs
+from lineitem.rate.price import CompiledPrice
+from lineitem.rate.working import Step, fraction_text
+
+_KEYS = ("value", "time", "data", "type", "source", "subject", "id")
+_HELP = 'Write "12.5", or {"value": "12.5", "data": {"region": "eu"}, "time": "2026-10-01T12:00:00Z"}.'
+
+
+@dataclass(frozen=True, slots=True)
+class QuotedEvents:
+    """n events in the order they were given."""
+
+    values: IntArray
+    """(n,) with ``DECIMALS_MAX`` decimals."""
+    time_us: NDArray[np.int64]
+    contents: list[Mapping[str, Any]]
+
+    def inputs(self, paths: Sequence[Path]) -> Inputs:
+        """The columns at ``paths``."""
+        return {path: Column([_at(content, path.steps) for content in self.contents]) for path in paths}
+
+    def order(self) -> NDArray[np.int64]:
+        """The rows by time; those of one instant as they were given."""
+        return np.argsort(self.time_us, kind="stable")
+
+
+def read_decimal(value: object, where: str) -> Decimal:
+    """A quantity or a value of either sign. Raises InputError."""
+    number, defect = decimal_of(value, negative=True)
+    if number is None:
+        raise InputError(defect or "", where=where, do='Write a decimal in quotes, such as "12.5".')
+    return number
+
+
+def read_events(events: Sequence[object]) -> QuotedEvents:
+    """Events as values or as objects. Raises InputError that names the event and the key.
+
+    Without times the order is the one given. Some with a time and some without have no order: that is an error.
+    """
+    contents = [event if isinstance(event, Mapping) else {"value": event} for event in events]
+    for index, content in enumerate(contents):
+        for key in content:
+            if key not in _KEYS:
+                raise InputError(
+                    f"unknown key {shorten(key)}; known are {', '.join(_KEYS)}", where=f"events[{index}]", do=_HELP
+                )
+        if not isinstance(content.get("data", {}), Mapping):
+            raise InputError("data is an object", where=f"events[{index}].data", do=_HELP)
+    values = [
+        int(Fraction(read_decimal(content.get("value", 1), f"events[{index}]")) * 10**DECIMALS_MAX)
+        for index, content in enumerate(contents)
+    ]
+    column = np.empty(len(values), dtype=object)
+    column[:] = values
+    return QuotedEvents(compact(column), _times(contents), contents)
+
+
+def _times(contents: list[Mapping[str, Any]]) -> NDArray[np.int64]:
+    texts = [content.get("time") for content in contents]
+    if all(text is None for text in texts):
+        return np.zeros(len(texts), dtype=np.int64)
+    for index, text in enumerate(texts):
+        if not isinstance(text, str) or not parse_rfc3339([text])[1][0]:
+            raise InputError(
+                f"{shorten(text)} is not an RFC 3339 time; all events have one, or none",
+                where=f"events[{index}].time",
+                do=_HELP,
+            )
+    return parse_rfc3339([str(text) for text in texts])[0]
+
+
+def _at(value: Any, steps: tuple[str, ...]) -> Any:
+    for step in steps:
+        value = value.get(step) if isinstance(value, Mapping) else None
+    return value
+
+
+def event_amounts(price: CompiledPrice, events: QuotedEvents) -> list[Fraction]:
+    """What each event adds to the amount, in the order given: its charge, after discount and maximum.
+
+    Their sum is the amount: T of all charges. Raises InputError for an event that cannot be charged.
+    """
+    charges = _charges(price, events)
+    amounts = [Fraction(0)] * len(charges)
+    charged, billed = Fraction(0), Fraction(0)
+    for row in events.order().tolist():
+        charged += charges[row]
+        amounts[row] = price.exact(charged) - billed
+        billed += amounts[row]
+    return amounts
+
+
+def event_steps(price: CompiledPrice, events: QuotedEvents) -> list[Step]:
+    """One step an event, then what is below zero, discount and maximum; the amounts sum to the amount."""
+    assert price.charge is not None
+    assert isinstance(price.model, EventModel)
+    charges, free = _charges(price, events), _free(price, events)
+    inputs = events.inputs(price.charge.inputs)
+    steps = []
+    for row, charge in enumerate(charges):
+        value = Fraction(int(events.values[row]), 10**DECIMALS_MAX)
+        read = {path: column.values[row] for path, column in inputs.items()}
+        working = price.model.working(price.price, value, free[row], read)
+        label = f"event {row + 1}" + (f": {working.note}" if working.note else "")
+        steps.append(Step(label, value, working.unit_price, working.flat_price, charge))
+    return steps + reductions(price, sum(charges, Fraction(0)))
+
+
+def reductions(price: CompiledPrice, gross: Fraction) -> list[Step]:
+    """The steps from the sum of all charges to the amount."""
+    steps = []
+    if gross < 0:
+        steps.append(Step("below zero bills as zero", amount=-gross))
+        gross = Fraction(0)
+    net = price.discounted(gross)
+    if price.price.discount_rate is not None:
+        steps.append(Step(f"discount {fraction_text(100 * Fraction(price.price.discount_rate))} %", amount=net - gross))
+    capped = price.capped(net)
+    if capped != net:
+        steps.append(Step(f"maximum {fraction_text(capped)}", amount=capped - net))
+    return steps
+
+
+def _charges(price: CompiledPrice, events: QuotedEvents) -> list[Fraction]:
+    charge = price.charge
+    assert charge is not None
+    charges, flaws = charge.charges(events.values, events.time_us, events.inputs(charge.inputs))
+    if flaws:
+        row = min(flaws)
+        raise InputError(
+            flaws[row].text, where=f"events[{row}]", do=f"A ledger would set it aside as {flaws[row].reason.code}."
+        )
+    if charge.allowance is not None:
+        order = events.order()
+        charges = charges.astype(object)
+        charges[order], _ = charges_in_order(charge.allowance, np.zeros_like(order), events.values[order])
+    return [Fraction(int(value), 10**charge.scale) for value in charges]
+
+
+def _free(price: CompiledPrice, events: QuotedEvents) -> list[Fraction | None]:
+    """How much of each event's value the allowance covers; None where it covers nothing."""
+    free: list[Fraction | None] = [None] * len(events.values)
+    allowance = price.charge.allowance if price.charge is not None else None
+    if allowance is not None:
+        order = events.order()
+        rest, member, whole = uncovered(allowance, np.zeros_like(order), events.values[order])
+        for place, row in enumerate(order.tolist()):
+            value = Fraction(int(events.values[row]), 10**DECIMALS_MAX)
+            paid = Fraction(int(rest[place]), allowance.lift * 10**DECIMALS_MAX)
+            if member[place]:
+                free[row] = value if whole[place] else value - paid
+    return free
