@@ -93,6 +93,44 @@ def prices(draw: st.DrawFn, id_: str, meter: str) -> dict[str, Any]:
 
 
 CURRENCIES = st.sampled_from(["USD", "USD", "EUR"])
+_RATES = st.sampled_from(["0", "0.013", "0.0299", "0.333333333333", "1"])
+
+
+@st.composite
+def event_prices(draw: st.DrawFn, id_: str, meter: str) -> dict[str, Any]:
+    """Any per-event price, with any of the options; the meter must be a sum or a count."""
+    model = draw(st.sampled_from(["percentage", "percentage", "dynamic", "matrix"]))
+    price: dict[str, Any] = {
+        "id": id_,
+        "meter": meter,
+        "model": model,
+        "currency": draw(CURRENCIES),
+        "itemize": draw(st.sampled_from(["each", "each", "hour", "day"])),
+    }
+    optional: dict[str, st.SearchStrategy[Any]] = {
+        "maximum": st.sampled_from(["0", "3.5", "1000"]),
+        "discount_rate": st.sampled_from(["0.1", "0.333", "1"]),
+    }
+    if model == "percentage":
+        price["rate"] = draw(_RATES)
+        optional |= {
+            "per_event": st.sampled_from(["0.25", "2"]),
+            "minimum_per_event": st.sampled_from(["0", "1.75"]),
+            "maximum_per_event": st.sampled_from(["3", "12"]),
+            "free_events": st.integers(1, 4),
+            "free_units": st.sampled_from(["0.5", "3", "250"]),
+        }
+    elif model == "dynamic":
+        price["amount"] = "data.deep.u"
+        optional["multiplier"] = st.sampled_from(["1.15", "0.333333"])
+    else:
+        cells = [{"when": {"model": "m-1"}, "unit_price": "0.5"}, {"when": {"model": "3"}, "unit_price": "0.0000001"}]
+        default = [{"when": {}, "unit_price": draw(_UNIT_PRICES)}] if draw(st.booleans()) else []
+        price |= {"dimensions": ["data.model"], "cells": [*cells, *default]}
+    for name, values in optional.items():
+        if draw(st.booleans()):
+            price[name] = draw(values)
+    return price
 
 
 @st.composite
@@ -115,12 +153,18 @@ def meters(draw: st.DrawFn, id_: str) -> dict[str, Any]:
 def catalogs(draw: st.DrawFn) -> dict[str, Any]:
     """A catalog document: one to three meters, one or two prices each, two versions of which some prices change."""
     found = [draw(meters(f"meter-{number}")) for number in range(draw(st.integers(1, 3)))]
+    of_events = {meter["id"] for meter in found if meter["aggregation"] in ("sum", "count")}
+
+    def any_price(id_: str, meter: str) -> dict[str, Any]:
+        per_event = meter in of_events and draw(st.integers(0, 2)) == 0
+        return draw(event_prices(id_, meter) if per_event else prices(id_, meter))
+
     first = [
-        draw(prices(f"{meter['id']}-price-{number}", meter["id"]))
+        any_price(f"{meter['id']}-price-{number}", meter["id"])
         for meter in found
         for number in range(draw(st.integers(1, 2)))
     ]
-    second = [price if draw(st.booleans()) else draw(prices(price["id"], price["meter"])) for price in first]
+    second = [price if draw(st.booleans()) else any_price(price["id"], price["meter"]) for price in first]
     effective = draw(st.sampled_from(["2020-01-01T00:00:00+00:00", "2026-10-01T00:00:00+00:00"]))
     return {
         "currency": "USD",

@@ -65,6 +65,7 @@ class Usage:
     value: Fraction
     member: Any
     window_end: datetime | None  # None: its own line item
+    charge: Fraction  # what a per-event price says of it, allowances left aside
 
 
 @dataclass
@@ -189,6 +190,7 @@ class Oracle:
             value=value,
             member=member,
             window_end=end,
+            charge=CHARGES[price["model"]](price, value, event) if price["model"] in CHARGES else Fraction(0),
         )
 
     def _account(self, subject: str) -> dict[str, Any]:
@@ -240,7 +242,8 @@ class Oracle:
             _, price, meter = json.loads(content)
             quantity = FOLDS[meter["aggregation"]](usage)
             before = totals.get((account, name, month), (Fraction(0), 0))
-            nano = round_half_up(amount(price, quantity) * 10**9)
+            charged = charged_in_order(price, usage) if price["model"] in CHARGES else amount(price, quantity)
+            nano = round_half_up(charged * 10**9)
             totals[(account, name, month)] = (before[0] + quantity, before[1] + nano)
         return {key: total for key, total in totals.items() if any(total)}
 
@@ -349,6 +352,51 @@ def amount(price: Document, quantity: Fraction) -> Fraction:
     return min(charge, Fraction(price["maximum"])) if "maximum" in price else charge
 
 
+def _share(price: Document, value: Fraction, _event: Document) -> Fraction:
+    charge = value * Fraction(price["rate"]) + Fraction(price.get("per_event", "0"))
+    charge = max(charge, Fraction(price["minimum_per_event"])) if "minimum_per_event" in price else charge
+    return min(charge, Fraction(price["maximum_per_event"])) if "maximum_per_event" in price else charge
+
+
+def _carried(price: Document, _value: Fraction, event: Document) -> Fraction:
+    found, _ = _reading({"aggregation": "sum", "value": price["amount"], "scale": 12}, event)
+    return found * Fraction(price.get("multiplier", "1"))
+
+
+def _cell(price: Document, value: Fraction, event: Document) -> Fraction:
+    (path,) = price["dimensions"]
+    found = _walk(event, path)
+    text = "" if found is None else str(found)
+    for wanted in ({"model": text}, {}):
+        for cell in price["cells"]:
+            if cell["when"] == wanted:
+                return value * Fraction(cell["unit_price"])
+    raise Broken("no price")
+
+
+CHARGES: dict[str, Callable[[Document, Fraction, Document], Fraction]] = {
+    "percentage": _share,
+    "dynamic": _carried,
+    "matrix": _cell,
+}
+"""Per-event prices: what one event is charged."""
+
+
+def charged_in_order(price: Document, usage: list[Usage]) -> Fraction:
+    """The first events free as far as the allowance goes, then the sum, discount, maximum."""
+    total, left = Fraction(0), None if "free_units" not in price else Fraction(price["free_units"])
+    for number, one in enumerate(sorted(usage, key=lambda one: (one.time, one.key))):
+        inside = "free_events" in price or left is not None
+        inside = inside and number < price.get("free_events", len(usage)) and (left is None or left > 0)
+        used = max(one.value, Fraction(0))
+        free = min(used, left) if inside and left is not None else Fraction(0)
+        if not (inside and (left is None or used <= left)):
+            total += _share(price, one.value - free, {}) if inside and free else one.charge
+        left = None if left is None else left - used
+    total = max(total, Fraction(0)) * (1 - Fraction(price.get("discount_rate", "0")))
+    return min(total, Fraction(price["maximum"])) if "maximum" in price else total
+
+
 def round_half_up(value: Fraction) -> int:
     """To an integer, halves up; nothing here is negative."""
     return floor(value + Fraction(1, 2))
@@ -368,7 +416,8 @@ def _graduated(price: Document, units: Fraction) -> Fraction:
         if number and units <= below:
             break
         above = units if tier["up_to"] is None else min(units, Fraction(tier["up_to"]))
-        total += (above - below) * Fraction(tier.get("unit_price", "0")) + Fraction(tier.get("flat_price", "0"))
+        slope = Fraction(tier.get("unit_price", "0")) + Fraction(tier.get("rate", "0"))
+        total += (above - below) * slope + Fraction(tier.get("flat_price", "0"))
         below = above if tier["up_to"] is None else Fraction(tier["up_to"])
     return total
 
@@ -385,6 +434,8 @@ MODELS: dict[str, Callable[[Document, Fraction], Fraction]] = {
     "package": lambda price, units: ceil(units / Fraction(price["package_size"])) * Fraction(price["package_price"]),
     "graduated": _graduated,
     "volume": _volume,
+    "stairstep": _volume,
+    "graduated_percentage": _graduated,
 }
 
 

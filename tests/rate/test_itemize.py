@@ -67,7 +67,7 @@ def usage_of(row: PriceRow, readings: Sequence[tuple[int, Reading]]) -> tuple[Pr
     usage = PriceUsage(
         row, np.array([r.version for r in one], np.int32), number, target.astype(np.int32),
         values if any(abs(value) >= 2**63 for value in values) else values.astype(np.int64),
-        np.array([r.value.to_bytes(16, "big", signed=True) for r in one], "V16"),
+        np.array([r.value.to_bytes(16, "big", signed=True) for r in one], "V16"), None,
         np.array([r.tag_set for r in one], np.int32), zeros.astype(np.int32), zeros, zeros + 10 * HOUR_US,
         np.array([r.time_us for r in one], np.int64), np.array([event.to_bytes(16, "big") for event, _ in ordered], "V16"),
     )  # fmt: skip
@@ -92,6 +92,8 @@ def _taken(state: TargetState, present: np.ndarray) -> TargetState:
         inner,
         state.posted_quantity[present],
         state.posted_nano[present],
+        state.charge[present],
+        state.posted_charge[present],
     )
 
 
@@ -104,7 +106,7 @@ def _put(state: TargetState, present: np.ndarray, after: TargetState) -> TargetS
     inner = FoldState(
         *(merged(getattr(state.fold, one.name), getattr(after.fold, one.name)) for one in fields(FoldState))
     )
-    names = ("events", "last_event_us", "posted_quantity", "posted_nano")
+    names = ("events", "last_event_us", "posted_quantity", "posted_nano", "charge", "posted_charge")
     return TargetState(fold=inner, **{name: merged(getattr(state, name), getattr(after, name)) for name in names})
 
 
@@ -180,10 +182,11 @@ def test_what_waits_is_posted_later_at_the_same_price(readings: list[Reading]) -
     price = compile_price(row.price, 0)
     numbered = list(enumerate(readings, start=1))
     state, _, (waits,) = run(row, [numbered], 0)
-    _, quantity, nano = post(price, waits.target, waits.quantity, state.posted_quantity, state.posted_nano)
+    _, after = post(price, waits.target, waits.quantity, waits.charge, state)
     at_once, _, (none,) = run(row, [numbered], 9 * HOUR_US)
     assert len(none.target) == 0
-    assert (quantity.tolist(), nano.tolist()) == (at_once.posted_quantity.tolist(), at_once.posted_nano.tolist())
+    assert after.posted_quantity.tolist() == at_once.posted_quantity.tolist()
+    assert after.posted_nano.tolist() == at_once.posted_nano.tolist()
 
 
 def _windows(part: Rows | Waiting, start_us: np.ndarray) -> list[tuple[int, int, int, int]]:

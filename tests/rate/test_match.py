@@ -60,7 +60,7 @@ def test_meters_count_events_of_their_type_that_pass_their_filter() -> None:
     assert tokens.dimension_index is not None
     assert [tokens.dimensions[i] for i in tokens.dimension_index] == [("big",), ("",)]
     assert calls.rows.tolist() == [0, 6]
-    assert values_of(calls) == [1000, 1000]
+    assert values_of(calls) == [1, 1]
     assert (calls.member, calls.dimensions, calls.dimension_index) == (None, None, None)
     dtypes = [column.dtype.name for column in (tokens.rows, tokens.value, tokens.dimension_index)]
     assert dtypes == ["int64", "int64", "int32"]
@@ -129,7 +129,7 @@ def test_unique_carries_members() -> None:
     meter = Meter("users", "t", Aggregation.UNIQUE, "data.user", scale=1)
     events = events_of(("t", {"user": "ann"}), ("t", {"user": 7}), ("t", {"user": Decimal("7.0")}), ("t", {}))
     (one,), rejects = match(events, [meter])
-    assert values_of(one) == [10, 10, 10]
+    assert values_of(one) == [1, 1, 1]
     assert one.member is not None
     assert one.member.dtype == KEY_DTYPE
     assert one.member[1] == one.member[2] != one.member[0]

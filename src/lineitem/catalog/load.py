@@ -262,9 +262,6 @@ def _check_per_event(fields: Fields, path: KeyPath, price: Price, aggregation: A
     if aggregation not in (Aggregation.SUM, Aggregation.COUNT):
         text = f"{label}, but the meter {price.meter!r} is a {aggregation}; use a meter that is a sum or a count"
         fields.problems.at((*path, "meter"), text)
-    # The ledger keeps the quantity of a target, not yet its charges: billing these would be wrong, so they wait.
-    text = f"{label}, which `lineitem quote` can do but the ledger cannot yet; choose another model"
-    fields.problems.at((*path, "model"), text)
 
 
 def _price_problem(item: Any, path: KeyPath, defect_path: KeyPath, text: str) -> str:

@@ -5,6 +5,7 @@ Measured: a column of 10,000 integers costs the driver's list dumper 5 ms, this 
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,11 @@ def int8s(values: NDArray[Any]) -> Int8s:
 def uuids(values: NDArray[np.void]) -> Uuids:
     """(n,) dtype V16 as ``uuid[]``."""
     return Uuids(_encode(values, "V16", 2950))
+
+
+def numerics(values: NDArray[Any]) -> Int8s | list[Decimal]:
+    """(n,) integers of any size as ``bigint[]`` where they fit, else as ``numeric[]``; the query casts to ``numeric[]``."""
+    return [Decimal(value) for value in values.tolist()] if values.dtype == object else int8s(values)
 
 
 def _encode(values: NDArray[Any], wire: str, element_oid: int) -> bytes:

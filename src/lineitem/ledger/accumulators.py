@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lineitem.kit.arrays import Int8s, int4s, int8s, uuids
+from lineitem.kit.arrays import int4s, int8s, numerics, uuids
 from lineitem.kit.db import Connection
 from lineitem.kit.sqlfiles import load_queries
 from lineitem.rate.exact import IntArray, compact
@@ -63,6 +62,7 @@ def lock(connection: Connection, namespace_key: int, targets: Targets) -> Target
         fold,
         numbers["posted_quantity"],
         numbers["posted_nano"],
+        *np.zeros((2, len(found)), dtype=np.int64),
     )
 
 
@@ -72,7 +72,8 @@ _STATE = np.dtype(
 )  # fmt: skip
 
 
-def _keys(targets: Targets) -> dict[str, Any]:
+def target_keys(targets: Targets) -> dict[str, Any]:
+    """What names ``targets`` in a query."""
     return {
         "accounts": int4s(targets.account_key),
         "starts": int8s(targets.start_us),
@@ -82,12 +83,12 @@ def _keys(targets: Targets) -> dict[str, Any]:
 
 def _locked(connection: Connection, targets: Targets) -> NDArray[np.void]:
     """The targets that exist, locked; numbers beyond int64 read 0 and are marked ``wide``."""
-    row = connection.execute(SQL.lock_accumulators, _keys(targets), binary=True).fetchone()
+    row = connection.execute(SQL.lock_accumulators, target_keys(targets), binary=True).fetchone()
     return np.frombuffer(b"" if row is None else bytes(row[0]), dtype=_STATE)
 
 
 def _wide_numbers(connection: Connection, targets: Targets) -> dict[str, IntArray]:
-    rows = connection.execute(SQL.wide_accumulators, _keys(targets), binary=True).fetchall()
+    rows = connection.execute(SQL.wide_accumulators, target_keys(targets), binary=True).fetchall()
     columns = zip(*sorted(rows), strict=True)
     next(columns)
     return dict(zip(("quantity", "posted_quantity", "posted_nano"), map(integers, columns), strict=True))
@@ -100,22 +101,17 @@ def integers(values: Any) -> IntArray:
 
 def save(connection: Connection, targets: Targets, state: TargetState, keep_latest: bool) -> None:
     """Write the state back. ``keep_latest``: the fold remembers time and identity of one reading."""
-    values = _keys(targets) | {
+    values = target_keys(targets) | {
         "events": int8s(state.events),
-        "quantities": _numbers(state.fold.quantity),
-        "posted_quantities": _numbers(state.posted_quantity),
-        "posted": _numbers(state.posted_nano),
+        "quantities": numerics(state.fold.quantity),
+        "posted_quantities": numerics(state.posted_quantity),
+        "posted": numerics(state.posted_nano),
         "last": int8s(state.last_event_us),
     }
     connection.execute(SQL.update_accumulators, values)
     if keep_latest:
         readings = {"fold_times": int8s(state.fold.time_us), "fold_keys": uuids(state.fold.key)}
-        connection.execute(SQL.update_readings, _keys(targets) | readings)
-
-
-def _numbers(values: IntArray) -> Int8s | list[Decimal]:
-    """As ``bigint[]`` where they fit, else as ``numeric[]``."""
-    return [Decimal(value) for value in values.tolist()] if values.dtype == object else int8s(values)
+        connection.execute(SQL.update_readings, target_keys(targets) | readings)
 
 
 def new_members(

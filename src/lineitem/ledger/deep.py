@@ -80,10 +80,23 @@ def _compare_all(connection: Connection, namespace: str, folds: dict[int, PriceF
             report.add(None, f"{_target(row[0], row[1], folds)}: {problem}")
     for price_key, code in expected:
         report.add(None, f"{_target(price_key, code, folds)}: raw events say there is usage, the ledger has none")
-    for price_key in sorted(members.keys() | folds.keys()):
+    free: dict[int, set[tuple[int, bytes, int, int]]] = {}
+    for price_key, code, member, time_us, value in connection.execute(STATE.free_events, where):
+        free.setdefault(price_key, set()).add((code, member.bytes, time_us, int(value)))
+    for price_key in sorted(members.keys() | free.keys() | folds.keys()):
         folded = folds[price_key].members if price_key in folds else set()
         for code in sorted({code for code, _ in folded ^ members.get(price_key, set())}):
             report.add(None, f"{_target(price_key, code, folds)}: other distinct members are kept than folded again")
+        events = _free_events(folds[price_key]) if price_key in folds else set()
+        for code in sorted({code for code, *_ in events ^ free.get(price_key, set())}):
+            report.add(None, f"{_target(price_key, code, folds)}: other events count as free than folded again")
+
+
+def _free_events(fold: PriceFold) -> set[tuple[int, bytes, int, int]]:
+    """Code, identity, time and value of every event in an allowance."""
+    some = fold.free
+    codes = fold.code[some.target].tolist()
+    return set(zip(codes, map(bytes, some.key), some.time_us.tolist(), map(int, some.value), strict=True))
 
 
 class Letter(NamedTuple):
@@ -135,7 +148,7 @@ def _windows(usage: PriceUsage, tag_sets: list[str]) -> set[tuple[int, int, int,
 
 def _compare(found: tuple[PriceFold, int] | None, row: tuple[Any, ...], rater: Rater) -> str:
     """What is wrong with one accumulator; "" when nothing is."""
-    _, _, events, quantity, posted_quantity, posted_nano, last_event_us, time_us, key = row
+    _, _, events, quantity, posted_quantity, posted_nano, last_event_us, time_us, key, charge, posted_charge = row
     if found is None:
         nothing = not (events or quantity or posted_quantity or posted_nano)
         return "" if nothing else "the ledger has usage, the raw events say there is none"
@@ -150,7 +163,11 @@ def _compare(found: tuple[PriceFold, int] | None, row: tuple[Any, ...], rater: R
     reading = (time_us, None if key is None else key.bytes)
     if reading != (latest if fold.row.meter.aggregation is Aggregation.LATEST else (None, None)):
         return "another reading is the latest one"
-    total = int(rater.compile(fold.row).amount_nano(np.array([int(posted_quantity)], dtype=object))[0])
+    price = rater.compile(fold.row)
+    if price.charge is not None and charge != int(fold.charge[i]):
+        return f"charges of {charge}, folded again {int(fold.charge[i])} (at {price.charge.scale} decimals)"
+    posted = posted_quantity if price.charge is None else posted_charge
+    total = int(price.amount_nano(np.array([int(posted)], dtype=object))[0])
     if posted_nano != total:
         return f"posted {posted_nano} nano-units, the price says {total}"
     return ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
@@ -13,7 +12,7 @@ from lineitem.catalog import published
 from lineitem.catalog.snapshot import PriceRow, Snapshot
 from lineitem.kit.db import Connection, explained, retried
 from lineitem.kit.sqlfiles import load_queries
-from lineitem.ledger import accumulators
+from lineitem.ledger import accumulators, charges
 from lineitem.ledger.accumulators import Targets, integers
 from lineitem.ledger.chain import BatchKind
 from lineitem.ledger.post import Counts, ensure_months, lock_lane, write_batch
@@ -79,12 +78,14 @@ def _post_price(
     target = np.array([number[start] for start in starts], dtype=np.int64)
     targets = _targets(connection, row.price_key, distinct)
     state = accumulators.lock(connection, namespace_key, targets)
-    delta = integers([window[6] for window in windows])
-    amounts, posted_quantity, posted_nano = post(
-        rater.compile(row), target, delta, state.posted_quantity, state.posted_nano
-    )
-    after = replace(state, posted_quantity=posted_quantity, posted_nano=posted_nano)
+    delta = integers(window[6] for window in windows)
+    price, charge = rater.compile(row), None
+    if price.charge is not None:
+        state, charge = charges.load(connection, targets, state), integers(window[8] for window in windows)
+    amounts, after = post(price, target, delta, charge, state)
     accumulators.save(connection, targets, after, row.meter.aggregation == "latest")
+    if charge is not None:
+        charges.save(connection, targets, after)
     count = len(windows)
     items = LineItems(
         account_key=np.array([window[0] for window in windows], dtype=np.int32),

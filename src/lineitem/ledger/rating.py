@@ -15,9 +15,10 @@ from lineitem.catalog.snapshot import PriceRow
 from lineitem.ingest.events import EventColumns
 from lineitem.kit.db import Connection
 from lineitem.kit.sqlfiles import load_queries
-from lineitem.ledger import accumulators, periods
+from lineitem.ledger import accumulators, charges, periods
 from lineitem.ledger.accumulators import Targets
 from lineitem.ledger.rows import Kind, LineItems
+from lineitem.rate.allowance import Members
 from lineitem.rate.enrich import PriceUsage
 from lineitem.rate.folds import first_of
 from lineitem.rate.itemize import Rows, Waiting, itemize
@@ -101,6 +102,19 @@ class Rater:
         usage, target, targets = group_targets(usage)
         price, aggregation = self.compile(usage.row), usage.row.meter.aggregation
         before = accumulators.lock(connection, namespace_key, targets)
+        allowance = None if price.charge is None else price.charge.allowance
+        members = Members.none()
+        if price.charge is not None:
+            before = charges.load(connection, targets, before)
+        if allowance is not None:
+            members = charges.members(connection, targets)
+
+        def counted(usage: PriceUsage, target: NDArray[np.int64]) -> tuple[PriceUsage, Members]:
+            if allowance is None:
+                return usage, members
+            return charges.charged(allowance, usage, target, len(targets), members)
+
+        usage, members_after = counted(usage, target)
         new_member = None
         if aggregation is Aggregation.UNIQUE and usage.member is not None:
             first = first_of(target, usage.member)
@@ -111,12 +125,17 @@ class Rater:
         if beyond.any():
 
             def overflowing_with(kept: NDArray[np.bool_]) -> NDArray[np.bool_]:
-                members = None if new_member is None else new_member[kept]
-                return overflowing(price, *itemize(usage.select(kept), target[kept], before, price, now_us, members))
+                some, _ = counted(usage.select(kept), target[kept])
+                new = None if new_member is None else new_member[kept]
+                return overflowing(price, *itemize(some, target[kept], before, price, now_us, new))
 
-            lost = leading_beyond(target, usage.value, beyond, overflowing_with)
+            size = usage.value if usage.charge is None else usage.charge
+            lost = leading_beyond(target, size, beyond, overflowing_with)
             raise AmountTooLarge(usage.event[lost].tolist())
         accumulators.save(connection, targets, after, aggregation is Aggregation.LATEST)
+        if price.charge is not None:
+            charges.save(connection, targets, after)
+            charges.replace_members(connection, namespace_key, targets, members, members_after)
         return _PriceResult(usage.row, usage, targets, rows, waiting)
 
 
@@ -191,6 +210,7 @@ def _pending_values(
             "price_version_key": int(waiting.version_key[i]),
             "namespace_key": namespace_key,
             "quantity": int(waiting.quantity[i]),
+            "charge": None if waiting.charge is None else int(waiting.charge[i]),
             "events": int(counts[i]),
         }
         for i, target in enumerate(waiting.target.tolist())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -19,10 +19,13 @@ from lineitem.kit.blobs import BlobStore
 from lineitem.kit.db import Connection
 from lineitem.kit.sqlfiles import load_queries
 from lineitem.ledger.chain import records_digest
+from lineitem.rate.allowance import Members, admit
 from lineitem.rate.enrich import Accounts, PriceUsage, enrich
-from lineitem.rate.exact import IntArray, compact
-from lineitem.rate.folds import FoldItems, FoldState, first_of, fold
+from lineitem.rate.exact import IntArray, add, compact
+from lineitem.rate.folds import FoldItems, FoldState, first_of, fold, running_sum
 from lineitem.rate.match import match
+from lineitem.rate.models.event import EventCharge
+from lineitem.rate.price import compile_price
 
 SQL = load_queries("lineitem.ledger", "ledger.sql")
 
@@ -152,20 +155,34 @@ def _within(raw: RawRecords, start: int, end: int) -> bool:
 
 @dataclass(slots=True)
 class PriceFold:
-    """The folds of every target of one price; columns (k,). ``code`` is account key << 20 | service month."""
+    """The folds of every target of one price; columns (k,). ``code`` is account key << 20 | service month.
+
+    ``charge``: sums of charges under a per-event price; ``free``: who is in the allowances, targets numbered as here.
+    """
 
     row: PriceRow
     code: NDArray[np.int64]
     events: NDArray[np.int64]
     last_event_us: NDArray[np.int64]
     state: FoldState
+    charge: IntArray
+    free: Members = field(default_factory=Members.none)
     members: set[tuple[int, bytes]] = field(default_factory=set)
 
     @classmethod
     def empty(cls, row: PriceRow) -> PriceFold:
         """No target yet."""
         none = np.zeros(0, dtype=np.int64)
-        return cls(row, none, none, none, FoldState.empty(0))
+        return cls(row, none, none, none, FoldState.empty(0), none)
+
+    @property
+    def billed(self) -> IntArray:
+        """What the price's T is a function of: the quantities, or under a per-event price the sums of charges."""
+        return self.state.quantity if self._event_charge is None else self.charge
+
+    @property
+    def _event_charge(self) -> EventCharge | None:
+        return compile_price(self.row.price, self.row.meter.quantity_scale).charge
 
     def add(self, usage: PriceUsage) -> None:
         """Fold one batch's usage in."""
@@ -176,8 +193,19 @@ class PriceFold:
         usage, target = usage.select(order), target[order]
         items = FoldItems(target, usage.value, usage.time_us, usage.key, self._new_members(usage, target))
         _, self.state = fold(self.row.meter.aggregation, items, self.state)
+        if usage.charge is not None:
+            self._add_charges(usage, target, usage.charge)
         self.events = self.events + np.bincount(target, minlength=len(self.code))
         np.maximum.at(self.last_event_us, target, usage.time_us)
+
+    def _add_charges(self, usage: PriceUsage, target: NDArray[np.int64], charge: IntArray) -> None:
+        allowance = None if self._event_charge is None else self._event_charge.allowance
+        if allowance is not None:
+            new = Members(target, usage.time_us, usage.key, usage.value)
+            admitted = admit(allowance, len(self.code), self.free, new)
+            charge, self.free = admitted.charges, admitted.members
+            self.charge = add(self.charge, admitted.adjustment)
+        _, self.charge = running_sum(target, charge, self.charge)
 
     def _new_members(self, usage: PriceUsage, target: NDArray[np.int64]) -> NDArray[np.bool_] | None:
         if self.row.meter.aggregation is not Aggregation.UNIQUE or usage.member is None:
@@ -197,6 +225,10 @@ class PriceFold:
         fresh = FoldState.empty(len(merged))
         quantity: IntArray = np.zeros(len(merged), dtype=object)
         quantity[at] = self.state.quantity
+        charge: IntArray = np.zeros(len(merged), dtype=object)
+        charge[at] = self.charge
+        self.charge = compact(charge)
+        self.free = replace(self.free, target=at[self.free.target])
         fresh.filled[at], fresh.time_us[at], fresh.key[at] = self.state.filled, self.state.time_us, self.state.key
         events, last_event_us = np.zeros(len(merged), dtype=np.int64), np.zeros(len(merged), dtype=np.int64)
         events[at], last_event_us[at] = self.events, self.last_event_us

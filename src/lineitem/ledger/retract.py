@@ -5,8 +5,6 @@ Never by negating the event's row: under a volume price, a maximum or a `latest`
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -18,7 +16,7 @@ from lineitem.ingest import intake
 from lineitem.kit.blobs import BlobStore
 from lineitem.kit.db import Connection, explained, retried
 from lineitem.kit.sqlfiles import load_queries
-from lineitem.ledger import accumulators
+from lineitem.ledger import accumulators, charges
 from lineitem.ledger.accumulators import Targets
 from lineitem.ledger.chain import BatchKind
 from lineitem.ledger.flush import joined
@@ -26,9 +24,11 @@ from lineitem.ledger.post import Counts, Fact, canonical, ensure_months, lock_la
 from lineitem.ledger.rating import Rater, post_to_open_months
 from lineitem.ledger.refold import Replay, UsageBatch, refold
 from lineitem.ledger.rows import Digests, Kind, LineItems
+from lineitem.rate.allowance import Members
 from lineitem.rate.enrich import PriceUsage
 from lineitem.rate.exact import compact, subtract
 from lineitem.rate.folds import FoldState
+from lineitem.rate.itemize import TargetState
 
 SQL = load_queries("lineitem.ledger", "ledger.sql")
 
@@ -121,15 +121,17 @@ def _post_difference(
         members = np.array([member for _, member in kept], dtype="V16")
         accumulators.add_members(connection, namespace_key, targets, np.zeros(len(members), dtype=np.int64), members)
     # Nobody owes the fixed due of a target without events: the next event, if one comes, brings it again.
-    total = np.zeros(1, dtype=np.int64) if found is None else rater.compile(one.row).amount_nano(state.quantity)
-    after = replace(
-        before,
-        events=np.zeros(1, dtype=np.int64) if found is None else found.events,
-        fold=state,
-        posted_quantity=state.quantity,
-        posted_nano=total,
+    price, none = rater.compile(one.row), np.zeros(1, dtype=np.int64)
+    total = none if found is None else price.amount_nano(found.billed)
+    charge = none if found is None else found.charge
+    after = TargetState(
+        none if found is None else found.events, before.last_event_us, state, state.quantity, total, charge, charge
     )
     accumulators.save(connection, targets, after, one.row.meter.aggregation == "latest")
+    if price.charge is not None:
+        charges.save(connection, targets, after)
+        free = Members.none() if found is None else found.free
+        charges.replace_members(connection, namespace_key, targets, charges.members(connection, targets), free)
     items = LineItems(
         account_key=one.account_key,
         price_version_key=one.version_key,

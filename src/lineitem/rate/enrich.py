@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +18,10 @@ from lineitem.catalog.snapshot import AccountRow, PriceRow, Snapshot, canonical_
 from lineitem.core.period import month_start_us
 from lineitem.core.reasons import Reason
 from lineitem.ingest.events import EventColumns, Reject
+from lineitem.rate.columns import Columns
+from lineitem.rate.exact import IntArray
 from lineitem.rate.match import MeterMatch, dimension_names
-
-Integers = NDArray[np.int64] | NDArray[np.object_]
+from lineitem.rate.price import compile_price
 
 
 @dataclass(slots=True)
@@ -30,8 +32,9 @@ class PriceUsage:
     version_key: NDArray[np.int32]  # PriceRow.price_version_key of the version in force
     event: NDArray[np.int64]  # position in the batch's EventColumns
     account_key: NDArray[np.int32]
-    value: Integers  # at the meter's scale
+    value: IntArray  # at the meter's scale
     member: NDArray[np.void] | None  # V16, for `unique` folds
+    charge: IntArray | None  # per-event prices: at their charge scale, allowances not taken off
     tag_set: NDArray[np.int32]  # position in Enriched.tag_sets
     service_month: NDArray[np.int32]
     period_start_us: NDArray[np.int64]
@@ -48,6 +51,7 @@ class PriceUsage:
             self.account_key[keep],
             self.value[keep],
             None if self.member is None else self.member[keep],
+            None if self.charge is None else self.charge[keep],
             self.tag_set[keep],
             self.service_month[keep],
             self.period_start_us[keep],
@@ -112,10 +116,10 @@ def _merged(usage: Sequence[PriceUsage]) -> list[PriceUsage]:
 
 
 def _joined(parts: list[PriceUsage]) -> PriceUsage:
-    columns = [field.name for field in fields(PriceUsage) if field.name not in ("row", "member")]
-    joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in columns}
-    members = [part.member for part in parts if part.member is not None]
-    return PriceUsage(row=parts[0].row, member=np.concatenate(members) if members else None, **joined)
+    columns = [field.name for field in fields(PriceUsage) if field.name != "row"]
+    columns = [name for name in columns if getattr(parts[0], name) is not None]
+    joined: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in columns}
+    return replace(parts[0], **joined)
 
 
 def _price(
@@ -145,8 +149,8 @@ def _price(
         of_book = book == i
         for start, end, version in snapshot.versions(name):
             positions = snapshot.rows_for(name, version, match.meter.id)
-            here = np.flatnonzero(of_book & (time >= start) & (time < end)) if positions else ()
-            if not len(here):
+            here = np.flatnonzero(of_book & (time >= start) & (time < end))
+            if not positions or not len(here):
                 continue
             unpriced[here] = False
             for position in positions:
@@ -159,6 +163,7 @@ def _price(
                         months.account_key[subject[here]],
                         match.value[here],
                         None if match.member is None else match.member[here],
+                        _charges(snapshot.rows[position], match, here, events, refused),
                         tag_set[here],
                         months.month[rows],
                         months.start_us[rows],
@@ -174,6 +179,26 @@ def _price(
             int(match.rows[at]), (Reason.NO_PRICE, f"{where} has no price for meter {match.meter.id!r} at this time")
         )
     return usage
+
+
+def _charges(
+    row: PriceRow,
+    match: MeterMatch,
+    here: NDArray[np.intp],
+    events: EventColumns,
+    refused: dict[int, tuple[Reason, str]],
+) -> IntArray | None:
+    """What a per-event price charges the events of a match at ``here``; what it cannot read of one refuses the event."""
+    charge = compile_price(row.price, row.meter.quantity_scale).charge
+    if charge is None:
+        return None
+    rows = match.rows[here]
+    columns = Columns(events, rows)
+    inputs = {path: columns.column(path) for path in charge.inputs}
+    charges, flaws = charge.charges(match.value[here], events.time_us[rows], inputs)
+    for at, flaw in flaws.items():
+        refused.setdefault(int(rows[at]), (flaw.reason, f"price {row.price.id}: {flaw.text}"))
+    return charges
 
 
 class _Months:

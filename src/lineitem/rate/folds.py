@@ -118,6 +118,14 @@ def fold(aggregation: Aggregation, items: FoldItems, before: FoldState) -> tuple
     return after, replace(state, filled=filled)
 
 
+def running_sum(target: Int64Array, value: IntArray, before: IntArray) -> tuple[IntArray, IntArray]:
+    """Running totals of grouped items (n,), and those of the targets afterwards (k,); ``before`` (k,). Exact."""
+    after, state = _running_sum(
+        Groups.of(target, len(before)), value, replace(FoldState.empty(len(before)), quantity=before)
+    )
+    return after, state.quantity
+
+
 def first_of(target: Int64Array, member_key: KeyArray) -> BoolArray:
     """(n,) bool: the first item of this batch with its (target, member). ``target`` (n,), ``member_key`` (n,) V16.
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lineitem.catalog.model import Aggregation, Itemize
+from lineitem.catalog.model import Itemize
 from lineitem.rate.enrich import PriceUsage
-from lineitem.rate.exact import IntArray, compact, subtract
-from lineitem.rate.folds import FoldItems, FoldState, Groups, fold
+from lineitem.rate.exact import INT64_MAX, IntArray, compact, magnitude, subtract
+from lineitem.rate.folds import FoldItems, FoldState, Groups, fold, running_sum
 from lineitem.rate.price import CompiledPrice
 from lineitem.rate.targets import fixed_due_nano, rate_running
 
@@ -22,7 +22,8 @@ NO_EVENT = -1
 class TargetState:
     """What the ledger remembers of k targets of one price; every column has shape (k,).
 
-    ``fold`` covers every accepted event; ``posted_quantity`` and ``posted_nano`` only what line items stand for.
+    ``fold`` and ``charge`` cover every accepted event; what is posted only what line items stand for. The charges are those
+    of a per-event price, at its charge scale, and 0 under any other.
     """
 
     events: NDArray[np.int64]
@@ -30,12 +31,14 @@ class TargetState:
     fold: FoldState
     posted_quantity: IntArray
     posted_nano: IntArray
+    charge: IntArray
+    posted_charge: IntArray
 
     @classmethod
     def empty(cls, count: int) -> TargetState:
         """Targets nothing has happened to."""
         zeros = np.zeros(count, dtype=np.int64)
-        return cls(zeros, zeros.copy(), FoldState.empty(count), zeros.copy(), zeros.copy())
+        return cls(zeros, zeros.copy(), FoldState.empty(count), *(zeros.copy() for _ in range(4)))
 
 
 @dataclass(slots=True)
@@ -61,6 +64,7 @@ class Waiting:
     tag_set: NDArray[np.int32]
     version_key: NDArray[np.int32]
     quantity: IntArray
+    charge: IntArray | None
     usage: NDArray[np.int64]
 
 
@@ -75,7 +79,8 @@ def itemize(
     """Fold and rate the usage of one price.
 
     ``usage`` must be sorted by (target, event time); ``target``: (n,) 0..k-1; ``new_member``: (n,) for ``unique`` folds,
-    whether the row's member is new to its target. Rows of windows that end after ``now_us`` wait.
+    whether the row's member is new to its target. Rows of windows that end after ``now_us`` wait. The charges of a
+    per-event price are those that count: see ``charged`` where it has an allowance.
     """
     aggregation = usage.row.meter.aggregation
     items = FoldItems(target, usage.value, usage.time_us, usage.key, new_member)
@@ -86,44 +91,41 @@ def itemize(
     start = usage.time_us - usage.time_us % window_us if window_us else usage.time_us
     due = start + window_us <= now_us if window_us else np.ones(len(target), dtype=np.bool_)
     if usage.row.price.itemize is Itemize.EACH:
-        rows = _Parts(target, usage.event, start, usage.tag_set, usage.version_key, delta)
+        rows = _Parts(target, usage.event, start, usage.tag_set, usage.version_key, delta, usage.charge)
     else:
         rows, _ = _windows(target, start, usage, delta, np.flatnonzero(due))
     waiting_rows, number = _windows(target, start, usage, delta, np.flatnonzero(~due))
-    posted, posted_quantity, posted_nano = post(
-        price, rows.target, rows.delta, before.posted_quantity, _with_due(price, before, target)
+    amounts, state = post(
+        price, rows.target, rows.delta, rows.charge, replace(before, posted_nano=_with_due(price, before, target))
     )
-    state = TargetState(
-        before.events + np.bincount(target, minlength=len(before.events)),
-        _latest_time(target, usage.time_us, before.last_event_us),
-        folded,
-        posted_quantity,
-        posted_nano,
-    )
+    state.events = before.events + np.bincount(target, minlength=len(before.events))
+    state.last_event_us = _latest_time(target, usage.time_us, before.last_event_us)
+    state.fold = folded
+    if usage.charge is not None:
+        _, state.charge = running_sum(target, usage.charge, before.charge)
     waiting = Waiting(
         waiting_rows.target,
         waiting_rows.time_us,
         waiting_rows.tag_set,
         waiting_rows.version_key,
         waiting_rows.delta,
+        waiting_rows.charge,
         number,
     )
-    return _with_recurring(price, usage, target, before, rows, posted), waiting, state
+    return _with_recurring(price, usage, target, before, rows, amounts), waiting, state
 
 
 def post(
-    price: CompiledPrice,
-    target: NDArray[np.int64],
-    delta: IntArray,
-    posted_quantity: IntArray,
-    posted_nano: IntArray,
-) -> tuple[IntArray, IntArray, IntArray]:
-    """Rate quantities in order: ``(amounts (r,), posted quantity after (k,), posted nano-units after (k,))``."""
-    state = FoldState.empty(len(posted_quantity))
-    state = FoldState(posted_quantity, state.filled, state.time_us, state.key)
-    running, after = fold(Aggregation.SUM, FoldItems(target, delta), state)
-    amounts, posted_after = rate_running(price, target, running, posted_nano)
-    return amounts, after.quantity, posted_after
+    price: CompiledPrice, target: NDArray[np.int64], delta: IntArray, charge: IntArray | None, before: TargetState
+) -> tuple[IntArray, TargetState]:
+    """Rate quantities (and, under a per-event price, charges) in order: ``(amounts (r,), state with them posted)``."""
+    running, posted_quantity = running_sum(target, delta, before.posted_quantity)
+    posted_charge = before.posted_charge
+    if charge is not None:
+        running, posted_charge = running_sum(target, charge, posted_charge)
+    amounts, posted_nano = rate_running(price, target, running, before.posted_nano)
+    after = replace(before, posted_quantity=posted_quantity, posted_nano=posted_nano, posted_charge=posted_charge)
+    return amounts, after
 
 
 @dataclass(slots=True)
@@ -134,6 +136,7 @@ class _Parts:
     tag_set: NDArray[np.int32]
     version_key: NDArray[np.int32]
     delta: IntArray
+    charge: IntArray | None
 
 
 def _windows(
@@ -149,14 +152,18 @@ def _windows(
     starts = np.flatnonzero(np.concatenate([[len(rows) > 0], differs])[: len(rows)])
     number[rows] = np.cumsum(np.concatenate([[0], differs])[: len(rows)])
     head = rows[starts]
-    values = delta[rows]
-    if values.dtype != object and len(values) and int(np.abs(values).max()) * len(values) >= 1 << 63:
-        values = values.astype(object)
-    summed = np.add.reduceat(values, starts) if len(starts) else values
     no_event = np.full(len(head), NO_EVENT, dtype=np.int64)
-    return _Parts(
-        target[head], no_event, start[head], usage.tag_set[head], usage.version_key[head], compact(summed)
-    ), number
+    summed = _summed(delta[rows], starts)
+    charge = None if usage.charge is None else _summed(usage.charge[rows], starts)
+    parts = _Parts(target[head], no_event, start[head], usage.tag_set[head], usage.version_key[head], summed, charge)
+    return parts, number
+
+
+def _summed(values: IntArray, starts: NDArray[np.int64]) -> IntArray:
+    """Exact sums of the groups that begin at ``starts``."""
+    if values.dtype != object and len(values) and magnitude(values) * len(values) > INT64_MAX:
+        values = values.astype(object)
+    return compact(np.add.reduceat(values, starts)) if len(starts) else values
 
 
 def _fresh(target: NDArray[np.int64], before: TargetState) -> NDArray[np.int64]:

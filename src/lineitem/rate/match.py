@@ -138,7 +138,7 @@ class _Reader:
     def read(self, meter: Meter, rows: Rows | None) -> MeterMatch:
         """What ``meter`` reads from the events at ``rows``, None for all of them."""
         positions = np.arange(len(self._columns), dtype=np.int64) if rows is None else rows
-        match = MeterMatch(meter, positions, np.full(len(positions), 10**meter.scale, dtype=np.int64))
+        match = MeterMatch(meter, positions, np.full(len(positions), 10**meter.quantity_scale, dtype=np.int64))
         if meter.aggregation is not Aggregation.COUNT:
             path = meter.value or ""
             column = self._columns.column(parse_path(path)).take(rows)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
+from functools import lru_cache
 from math import ceil, floor
 
 from lineitem.catalog.model import Price, Rounding
@@ -77,8 +78,9 @@ class CompiledPrice:
         return self.capped(self.discounted(self.shape.at(self.billable(self.converted(quantity)))))
 
 
+@lru_cache(maxsize=4096)
 def compile_price(price: Price, quantity_scale: int) -> CompiledPrice:
-    """Compile ``price`` for quantities of ``quantity_scale`` decimals.
+    """Compile ``price`` for quantities of ``quantity_scale`` decimals; the same one again is remembered.
 
     Raises InputError if the price cannot be one: an unknown model, no tier, a negative amount (a catalog that
     ``catalog.price_doc`` accepted holds none).

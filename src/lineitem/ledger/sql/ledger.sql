@@ -146,20 +146,21 @@ delete from ledger.fold_member where account_key = %(account_key)s and price_key
 -- name: add_pending
 -- Usage that waits for its window.
 insert into ledger.pending (account_key, price_key, period_start, window_start, window_end, tag_set_key,
-  price_version_key, namespace_key, quantity, events)
+  price_version_key, namespace_key, quantity, charge, events)
 values (%(account_key)s, %(price_key)s, timestamptz 'epoch' + %(start_us)s * interval '1 microsecond',
   timestamptz 'epoch' + %(window_start_us)s * interval '1 microsecond',
   timestamptz 'epoch' + %(window_end_us)s * interval '1 microsecond', %(tag_set_key)s, %(price_version_key)s,
-  %(namespace_key)s, %(quantity)s, %(events)s)
+  %(namespace_key)s, %(quantity)s, %(charge)s, %(events)s)
 on conflict (account_key, price_key, period_start, window_start, tag_set_key, price_version_key)
-do update set quantity = ledger.pending.quantity + excluded.quantity, events = ledger.pending.events + excluded.events
+do update set quantity = ledger.pending.quantity + excluded.quantity,
+  charge = ledger.pending.charge + excluded.charge, events = ledger.pending.events + excluded.events
 
 -- name: take_ended_windows
 -- Pending windows that have ended leave the waiting list; the caller itemizes them in the same transaction.
 delete from ledger.pending where namespace_key = %(namespace_key)s
   and window_end <= timestamptz 'epoch' + %(now_us)s * interval '1 microsecond'
 returning account_key, price_key, (extract(epoch from period_start) * 1000000)::bigint,
-  (extract(epoch from window_start) * 1000000)::bigint, tag_set_key, price_version_key, quantity, events
+  (extract(epoch from window_start) * 1000000)::bigint, tag_set_key, price_version_key, quantity, events, charge
 
 -- name: take_waiting
 -- Windows of one target that wait, ended or not: a retraction posts them with the difference.
@@ -228,10 +229,12 @@ with posted as (
     sum(coalesce(l.amount_wide, l.amount_nano)) as amount
   from ledger.line_item l join catalog.price_version v using (price_version_key) group by 1, 2, 3
 ), waiting as (
-  select account_key, price_key, period_start, sum(quantity) as quantity from ledger.pending group by 1, 2, 3
+  select account_key, price_key, period_start, sum(quantity) as quantity, sum(charge) as charge from ledger.pending
+  group by 1, 2, 3
 ), kept as (
   select a.account_key, a.price_key, a.service_month, sum(a.posted_quantity) as posted_quantity,
-    sum(a.posted_nano) as posted_nano, sum(a.quantity) as quantity, sum(coalesce(w.quantity, 0)) as waiting
+    sum(a.posted_nano) as posted_nano, sum(a.quantity) as quantity, sum(coalesce(w.quantity, 0)) as waiting,
+    sum(a.charge) as charge, sum(a.posted_charge + coalesce(w.charge, 0)) as counted_charge
   from ledger.accumulator a left join waiting w using (account_key, price_key, period_start) group by 1, 2, 3
 )
 select c.account, p.price, coalesce(k.service_month, d.service_month), k.posted_nano, d.amount, k.posted_quantity, d.quantity,
@@ -239,7 +242,7 @@ select c.account, p.price, coalesce(k.service_month, d.service_month), k.posted_
 from kept k full join posted d using (account_key, price_key, service_month)
 left join catalog.account c using (account_key) left join catalog.price p using (price_key)
 where coalesce(k.posted_nano, 0) <> coalesce(d.amount, 0) or coalesce(k.posted_quantity, 0) <> coalesce(d.quantity, 0)
-  or k.quantity is distinct from k.posted_quantity + k.waiting
+  or k.quantity is distinct from k.posted_quantity + k.waiting or k.charge is distinct from k.counted_charge
 limit 100
 
 -- name: pending_events
@@ -263,7 +266,7 @@ order by b.lane, b.batch
 -- name: accumulators
 -- Running usage of a namespace.
 select a.price_key, a.account_key::bigint << 20 | a.service_month, a.events, a.quantity, a.posted_quantity, a.posted_nano,
-  a.last_event_us, a.fold_time_us, a.fold_key
+  a.last_event_us, a.fold_time_us, a.fold_key, a.charge, a.posted_charge
 from ledger.accumulator a join catalog.namespace n using (namespace_key) where n.namespace = %(namespace)s
 
 -- name: period_sums

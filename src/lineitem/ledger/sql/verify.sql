@@ -18,6 +18,9 @@ union all
 select 'a distinct member', null, null from ledger.fold_member x left join catalog.account o using (account_key)
 where x.namespace_key is distinct from o.namespace_key
 union all
+select 'a free event', null, null from ledger.allowance_member x left join catalog.account o using (account_key)
+where x.namespace_key is distinct from o.namespace_key
+union all
 select 'a price version', null, null from catalog.price_version x left join catalog.price o using (price_key)
 where x.namespace_key is distinct from o.namespace_key
 limit 100
@@ -79,7 +82,15 @@ select m.price_key, m.account_key::bigint << 20 | a.service_month, m.member from
 join ledger.accumulator a using (account_key, price_key, period_start)
 join catalog.namespace n on n.namespace_key = a.namespace_key where n.namespace = %(namespace)s
 
+-- name: free_events
+-- Events in the allowances of a namespace's targets: price, account and service month, identity, time, value.
+select m.price_key, m.account_key::bigint << 20 | a.service_month, m.member, m.time_us, m.value
+from ledger.allowance_member m join ledger.accumulator a using (account_key, price_key, period_start)
+join catalog.namespace n on n.namespace_key = a.namespace_key where n.namespace = %(namespace)s
+
 -- name: stray_members
--- Distinct members of no target.
-select count(*) from ledger.fold_member m left join ledger.accumulator a using (account_key, price_key, period_start)
+-- Distinct members and free events of no target.
+select count(*) from (select account_key, price_key, period_start from ledger.fold_member
+  union all select account_key, price_key, period_start from ledger.allowance_member) m
+left join ledger.accumulator a using (account_key, price_key, period_start)
 where a.account_key is null
