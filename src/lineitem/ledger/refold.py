@@ -39,6 +39,19 @@ class BatchDamaged(IntegrityError):
 
 
 @dataclass(slots=True)
+class DecodedBatch:
+    """One batch of usage, decoded again. ``alive``: (n,) bool, the events that it accepted and nobody retracted."""
+
+    lane: int
+    batch: int
+    revision: int  # of the catalog it was rated with
+    raw: RawRecords
+    undecoded: list[Reject]
+    events: EventColumns
+    alive: NDArray[np.bool_]
+
+
+@dataclass(slots=True)
 class UsageBatch:
     """One batch of usage, decoded again: its accepted, unretracted events and what they come to."""
 
@@ -61,10 +74,16 @@ class Replay:
     _snapshots: dict[int, Snapshot] = field(default_factory=dict)
 
     def batches(self, since_us: int | None = None, until_us: int | None = None) -> Iterator[UsageBatch]:
-        """Batches with an event in ``[since_us, until_us)``, in lane and batch order.
+        """Batches with an event in ``[since_us, until_us)``, in lane and batch order, each with its usage.
 
         Raises BatchDamaged for the batch whose segment is missing, damaged or not what was recorded.
         """
+        for one in self.decoded(since_us, until_us):
+            usage, tag_sets = self._usage(one)
+            yield UsageBatch(one.lane, one.batch, one.raw, one.undecoded, one.events, usage, tag_sets)
+
+    def decoded(self, since_us: int | None = None, until_us: int | None = None) -> Iterator[DecodedBatch]:
+        """As ``batches``, before anything is matched or priced."""
         where = {"namespace": self.namespace, "since_us": since_us, "until_us": until_us}
         rows = self.connection.execute(SQL.usage_batches, where).fetchall()
         namespaces = published.namespaces(self.connection)
@@ -94,16 +113,14 @@ class Replay:
                 )  # fmt: skip
             events, undecoded = formats.get(found.format).decode(found.raw, found.context)
             alive = self._alive(lane, batch, events)
-            usage, tag_sets = self._usage(events, alive, revision)
-            yield UsageBatch(lane, batch, found.raw, undecoded, events, usage, tag_sets)
+            yield DecodedBatch(lane, batch, revision, found.raw, undecoded, events, alive)
 
     def _alive(self, lane: int, batch: int, events: EventColumns) -> NDArray[np.bool_]:
         """(n,) bool: events that were accepted at exactly this place and not retracted since."""
         alive = np.zeros(len(events), dtype=np.bool_)
         places = intake.places(self.connection, events.key)
         here = places[(places["lane"] == lane) & (places["batch"] == batch)]
-        row_of = np.full(int(events.ordinal.max(initial=-1)) + 1, -1, dtype=np.int64)
-        row_of[events.ordinal] = np.arange(len(events))
+        row_of = rows_by_ordinal(events)
         rows = row_of[here["ordinal"][(here["ordinal"] >= 0) & (here["ordinal"] < len(row_of))]]
         if (
             len(rows) < len(here)
@@ -121,18 +138,19 @@ class Replay:
             alive[[row for row in rows.tolist() if bytes(events.key[row]) in gone]] = False
         return alive
 
-    def _usage(
-        self, events: EventColumns, alive: NDArray[np.bool_], revision: int
-    ) -> tuple[list[PriceUsage], list[str]]:
-        snapshot = self.snapshot(revision)
+    def _usage(self, batch: DecodedBatch) -> tuple[list[PriceUsage], list[str]]:
+        snapshot, events = self.snapshot(batch.revision), batch.events
+        matches, _ = match(events, snapshot.catalog.meters)
+        enriched = enrich(events, matches, self.accounts(events, snapshot.namespace_key), snapshot)
+        usage = [one.select(batch.alive[one.event]) for one in enriched.usage]
+        return [one for one in usage if len(one.event)], enriched.tag_sets
+
+    def accounts(self, events: EventColumns, namespace_key: int) -> Accounts:
+        """The accounts of a batch as they are now."""
         encoded = pa.array(events.subject, pa.string()).dictionary_encode()
         names: list[str] = encoded.dictionary.to_pylist()
-        rows = published.accounts(self.connection, snapshot.namespace_key, names)
-        accounts = Accounts(np.asarray(encoded.indices).astype(np.int32), [rows.get(name) for name in names])
-        matches, _ = match(events, snapshot.catalog.meters)
-        enriched = enrich(events, matches, accounts, snapshot)
-        usage = [one.select(alive[one.event]) for one in enriched.usage]
-        return [one for one in usage if len(one.event)], enriched.tag_sets
+        rows = published.accounts(self.connection, namespace_key, names)
+        return Accounts(np.asarray(encoded.indices).astype(np.int32), [rows.get(name) for name in names])
 
     def snapshot(self, revision: int) -> Snapshot:
         """The catalog as it was at ``revision``."""
@@ -142,6 +160,13 @@ class Replay:
                 raise IntegrityError(f"catalog revision {revision} of {self.namespace!r} is missing")
             self._snapshots[revision] = found
         return self._snapshots[revision]
+
+
+def rows_by_ordinal(events: EventColumns) -> NDArray[np.int64]:
+    """The row of each record of the batch, up to the last one that made an event; -1 for those that made none."""
+    row_of = np.full(int(events.ordinal.max(initial=-1)) + 1, -1, dtype=np.int64)
+    row_of[events.ordinal] = np.arange(len(events))
+    return row_of
 
 
 def _within(raw: RawRecords, start: int, end: int) -> bool:
