@@ -1,0 +1,382 @@
+"""Shadow rating: drafts priced over real usage agree with the ledger and the oracle, and leave no trace."""
+
+from __future__ import annotations
+
+import copy
+import json
+from datetime import UTC, datetime, timedelta
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from lineitem.app import App
+from lineitem.catalog.load import parse_catalog
+from lineitem.catalog.model import Catalog
+from lineitem.core.errors import InputError, IntegrityError, Refused, UsageError
+from lineitem.core.money import nano_to_text
+from lineitem.core.period import Month
+from lineitem.ledger.shadow import Draft, Wanted
+from lineitem.ledger.shadow_rows import Comparison, Trial
+from tests.integration.drive import Space, World
+from tests.integration.oracle import Oracle
+from tests.integration.test_read import CATALOG, SECOND_VERSION, event, ingest
+from tests.strategies import catalogs, cut, file_of, prices, repeated, usage
+
+NOW = datetime(2026, 12, 15, tzinfo=UTC)
+MIDWAY = datetime(2026, 10, 31, 23, 20, 30, tzinfo=UTC)
+EVERYTHING = Wanted(Month(2026, 9), Month(2026, 11))
+law = settings(suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.reuse, Phase.generate])
+
+Amounts = dict[tuple[str, str], int]
+"""(account, price) -> nano-units; zeros left out."""
+
+
+@pytest.fixture
+def world(ledger: App) -> World:
+    """A ledger to live in."""
+    return World(ledger)
+
+
+def tried(app: App, text: str | Catalog, wanted: Wanted = Wanted(), namespace: str = "default") -> Comparison:
+    """One draft, rated."""
+    catalog = parse_catalog(text, "draft") if isinstance(text, str) else text
+    return app.shadow(namespace, [Draft("draft", catalog)], wanted, lambda done, total: None)
+
+
+def rows_of(found: Comparison) -> dict[tuple[str, str], dict[str, Any]]:
+    """The rows of the only draft by account and price."""
+    (trial,) = found.trials
+    rows = [row.document() for row in trial.rows]
+    assert len({(row["account"], row["price"], row["currency"]) for row in rows}) == len(rows)
+    return {(row["account"], row["price"]): row for row in rows}
+
+
+def summed(trial: Trial, side: str) -> Amounts:
+    """One side of all rows, whatever their currency."""
+    sums: Amounts = {}
+    for row in trial.rows:
+        key = (row.account, row.price)
+        sums[key] = sums.get(key, 0) + getattr(row, side)
+    return {key: nano for key, nano in sums.items() if nano}
+
+
+def expected(oracle: Oracle) -> Amounts:
+    """What the oracle says of all months."""
+    sums: Amounts = {}
+    for (account, price, _), (_, nano) in oracle.totals().items():
+        sums[(account, price)] = sums.get((account, price), 0) + nano
+    return {key: nano for key, nano in sums.items() if nano}
+
+
+def running_events(space: Space) -> dict[tuple[str, str, str], int]:
+    """Events of running usage by account, price and currency."""
+    found = space.rows(
+        "select a.account, p.price, p.currency, sum(x.events)::bigint from ledger.accumulator x"
+        " join catalog.namespace n on n.namespace_key = x.namespace_key and n.namespace = %(namespace)s"
+        " join catalog.account a using (account_key) join catalog.price p using (price_key) group by 1, 2, 3"
+    )
+    return {(account, price, currency): events for account, price, currency, events in found if events}
+
+
+def contents(app: App) -> tuple[dict[str, list[Any]], dict[str, bytes]]:
+    """Every row of every table, the state of every sequence, and every file of the data folder."""
+    names = app.control.execute(
+        "select format('%I.%I', schemaname, relname) from pg_stat_user_tables order by 1"
+    ).fetchall()
+    tables = {
+        name: app.control.execute(f"select t::text from {name} t order by 1").fetchall()
+        for (name,) in names
+        if app.control.execute("select has_table_privilege(%s, 'select')", (name,)).fetchone() == (True,)
+    }
+    assert {"ledger.line_item", "ledger.batch", "ledger.accumulator", "ingest.identity", "catalog.price"} <= set(tables)
+    tables["sequences"] = app.control.execute("select schemaname, sequencename, last_value from pg_sequences").fetchall()
+    folder = app.config.data_dir
+    return tables, {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+# --- laws
+
+
+def test_what_is_in_force_tried_on_itself_changes_nothing(world: World) -> None:
+    """Any meters, folds, models, windows, late and repeated and retracted events: no delta, and live is running usage."""
+    events = 0
+
+    @settings(law, max_examples=25)
+    @given(st.data())
+    def holds(data: st.DataObject) -> None:
+        nonlocal events
+        catalog, sent = data.draw(catalogs()), data.draw(usage())
+        space = world.space(catalog, data.draw(st.sampled_from([NOW, MIDWAY])))
+        oracle = Oracle(space.name, catalog, NOW if space.clock.now_us() > 1_795_000_000_000_000 else MIDWAY)
+        for number, part in enumerate(data.draw(cut(data.draw(repeated(sent))))):
+            space.send(file_of(part), f"stream-{number}", data.draw(st.sampled_from([1, 3, 1000])))
+            oracle.send(file_of(part), f"stream-{number}")
+        named = sorted(identity for identity in oracle.accepted if identity[1].startswith("e-"))
+        for identity in data.draw(st.lists(st.sampled_from(named), max_size=2, unique=True)) if named else ():
+            space.retract(*identity)
+            oracle.retract(identity)
+        draft = parse_catalog(json.dumps(catalog), "draft")
+        for as_dated in (False, True):
+            wanted = Wanted(EVERYTHING.since, EVERYTHING.until, as_dated=as_dated)
+            if not running_events(space):
+                with pytest.raises(InputError, match="usage"):
+                    tried(world.app, draft, wanted, space.name)
+                continue
+            found = tried(world.app, draft, wanted, space.name)
+            (trial,) = found.trials
+            assert all(row.delta_nano == 0 for row in trial.rows)
+            assert all(row.events == row.draft_events for row in trial.rows)
+            assert (trial.refusals, sum(trial.losses.values())) == ([], 0)
+            assert summed(trial, "live_nano") == expected(oracle)
+            assert {(row.account, row.price, row.currency): row.events for row in trial.rows} == running_events(space)
+            assert found.events == trial.events
+            events += found.events
+
+    holds()
+    assert events > 100, "the examples are too tame"
+
+
+def test_other_prices_come_to_what_the_oracle_says_of_them(world: World) -> None:
+    """A draft that changes every price, over both versions, charges what the oracle charges under that catalog."""
+    changed = 0
+
+    @settings(law, max_examples=20)
+    @given(st.data())
+    def holds(data: st.DataObject) -> None:
+        nonlocal changed
+        catalog, sent = data.draw(catalogs()), data.draw(usage())
+        draft = copy.deepcopy(catalog)
+        for book in draft["pricebooks"]:
+            book["prices"] = [data.draw(prices(price["id"], price["meter"])) for price in book["prices"]]
+        space, oracle = world.space(catalog, NOW), Oracle(f"n-{changed}", draft, NOW)
+        for number, part in enumerate(data.draw(cut(data.draw(repeated(sent))))):
+            space.send(file_of(part), f"stream-{number}", data.draw(st.sampled_from([1, 3, 1000])))
+            oracle.send(file_of(part), f"stream-{number}")
+        if running_events(space):
+            wanted = Wanted(EVERYTHING.since, EVERYTHING.until, as_dated=True)
+            (trial,) = tried(world.app, parse_catalog(json.dumps(draft), "draft"), wanted, space.name).trials
+            assert summed(trial, "draft_nano") == expected(oracle)
+            changed += summed(trial, "draft_nano") != summed(trial, "live_nano")
+
+    holds()
+    assert changed > 5, "the examples are too tame"
+
+
+# --- examples
+
+
+@pytest.fixture
+def used(ledger: App) -> App:
+    """The catalog of ``test_read`` and usage of two accounts, one of them in Paris."""
+    ledger.publish("default", parse_catalog(CATALOG, "catalog"))
+    events = [event("team-1", n) for n in range(1, 11)] + [event("b", 100), event("b", 0, at="2026-10-06T00:00:00Z")]
+    calls = [event("b", 0, type="call", data={}, at=f"2026-10-05T{n:02d}:00:00Z") for n in range(5)]
+    ingest(ledger, [*events, *calls, "not json", events[0], event("b", "many"), event("b", 1, type="other")])
+    return ledger
+
+
+DOUBLED = CATALOG.replace('"0.0000025"', '"0.000005"').replace("version: 1", "version: 2").replace("2020-", "2027-")
+
+
+def test_twice_the_price_is_twice_the_amount(used: App) -> None:
+    """To the last digit, in the rows and in the sums, whatever date the draft gives its prices."""
+    found = tried(used, DOUBLED)
+    rows = rows_of(found)
+    assert rows[("team-1", "prompt")] == {
+        "account": "team-1", "price": "prompt", "currency": "USD", "live": "0.0001375", "draft": "0.000275",
+        "delta": "0.0001375", "delta_percent": "100", "events": 10, "draft_events": 10, "zero_priced": 0,
+        "unpriced": 0, "not_billable": 0, "dead_lettered": 0,
+    }  # fmt: skip
+    assert rows[("b", "web")]["delta"] == "0"
+    assert [row.account for row in found.trials[0].rows] == ["b", "team-1", "b"]
+    (total,) = found.trials[0].document()["totals"]
+    live = Fraction("0.0001375") + Fraction("0.00025") + Fraction("0.503") + 2 * Fraction("0.0333333335")
+    assert Fraction(total["live"]) == live
+    assert total["delta"] == "0.0003875"
+    assert (total["max_delta"], total["accounts"], total["accounts_changed"]) == ("0.00025", 2, 2)
+    assert (found.since, found.until, found.chosen) == (Month(2026, 10), Month(2026, 10), True)
+    dated = tried(used, DOUBLED, Wanted(as_dated=True))
+    assert [row.delta_nano for row in dated.trials[0].rows] == [0, 0, 0]
+
+
+def test_a_price_that_is_missing_leaves_events_unpriced(used: App) -> None:
+    """They are counted at the price that billed them; where meter and price are gone, nothing would count them."""
+    line = next(line for line in DOUBLED.splitlines() if "{id: prompt," in line)
+    found = tried(used, DOUBLED.replace(line + "\n", ""))
+    row = rows_of(found)[("team-1", "prompt")]
+    assert (row["draft"], row["delta"], row["delta_percent"]) == ("0", "-0.0001375", "-100")
+    assert (row["events"], row["draft_events"], row["unpriced"]) == (10, 0, 10)
+    assert found.trials[0].document()["reasons"] == {"no_price": 12}
+    assert found.trials[0].losses == {"unpriced": 12, "not_billable": 0, "dead_lettered": 0}
+    meter = next(line for line in DOUBLED.splitlines() if "{id: tokens," in line)
+    gone = tried(used, DOUBLED.replace(line + "\n", "").replace(meter + "\n", "")).trials[0]
+    assert gone.losses == {"unpriced": 0, "not_billable": 12, "dead_lettered": 0}
+    assert gone.refusals == ["meter tokens has usage and can neither change nor leave: give a changed meter a new id"]
+
+
+def test_a_price_of_zero_is_counted(used: App) -> None:
+    """Events of months that used something and would cost nothing."""
+    rows = rows_of(tried(used, DOUBLED.replace('"0.000005"', '"0"')))
+    assert [rows[(account, "prompt")]["zero_priced"] for account in ("team-1", "b")] == [10, 2]
+    assert rows[("b", "web")]["zero_priced"] == 0
+    assert rows[("b", "prompt")]["draft_events"] == 2
+
+
+def test_a_meter_that_finds_flaws_dead_letters(used: App) -> None:
+    """A draft whose meter reads something the events do not have."""
+    found = tried(used, DOUBLED.replace("value: data.tokens", "value: data.words"))
+    row = rows_of(found)[("team-1", "prompt")]
+    assert (row["dead_lettered"], row["unpriced"], row["draft"]) == (10, 0, "0")
+    assert found.trials[0].document()["reasons"] == {"missing_value": 12}
+    assert not found.trials[0].document()["publishable"]
+
+
+def test_a_meter_that_is_new_counts_what_nothing_counted(used: App) -> None:
+    """Accepted events that are not billable today stand in rows of their own."""
+    more = DOUBLED.replace("pricebooks:", "  - {id: others, event_type: other, aggregation: count}\npricebooks:")
+    more = more.replace("    prices:\n", '    prices:\n      - {id: new, meter: others, model: per_unit, unit_price: "3"}\n')
+    row = rows_of(tried(used, more))[("b", "new")]
+    assert (row["live"], row["draft"], row["delta"], row["delta_percent"]) == ("0", "3", "3", None)
+    assert (row["events"], row["draft_events"]) == (0, 1)
+
+
+def test_the_account_list_of_a_draft_moves_accounts(used: App) -> None:
+    """An account it lists is priced by the pricebook it says; publishing that would be refused, and why is said."""
+    book = '  - {id: vip, version: 1, effective_from: 2020-01-01T00:00:00Z, prices: [{id: prompt, meter: tokens, model:'
+    moved = CATALOG.replace("accounts:", book + ' per_unit, unit_price: "1"}]}\naccounts:')
+    moved = moved.replace("{id: team-1,", "{id: team-1, pricebook: vip,")
+    found = tried(used, moved)
+    rows = rows_of(found)
+    assert (rows[("team-1", "prompt")]["draft"], rows[("b", "prompt")]["delta"]) == ("55", "0")
+    assert [problem[:38] for problem in found.trials[0].refusals] == ["account team-1 has usage under pricebo"]
+
+
+def test_what_publishing_would_refuse_is_said(used: App) -> None:
+    """A published version with other content is tried all the same."""
+    found = tried(used, CATALOG.replace('"0.0000025"', '"0.000005"'))
+    assert rows_of(found)[("team-1", "prompt")]["draft"] == "0.000275"
+    assert [problem.split(":")[0] for problem in found.trials[0].refusals] == [
+        "pricebook standard version 1 is already published with other content"
+    ]
+
+
+def test_the_first_new_version_reaches_back_and_the_last_one_on(ledger: App) -> None:
+    """Two new versions share the time where the second starts; those published before count no more."""
+    ledger.publish("default", parse_catalog(CATALOG, "catalog"))
+    ingest(ledger, [event("a", 1, at=f"2026-10-{day}T00:00:00Z") for day in (10, 15, 25)])
+    third = SECOND_VERSION[SECOND_VERSION.index("  - id: standard\n    version: 2") : SECOND_VERSION.index("accounts:")]
+    third = third.replace("version: 2", "version: 3").replace("0.000003", "0.000007").replace("10-20T", "10-12T")
+    draft = SECOND_VERSION.replace("2026-10-20", "2026-10-11").replace("accounts:", third + "accounts:")
+    assert rows_of(tried(ledger, draft))[("a", "prompt")]["draft"] == nano_to_text(3000 + 7000 + 7000)
+    dated = Wanted(as_dated=True)
+    assert rows_of(tried(ledger, draft, dated))[("a", "prompt")]["draft"] == nano_to_text(2500 + 7000 + 7000)
+
+
+def test_months_are_those_of_the_accounts(used: App) -> None:
+    """An event in the last hour of October in UTC is of November in Paris."""
+    at = "2026-10-31T23:30:00Z"
+    ingest(used, [event("team-1", 1000, at=at), event("b", 2000, at=at)])
+    october, november = (rows_of(tried(used, DOUBLED, Wanted(m, m))) for m in (Month(2026, 10), Month(2026, 11)))
+    assert (october[("team-1", "prompt")]["live"], october[("b", "prompt")]["live"]) == ("0.0001375", "0.00525")
+    assert {key: row["live"] for key, row in november.items()} == {("team-1", "prompt"): "0.0025"}
+    both = tried(used, DOUBLED)
+    assert (both.since, both.until) == (Month(2026, 10), Month(2026, 11))
+    assert rows_of(both)[("team-1", "prompt")]["draft"] == "0.005275"
+
+
+def test_only_the_accounts_asked_for(used: App) -> None:
+    """Their rows are the same as without the choice."""
+    everybody, only = rows_of(tried(used, DOUBLED)), tried(used, DOUBLED, Wanted(accounts=("b",)))
+    assert rows_of(only) == {key: row for key, row in everybody.items() if key[0] == "b"}
+    assert only.events == 7
+
+
+def test_drafts_side_by_side_are_each_as_alone(used: App) -> None:
+    """Several drafts in one pass do not see each other."""
+    texts = [DOUBLED, CATALOG, DOUBLED.replace('"0.000005"', '"1"'), SECOND_VERSION.replace("data.tokens", "data.x")]
+    drafts = [Draft(str(number), parse_catalog(text, "draft")) for number, text in enumerate(texts)]
+    together = used.shadow("default", drafts, Wanted(), lambda done, total: None)
+    assert len({str(trial.rows) for trial in together.trials}) == len(texts)
+    for draft, trial in zip(drafts, together.trials, strict=True):
+        (alone,) = used.shadow("default", [draft], Wanted(), lambda done, total: None).trials
+        assert trial == alone
+
+
+def test_nothing_is_written(used: App) -> None:
+    """Every table, sequence and file is as it was, also after drafts with new meters, accounts and namespaces."""
+    more = DOUBLED.replace("list: [", "list: [{id: newcomer, name: New}, ").replace("id: calls,", "id: rings,")
+    before = contents(used)
+    tried(used, more.replace("meter: calls", "meter: rings"))
+    with pytest.raises(Refused, match="no catalog"):
+        tried(used, DOUBLED, namespace="unheard-of")
+    assert contents(used) == before
+
+
+def test_progress_goes_up_to_all_records(used: App) -> None:
+    """Records decoded so far, of how many."""
+    seen: list[tuple[int, int]] = []
+    ingest(used, [event("a", 1)])
+    used.shadow("default", [Draft("d", parse_catalog(DOUBLED, "d"))], Wanted(), lambda *both: seen.append(both))
+    assert sorted(done for done, _ in seen)[-1] == 22
+    assert {total for _, total in seen} == {22}
+    assert len(seen) == 2
+
+
+@pytest.mark.parametrize(
+    ("wanted", "error", "text"),
+    [
+        (Wanted(Month(2026, 11), Month(2026, 10)), UsageError, "lies after"),
+        (Wanted(Month(2025, 1), Month(2025, 12)), InputError, "no usage from 2025-01 to 2025-12"),
+        (Wanted(since=Month(2027, 1)), InputError, "no usage from 2027-01 to 2027-01"),
+        (Wanted(accounts=("b", "nobody")), InputError, "no account 'nobody'"),
+    ],
+)
+def test_what_cannot_be_rated_is_named(used: App, wanted: Wanted, error: type[Exception], text: str) -> None:
+    """Months the wrong way round, months without usage, accounts nobody knows."""
+    with pytest.raises(error, match=text):
+        tried(used, DOUBLED, wanted)
+
+
+def test_a_ledger_without_usage_says_so(ledger: App) -> None:
+    """There is nothing to try a price on."""
+    ledger.publish("default", parse_catalog(CATALOG, "catalog"))
+    with pytest.raises(InputError, match="has no usage"):
+        tried(ledger, DOUBLED)
+
+
+def test_an_altered_segment_is_no_usage(used: App) -> None:
+    """What cannot be read again as it was is named, not rated."""
+    (name,) = used.segments.names()
+    path = used.config.data_dir / "segments" / name
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(IntegrityError, match="damaged"):
+        tried(used, DOUBLED)
+
+
+# --- the command
+
+
+@pytest.fixture
+def command(used: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Runs ``lineitem catalog ...`` on the ledger of ``used``; returns its exit code, standard output and error."""
+    assert used.config.database_url is not None
+    monkeypatch.setenv("LINEITEM_DATABASE_URL", used.config.database_url)
+    monkeypatch.setenv("LINEITEM_DATA_DIR", str(used.config.data_dir))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "draft.yaml").write_text(DOUBLED)
+    (tmp_path / "same.yaml").write_text(CATALOG)
+    (tmp_path / "wrong.yaml").write_text(DOUBLED.replace("model: per_unit", "model: per_unlt"))
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        from lineitem.cli.main import main
+
+        return main(["catalog", *arguments]), *capture()
+
+    return run
+
+
