@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import copy
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -22,6 +21,7 @@ from lineitem.core.money import nano_to_text
 from lineitem.core.period import Month
 from lineitem.ledger.shadow import Draft, Wanted
 from lineitem.ledger.shadow_rows import Comparison, Trial
+from tests.acceptance.command import Command
 from tests.integration.drive import Space, World
 from tests.integration.oracle import Oracle
 from tests.integration.test_read import CATALOG, SECOND_VERSION, event, ingest
@@ -29,6 +29,7 @@ from tests.strategies import catalogs, cut, file_of, prices, repeated, usage
 
 NOW = datetime(2026, 12, 15, tzinfo=UTC)
 MIDWAY = datetime(2026, 10, 31, 23, 20, 30, tzinfo=UTC)
+LATELY = Wanted()
 EVERYTHING = Wanted(Month(2026, 9), Month(2026, 11))
 law = settings(suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.reuse, Phase.generate])
 
@@ -42,7 +43,7 @@ def world(ledger: App) -> World:
     return World(ledger)
 
 
-def tried(app: App, text: str | Catalog, wanted: Wanted = Wanted(), namespace: str = "default") -> Comparison:
+def tried(app: App, text: str | Catalog, wanted: Wanted = LATELY, namespace: str = "default") -> Comparison:
     """One draft, rated."""
     catalog = parse_catalog(text, "draft") if isinstance(text, str) else text
     return app.shadow(namespace, [Draft("draft", catalog)], wanted, lambda done, total: None)
@@ -94,7 +95,9 @@ def contents(app: App) -> tuple[dict[str, list[Any]], dict[str, bytes]]:
         if app.control.execute("select has_table_privilege(%s, 'select')", (name,)).fetchone() == (True,)
     }
     assert {"ledger.line_item", "ledger.batch", "ledger.accumulator", "ingest.identity", "catalog.price"} <= set(tables)
-    tables["sequences"] = app.control.execute("select schemaname, sequencename, last_value from pg_sequences").fetchall()
+    tables["sequences"] = app.control.execute(
+        "select schemaname, sequencename, last_value from pg_sequences"
+    ).fetchall()
     folder = app.config.data_dir
     return tables, {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
@@ -106,13 +109,14 @@ def test_what_is_in_force_tried_on_itself_changes_nothing(world: World) -> None:
     """Any meters, folds, models, windows, late and repeated and retracted events: no delta, and live is running usage."""
     events = 0
 
-    @settings(law, max_examples=25)
+    @settings(law, max_examples=20)
     @given(st.data())
     def holds(data: st.DataObject) -> None:
         nonlocal events
-        catalog, sent = data.draw(catalogs()), data.draw(usage())
-        space = world.space(catalog, data.draw(st.sampled_from([NOW, MIDWAY])))
-        oracle = Oracle(space.name, catalog, NOW if space.clock.now_us() > 1_795_000_000_000_000 else MIDWAY)
+        catalog, sent = data.draw(catalogs()), data.draw(usage(40))
+        now = data.draw(st.sampled_from([NOW, MIDWAY]))
+        space = world.space(catalog, now)
+        oracle = Oracle(space.name, catalog, now)
         for number, part in enumerate(data.draw(cut(data.draw(repeated(sent))))):
             space.send(file_of(part), f"stream-{number}", data.draw(st.sampled_from([1, 3, 1000])))
             oracle.send(file_of(part), f"stream-{number}")
@@ -138,14 +142,14 @@ def test_what_is_in_force_tried_on_itself_changes_nothing(world: World) -> None:
             events += found.events
 
     holds()
-    assert events > 100, "the examples are too tame"
+    assert events > 60, "the examples are too tame"
 
 
 def test_other_prices_come_to_what_the_oracle_says_of_them(world: World) -> None:
     """A draft that changes every price, over both versions, charges what the oracle charges under that catalog."""
     changed = 0
 
-    @settings(law, max_examples=20)
+    @settings(law, max_examples=15)
     @given(st.data())
     def holds(data: st.DataObject) -> None:
         nonlocal changed
@@ -239,7 +243,9 @@ def test_a_meter_that_finds_flaws_dead_letters(used: App) -> None:
 def test_a_meter_that_is_new_counts_what_nothing_counted(used: App) -> None:
     """Accepted events that are not billable today stand in rows of their own."""
     more = DOUBLED.replace("pricebooks:", "  - {id: others, event_type: other, aggregation: count}\npricebooks:")
-    more = more.replace("    prices:\n", '    prices:\n      - {id: new, meter: others, model: per_unit, unit_price: "3"}\n')
+    more = more.replace(
+        "    prices:\n", '    prices:\n      - {id: new, meter: others, model: per_unit, unit_price: "3"}\n'
+    )
     row = rows_of(tried(used, more))[("b", "new")]
     assert (row["live"], row["draft"], row["delta"], row["delta_percent"]) == ("0", "3", "3", None)
     assert (row["events"], row["draft_events"]) == (0, 1)
@@ -247,7 +253,7 @@ def test_a_meter_that_is_new_counts_what_nothing_counted(used: App) -> None:
 
 def test_the_account_list_of_a_draft_moves_accounts(used: App) -> None:
     """An account it lists is priced by the pricebook it says; publishing that would be refused, and why is said."""
-    book = '  - {id: vip, version: 1, effective_from: 2020-01-01T00:00:00Z, prices: [{id: prompt, meter: tokens, model:'
+    book = "  - {id: vip, version: 1, effective_from: 2020-01-01T00:00:00Z, prices: [{id: prompt, meter: tokens, model:"
     moved = CATALOG.replace("accounts:", book + ' per_unit, unit_price: "1"}]}\naccounts:')
     moved = moved.replace("{id: team-1,", "{id: team-1, pricebook: vip,")
     found = tried(used, moved)
@@ -362,21 +368,65 @@ def test_an_altered_segment_is_no_usage(used: App) -> None:
 
 
 @pytest.fixture
-def command(used: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Runs ``lineitem catalog ...`` on the ledger of ``used``; returns its exit code, standard output and error."""
+def command(used: App, tmp_path: Path) -> Command:
+    """The program on the ledger of ``used``; ``draft.yaml``, ``same.yaml`` and ``wrong.yaml`` lie in its folder."""
     assert used.config.database_url is not None
-    monkeypatch.setenv("LINEITEM_DATABASE_URL", used.config.database_url)
-    monkeypatch.setenv("LINEITEM_DATA_DIR", str(used.config.data_dir))
-    monkeypatch.chdir(tmp_path)
     (tmp_path / "draft.yaml").write_text(DOUBLED)
     (tmp_path / "same.yaml").write_text(CATALOG)
     (tmp_path / "wrong.yaml").write_text(DOUBLED.replace("model: per_unit", "model: per_unlt"))
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        from lineitem.cli.main import main
-
-        return main(["catalog", *arguments]), *capture()
-
-    return run
+    return Command(used.config.data_dir, {"LINEITEM_DATABASE_URL": used.config.database_url})
 
 
+def test_the_answer_as_json(command: Command, tmp_path: Path) -> None:
+    """One document; money is text, counts are numbers, `--top` cuts nothing off."""
+    document = command.run("catalog", "shadow", tmp_path / "draft.yaml", "--json", "--top", "1").document
+    rows, totals = document.pop("rows"), document.pop("totals")
+    assert document == {
+        "namespace": "default", "since": "2026-10", "until": "2026-10", "as_dated": False, "events": 17,
+        "draft": str(tmp_path / "draft.yaml"), "publishable": True, "refusals": [], "draft_events": 17,
+        "zero_priced": 0, "unpriced": 0, "not_billable": 0, "dead_lettered": 0, "reasons": {},
+    }  # fmt: skip
+    assert [(row["account"], row["price"], row["delta"]) for row in rows] == [
+        ("b", "prompt", "0.00025"), ("team-1", "prompt", "0.0001375"), ("b", "web", "0"),
+    ]  # fmt: skip
+    assert totals == [
+        {"currency": "USD", "live": "0.570054167", "draft": "0.570441667", "delta": "0.0003875",
+         "delta_percent": "0.07", "max_delta": "0.00025", "accounts": 2, "accounts_changed": 2},
+    ]  # fmt: skip
+    both = command.run("catalog", "simulate", tmp_path / "draft.yaml", tmp_path / "same.yaml", "--json").document
+    assert [[total["delta"] for total in draft["totals"]] for draft in both["drafts"]] == [["0.0003875"], ["0"]]
+    assert both["drafts"][0] == {name: document[name] for name in both["drafts"][0] if name != "totals"} | {
+        "totals": totals
+    }
+
+
+def test_the_answer_for_people(command: Command, tmp_path: Path) -> None:
+    """The largest changes, the sums, whether the draft could be published; which months were chosen on stderr."""
+    answer = command.run("catalog", "shadow", tmp_path / "draft.yaml", "--top", "1")
+    assert "b         prompt   USD" in answer.out
+    assert "team-1" not in answer.out
+    assert "The 1 largest changes of 3" in answer.out
+    assert "can be published as it is" in answer.out
+    assert "2026-10 to 2026-10" in answer.err
+    side = command.run("catalog", "simulate", tmp_path / "draft.yaml", tmp_path / "same.yaml", "--since", "2026-10")
+    assert [line.split() for line in side.out.splitlines() if "delta %" in line] == [["delta", "%", "0.07", "0"]]
+    assert side.err == ""
+
+
+def test_wrong_calls_are_named(command: Command, tmp_path: Path) -> None:
+    """A wrong draft says what `check` says; nothing leaves a traceback."""
+    draft, wrong = tmp_path / "draft.yaml", tmp_path / "wrong.yaml"
+    answers: list[tuple[int, list[str | Path], str]] = [
+        (1, [tmp_path / "none.yaml"], "there is no such catalog file"),
+        (2, [draft, "--since", "October"], "is not a period"),
+        (2, [draft, "--since", "2026-11", "--until", "2026-10"], "lies after"),
+        (1, [draft, "--since", "2020-01", "--until", "2020-02"], "no usage"),
+        (1, [draft, "--account", "nobody"], "no account 'nobody'"),
+        (1, [draft, "--namespace", "unheard-of"], "has no catalog"),
+    ]
+    for code, arguments, text in answers:
+        assert text in command.refused("catalog", "shadow", *arguments, code=code)
+    assert "unknown price model 'per_unlt'" in command.refused("catalog", "simulate", draft, wrong)
+    assert "Missing argument" in command.refused("catalog", "simulate", code=2)
+    said = [command.run("catalog", what, wrong) for what in ("check", "shadow", "simulate")]
+    assert {(one.code, one.err) for one in said} == {(1, said[0].err)}
