@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 
-from benchmarks import growth, ledger, rating
+from benchmarks import growth, ledger, rating, shadow
 from benchmarks.ledger import Bench
 
 BENCHES: dict[str, Bench] = {
@@ -13,6 +13,7 @@ BENCHES: dict[str, Bench] = {
     "file_to_ledger": ledger.file_to_ledger,
     "verify": growth.verify_rate,
     "growth": growth.growth,
+    "shadow": shadow.shadow_rate,
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from hashlib import sha256
@@ -40,6 +40,9 @@ from lineitem.ledger.post import summarize_ranges
 from lineitem.ledger.publishing import Publication, publish
 from lineitem.ledger.rating import Rater
 from lineitem.ledger.retract import retract
+from lineitem.ledger.shadow import Draft, Wanted, shadow
+from lineitem.ledger.shadow import Progress as ShadowProgress
+from lineitem.ledger.shadow_rows import Comparison
 from lineitem.ledger.verify import Report, verify
 
 _LARGE_BYTES = 32 << 20
@@ -125,6 +128,10 @@ class App:
         done = publish(self.control, namespace, catalog, self.clock.now_us())
         self.checkpoint()
         return done
+
+    def shadow(self, namespace: str, drafts: Sequence[Draft], wanted: Wanted, progress: ShadowProgress) -> Comparison:
+        """Rate past usage with drafts of a catalog; nothing is written."""
+        return shadow(self.control, self.segments, namespace, drafts, wanted, self.clock.now_us(), progress)
 
     @contextmanager
     def source(self, path: Path, format: str | None, mapping: Path | None, stream: str) -> Iterator[Source]:

@@ -1,4 +1,4 @@
-"""``lineitem catalog``: check, publish, compare and show."""
+"""``lineitem catalog``: check, publish, compare and show; trying a draft on past usage is in ``cli/shadow.py``."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ from pathlib import Path
 import click
 
 from lineitem.cli.output import Scope, any_folder, ledger_command, print_json, table
+from lineitem.cli.shadow import shadow, simulate
 
 
 @click.group()
 def catalog() -> None:
-    """Check, publish, compare and show catalogs: meters, prices, accounts."""
+    """Check, publish, compare and show catalogs: meters, prices, accounts; try drafts on past usage."""
 
+
+catalog.add_command(shadow)
+catalog.add_command(simulate)
 
 _FILE = click.argument("file", type=click.Path(path_type=Path))
 

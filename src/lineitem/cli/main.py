@@ -16,7 +16,10 @@ from lineitem.core.errors import LineitemError
 
 _COMMANDS = {
     "demo": ("demo", "The main job on real sample usage, narrated, twice."),
-    "catalog": ("catalog", "Check, publish, compare and show catalogs: meters, prices, accounts."),
+    "catalog": (
+        "catalog",
+        "Check, publish, compare and show catalogs: meters, prices, accounts; try drafts on past usage.",
+    ),
     "ingest": ("ingest", "Read usage files into the ledger, exactly once."),
     "line-items": ("ledger", "List priced line items."),
     "usage": ("ledger", "What an account used and owes in a period so far."),

@@ -118,17 +118,20 @@ def fields(pairs: Mapping[str, object]) -> None:
 
 
 @contextmanager
-def progress_bar(label: str, total: int | None, *, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """A progress bar on stderr, silent where ``quiet`` or stderr is no terminal. Call it with what is done."""
+def progress_bar(label: str, total: int | None, *, quiet: bool) -> Iterator[Callable[..., None]]:
+    """A progress bar on stderr, silent where ``quiet`` or stderr is no terminal.
+
+    Call it with what is done, and with what there is to do where that was not known before.
+    """
     if quiet or not sys.stderr.isatty():
-        yield lambda done: None
+        yield lambda done, total=None: None
         return
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console(stderr=True), transient=True) as bar:
         task = bar.add_task(label, total=total)
-        yield lambda done: bar.update(task, completed=done)
+        yield lambda done, total=total: bar.update(task, completed=done, total=total)
 
 
 def write_file(path: Path, content: bytes) -> None:

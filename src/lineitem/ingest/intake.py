@@ -193,6 +193,12 @@ def retracted(connection: Connection, keys: NDArray[np.void]) -> set[bytes]:
     return {packed[at : at + 16] for at in range(0, len(packed), 16)}
 
 
+def has_retractions(connection: Connection, namespace_key: int) -> bool:
+    """Whether any event of a namespace was retracted."""
+    row = connection.execute(SQL.has_retractions, {"namespace_key": namespace_key}).fetchone()
+    return row is not None and bool(row[0])
+
+
 def retraction_reason(connection: Connection, key: bytes) -> str | None:
     """What was recorded when the event with this key was retracted; None where it was not."""
     row = connection.execute(SQL.retraction_reason, {"key": key.hex()}).fetchone()

@@ -8,6 +8,7 @@ from lineitem.catalog import published
 from lineitem.catalog.load import content_digest
 from lineitem.catalog.model import Catalog
 from lineitem.catalog.publish import UsageSoFar, check_publish
+from lineitem.core.errors import Refused
 from lineitem.kit.db import Connection, explained
 from lineitem.kit.sqlfiles import load_queries
 from lineitem.ledger.chain import BatchKind
@@ -48,6 +49,16 @@ def publish(connection: Connection, namespace: str, catalog: Catalog, now_us: in
             facts=[fact], catalog_revision=revision, recorded_us=now_us,
         )  # fmt: skip
     return Publication(namespace, revision, digest, changed=True)
+
+
+def refusals(connection: Connection, key: int, catalog: Catalog) -> list[str]:
+    """Why publishing ``catalog`` in the namespace with ``key`` would be refused as things are; nothing is published."""
+    try:
+        usage = _usage(connection, key, catalog)
+        check_publish(published.current(connection, key), published.pricebooks(connection, key), catalog, usage)
+    except Refused as error:
+        return error.what.splitlines()
+    return []
 
 
 def _usage(connection: Connection, key: int, catalog: Catalog) -> UsageSoFar:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -11,14 +14,15 @@ from numpy.typing import NDArray
 
 from lineitem.catalog import published
 from lineitem.catalog.model import Aggregation
-from lineitem.catalog.snapshot import PriceRow, Snapshot
+from lineitem.catalog.snapshot import AccountRow, PriceRow, Snapshot
 from lineitem.core.errors import IntegrityError
 from lineitem.ingest import formats, intake, segments
 from lineitem.ingest.events import EventColumns, RawRecords, Reject
+from lineitem.ingest.segments import Segment
 from lineitem.kit.blobs import BlobStore
 from lineitem.kit.db import Connection
 from lineitem.kit.sqlfiles import load_queries
-from lineitem.ledger.chain import records_digest
+from lineitem.ledger.chain import accepted_digest, records_digest
 from lineitem.rate.allowance import Members, admit
 from lineitem.rate.enrich import Accounts, PriceUsage, enrich
 from lineitem.rate.exact import IntArray, add, compact
@@ -39,6 +43,39 @@ class BatchDamaged(IntegrityError):
     def __init__(self, place: tuple[int, int], what: str, *, where: str, do: str) -> None:
         super().__init__(f"batch {place[0]}-{place[1]}: {what}", where=where, do=do)
         self.place = place
+
+
+class _Recorded(NamedTuple):
+    """A row of ``usage_batches``."""
+
+    lane: int
+    batch: int
+    segment: str
+    records_digest: bytes
+    accepted_digest: bytes
+    recorded_us: int
+    revision: int
+    start: int
+    end: int
+    partition_key: int
+    namespace_key: int
+
+    @property
+    def place(self) -> tuple[int, int]:
+        return self.lane, self.batch
+
+
+@dataclass(slots=True)
+class DecodedBatch:
+    """One batch of usage, decoded again. ``alive``: (n,) bool, the events that it accepted and nobody retracted."""
+
+    lane: int
+    batch: int
+    revision: int  # of the catalog it was rated with
+    raw: RawRecords
+    undecoded: list[Reject]
+    events: EventColumns
+    alive: NDArray[np.bool_]
 
 
 @dataclass(slots=True)
@@ -62,51 +99,77 @@ class Replay:
     segments: BlobStore
     namespace: str
     _snapshots: dict[int, Snapshot] = field(default_factory=dict)
+    _accounts: dict[str, AccountRow] = field(default_factory=dict)
 
     def batches(self, since_us: int | None = None, until_us: int | None = None) -> Iterator[UsageBatch]:
-        """Batches with an event in ``[since_us, until_us)``, in lane and batch order.
+        """Batches with an event in ``[since_us, until_us)``, in lane and batch order, each with its usage.
 
         Raises BatchDamaged for the batch whose segment is missing, damaged or not what was recorded.
         """
-        where = {"namespace": self.namespace, "since_us": since_us, "until_us": until_us}
-        rows = self.connection.execute(SQL.usage_batches, where).fetchall()
-        namespaces = published.namespaces(self.connection)
-        partitions = intake.partitions(self.connection, namespaces, [row[-1] for row in rows])
-        for row in rows:
-            lane, batch, segment, digest, recorded_us, revision, start, end, partition_key = row
-            try:
-                found = segments.read(self.segments, segment, recorded_us)
-            except IntegrityError as error:
-                raise BatchDamaged((lane, batch), error.what, where=error.where, do=error.do) from error
-            if records_digest(found.raw.records) != digest or not _within(found.raw, start, end):
-                raise BatchDamaged(
-                    (lane, batch), "its raw records are not those it recorded", where=segment,
-                    do="Restore the segment from a backup.",
-                )  # fmt: skip
-            partition, context = partitions.get(partition_key), found.context
-            stored = (context.namespace, context.stream, found.format, context.settings)
-            if partition is None or stored != (
-                partition.namespace,
-                partition.stream,
-                partition.format,
-                partition.settings,
-            ):
-                raise BatchDamaged(
-                    (lane, batch), "its segment says to decode it otherwise than it was", where=segment,
-                    do="Restore the segment from a backup.",
-                )  # fmt: skip
-            events, undecoded = formats.get(found.format).decode(found.raw, found.context)
-            alive = self._alive(lane, batch, events)
-            usage, tag_sets = self._usage(events, alive, revision)
-            yield UsageBatch(lane, batch, found.raw, undecoded, events, usage, tag_sets)
+        for one in self.decoded(since_us, until_us):
+            usage, tag_sets = self._usage(one)
+            yield UsageBatch(one.lane, one.batch, one.raw, one.undecoded, one.events, usage, tag_sets)
 
-    def _alive(self, lane: int, batch: int, events: EventColumns) -> NDArray[np.bool_]:
+    def decoded(self, since_us: int | None = None, until_us: int | None = None) -> Iterator[DecodedBatch]:
+        """As ``batches``, before anything is matched or priced; the next segment is read while one is worked on."""
+        where = {"namespace": self.namespace, "since_us": since_us, "until_us": until_us}
+        rows = [_Recorded(*row) for row in self.connection.execute(SQL.usage_batches, where).fetchall()]
+        namespaces = published.namespaces(self.connection)
+        partitions = intake.partitions(self.connection, namespaces, [row.partition_key for row in rows])
+        with ThreadPoolExecutor(1, "segments") as pool:
+            ahead = pool.submit(self._read, rows[0]) if rows else None
+            for row, following in zip_longest(rows, rows[1:]):
+                assert ahead is not None
+                found = ahead.result()
+                ahead = None if following is None else pool.submit(self._read, following)
+                yield self._decode(row, found, partitions.get(row.partition_key))
+
+    def _read(self, row: _Recorded) -> Segment:
+        try:
+            found = segments.read(self.segments, row.segment, row.recorded_us)
+        except IntegrityError as error:
+            raise BatchDamaged(row.place, error.what, where=error.where, do=error.do) from error
+        if records_digest(found.raw.records) != row.records_digest or not _within(found.raw, row.start, row.end):
+            raise BatchDamaged(
+                row.place, "its raw records are not those it recorded", where=row.segment,
+                do="Restore the segment from a backup.",
+            )  # fmt: skip
+        return found
+
+    def _decode(self, row: _Recorded, found: Segment, partition: intake.Partition | None) -> DecodedBatch:
+        context = found.context
+        stored = (context.namespace, context.stream, found.format, context.settings)
+        if partition is None or stored != (
+            partition.namespace,
+            partition.stream,
+            partition.format,
+            partition.settings,
+        ):
+            raise BatchDamaged(
+                row.place, "its segment says to decode it otherwise than it was", where=row.segment,
+                do="Restore the segment from a backup.",
+            )  # fmt: skip
+        events, undecoded = formats.get(found.format).decode(found.raw, context)
+        alive = self._alive(row, events)
+        return DecodedBatch(row.lane, row.batch, row.revision, found.raw, undecoded, events, alive)
+
+    def _alive(self, row: _Recorded, events: EventColumns) -> NDArray[np.bool_]:
         """(n,) bool: events that were accepted at exactly this place and not retracted since."""
-        alive = np.zeros(len(events), dtype=np.bool_)
+        if accepted_digest(events.key, events.digest, events.ordinal) == row.accepted_digest:
+            alive = np.ones(len(events), dtype=np.bool_)  # as in most batches; no need to look for each
+        else:
+            alive = self._accepted(row, events)
+        if intake.has_retractions(self.connection, row.namespace_key):
+            kept = np.flatnonzero(alive)
+            gone = intake.retracted(self.connection, events.key[kept])
+            if gone:
+                alive[[at for at in kept.tolist() if bytes(events.key[at]) in gone]] = False
+        return alive
+
+    def _accepted(self, row: _Recorded, events: EventColumns) -> NDArray[np.bool_]:
         places = intake.places(self.connection, events.key)
-        here = places[(places["lane"] == lane) & (places["batch"] == batch)]
-        row_of = np.full(int(events.ordinal.max(initial=-1)) + 1, -1, dtype=np.int64)
-        row_of[events.ordinal] = np.arange(len(events))
+        here = places[(places["lane"] == row.lane) & (places["batch"] == row.batch)]
+        row_of = rows_by_ordinal(events)
         rows = row_of[here["ordinal"][(here["ordinal"] >= 0) & (here["ordinal"] < len(row_of))]]
         if (
             len(rows) < len(here)
@@ -115,27 +178,29 @@ class Replay:
             or (events.digest[rows] != here["digest"]).any()
         ):
             raise BatchDamaged(
-                (lane, batch), "an accepted event is not in its raw records", where="",
+                row.place, "an accepted event is not in its raw records", where="",
                 do="Restore the ledger and its segments from a backup.",
             )  # fmt: skip
-        alive[rows] = True
-        gone = intake.retracted(self.connection, events.key[rows])
-        if gone:
-            alive[[row for row in rows.tolist() if bytes(events.key[row]) in gone]] = False
-        return alive
+        accepted = np.zeros(len(events), dtype=np.bool_)
+        accepted[rows] = True
+        return accepted
 
-    def _usage(
-        self, events: EventColumns, alive: NDArray[np.bool_], revision: int
-    ) -> tuple[list[PriceUsage], list[str]]:
-        snapshot = self.snapshot(revision)
+    def _usage(self, batch: DecodedBatch) -> tuple[list[PriceUsage], list[str]]:
+        snapshot, events = self.snapshot(batch.revision), batch.events
+        matches, _ = match(events, snapshot.catalog.meters)
+        enriched = enrich(events, matches, self.accounts(events, snapshot.namespace_key), snapshot)
+        usage = [one.select(batch.alive[one.event]) for one in enriched.usage]
+        return [one for one in usage if len(one.event)], enriched.tag_sets
+
+    def accounts(self, events: EventColumns, namespace_key: int) -> Accounts:
+        """The accounts of a batch as they are now."""
         encoded = pa.array(events.subject, pa.string()).dictionary_encode()
         names: list[str] = encoded.dictionary.to_pylist()
-        rows = published.accounts(self.connection, snapshot.namespace_key, names)
-        accounts = Accounts(np.asarray(encoded.indices).astype(np.int32), [rows.get(name) for name in names])
-        matches, _ = match(events, snapshot.catalog.meters)
-        enriched = enrich(events, matches, accounts, snapshot)
-        usage = [one.select(alive[one.event]) for one in enriched.usage]
-        return [one for one in usage if len(one.event)], enriched.tag_sets
+        missing = [name for name in names if name not in self._accounts]
+        if missing:
+            self._accounts |= published.accounts(self.connection, namespace_key, missing)
+        rows = [self._accounts.get(name) for name in names]
+        return Accounts(np.asarray(encoded.indices).astype(np.int32), rows)
 
     def snapshot(self, revision: int) -> Snapshot:
         """The catalog as it was at ``revision``."""
@@ -145,6 +210,13 @@ class Replay:
                 raise IntegrityError(f"catalog revision {revision} of {self.namespace!r} is missing")
             self._snapshots[revision] = found
         return self._snapshots[revision]
+
+
+def rows_by_ordinal(events: EventColumns) -> NDArray[np.int64]:
+    """The row of each record of the batch, up to the last one that made an event; -1 for those that made none."""
+    row_of = np.full(int(events.ordinal.max(initial=-1)) + 1, -1, dtype=np.int64)
+    row_of[events.ordinal] = np.arange(len(events))
+    return row_of
 
 
 def _within(raw: RawRecords, start: int, end: int) -> bool:

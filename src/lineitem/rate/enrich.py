@@ -69,6 +69,7 @@ class Enriched:
     tag_sets: list[str]
     rejects: list[Reject]
     billable: NDArray[np.bool_]  # per event: some meter matches it
+    service_month: NDArray[np.int32]  # per event, in its account's zone; 0 where there is no account
 
 
 @dataclass(slots=True)
@@ -103,7 +104,7 @@ def enrich(events: EventColumns, matches: Sequence[MeterMatch], accounts: Accoun
         Reject(int(events.ordinal[i]), reason, detail, bytes(events.key[i]), bytes(events.digest[i]))
         for i, (reason, detail) in sorted(refused.items())
     ]
-    return Enriched(_merged(usage), tags.texts, rejects, billable)
+    return Enriched(_merged(usage), tags.texts, rejects, billable, months.month)
 
 
 def _merged(usage: Sequence[PriceUsage]) -> list[PriceUsage]:

@@ -49,6 +49,10 @@ copy ingest.identity (key, digest, batch, ordinal, namespace_key, lane) from std
 -- Retracted events among these keys, packed, 16 bytes each.
 select coalesce(string_agg(uuid_send(key), ''::bytea), ''::bytea) from ingest.retraction where key = any(%(keys)s)
 
+-- name: has_retractions
+-- Whether any event of a namespace was retracted.
+select exists (select from ingest.retraction where namespace_key = %(namespace_key)s)
+
 -- name: retraction_reason
 -- Why an event was retracted.
 select reason from ingest.retraction where key = %(key)s

@@ -255,8 +255,8 @@ select n.namespace, p.month, p.state from ledger.period p join catalog.namespace
 
 -- name: usage_batches
 -- Batches that read records, with what is needed to decode them again.
-select b.lane, b.batch, b.segment, b.records_digest, b.recorded_us, b.catalog_revision, b.position_start, b.position_end,
-  b.partition_key
+select b.lane, b.batch, b.segment, b.records_digest, b.accepted_digest, b.recorded_us, b.catalog_revision,
+  b.position_start, b.position_end, b.partition_key, b.namespace_key
 from ledger.batch b join catalog.namespace n using (namespace_key)
 where n.namespace = %(namespace)s and b.segment <> ''
   and (%(since_us)s::bigint is null or b.event_time_max >= %(since_us)s)

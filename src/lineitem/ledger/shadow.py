@@ -1,0 +1,311 @@
+"""Shadow rating: what drafts of a catalog would have charged for past usage. Raw segments in, differences out.
+
+Each batch is decoded once and then matched, enriched and folded under the catalog it was rated with and under every
+draft. T is a function of a target's final fold, so nothing is priced before the end, and memory grows with accounts,
+prices and months, never with events. Nothing is written: the database is read in one read-only snapshot.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lineitem.catalog import published
+from lineitem.catalog.draft import draft_snapshot
+from lineitem.catalog.model import Catalog, Meter
+from lineitem.catalog.snapshot import AccountRow, Snapshot
+from lineitem.core.errors import InputError, Refused, UsageError
+from lineitem.core.period import Month, us_to_datetime
+from lineitem.core.reasons import Reason
+from lineitem.ingest.events import EventColumns, Reject
+from lineitem.kit.blobs import BlobStore
+from lineitem.kit.db import Connection, explained
+from lineitem.kit.sqlfiles import load_queries
+from lineitem.ledger.publishing import refusals
+from lineitem.ledger.refold import DecodedBatch, PriceFold, Replay, rows_by_ordinal
+from lineitem.ledger.shadow_rows import LOSSES, Comparison, Difference, Trial, largest_first
+from lineitem.rate.enrich import Accounts, PriceUsage, enrich
+from lineitem.rate.match import MeterMatch, match
+from lineitem.rate.price import compile_price
+
+SQL = load_queries("lineitem.ledger", "shadow.sql")
+
+_DAY_US = 86_400_000_000
+_BILLED, _UNPRICED, _NOT_BILLABLE, _DEAD_LETTERED = range(4)
+"""What a draft makes of an event; from the second on, one more than its place in ``LOSSES``."""
+
+Progress = Callable[[int, int], None]
+"""Called after every batch with the records decoded so far and all there are to decode."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A catalog to try, and what it is called."""
+
+    name: str
+    catalog: Catalog
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which usage to rate: service months, both included (None: the last full month with usage, and what came after),
+    and accounts (none: all of them). ``as_dated``: a draft's prices count from when it says, not all the time.
+    """
+
+    since: Month | None = None
+    until: Month | None = None
+    accounts: tuple[str, ...] = ()
+    as_dated: bool = False
+
+
+def shadow(
+    connection: Connection,
+    store: BlobStore,
+    namespace: str,
+    drafts: Sequence[Draft],
+    wanted: Wanted,
+    now_us: int,
+    progress: Progress,
+) -> Comparison:
+    """Rate past usage with every draft and compare with what the ledger charges.
+
+    Raises UsageError where ``since`` lies after ``until``, InputError for an unknown account and for months without
+    usage, Refused where nothing is in force, BatchDamaged where raw records cannot be read again.
+    """
+    if wanted.since and wanted.until and wanted.since > wanted.until:
+        raise UsageError(f"--since {wanted.since} lies after --until {wanted.until}", do="Swap them.")
+    with explained(), connection.transaction():
+        connection.execute("set transaction isolation level repeatable read, read only")
+        in_force = _in_force(connection, namespace)
+        since, until = _months(connection, namespace, wanted, now_us)
+        return _Shadow(connection, store, in_force, drafts, wanted, since, until).run(progress)
+
+
+def _in_force(connection: Connection, namespace: str) -> Snapshot:
+    # Looked for first: loading a snapshot would name the namespace, and nothing is written here.
+    known = namespace in published.namespaces(connection).values()
+    snapshot = published.load_snapshot(connection, namespace) if known else None
+    if snapshot is None:
+        raise Refused(f"namespace {namespace!r} has no catalog", do="Publish one: lineitem catalog publish FILE")
+    return snapshot
+
+
+def _months(connection: Connection, namespace: str, wanted: Wanted, now_us: int) -> tuple[Month, Month]:
+    """The range to rate: what was asked for, else from the last full month with usage (in UTC) up to the latest usage."""
+    used = [Month.from_index(row[0]) for row in connection.execute(SQL.usage_months, {"namespace": namespace})]
+    if not used:
+        raise InputError(f"namespace {namespace!r} has no usage to rate", do="Ingest some first: lineitem ingest FILE")
+    today = us_to_datetime(now_us)
+    until = wanted.until or max(used[-1], wanted.since or used[-1])
+    full = [month for month in used if month < Month(today.year, today.month) and month <= until]
+    since = wanted.since or (full[-1] if full else used[0])
+    if not any(since <= month <= until for month in used):
+        raise InputError(
+            f"there is no usage from {since} to {until}", do=f"There is some from {used[0]} to {used[-1]}."
+        )
+    return since, until
+
+
+@dataclass(slots=True)
+class _Run:
+    """One draft under way. ``lost``: (account key, price key of the ledger, fate) -> events."""
+
+    draft: Draft
+    snapshot: Snapshot
+    pricebook_of: dict[str, str | None]
+    folds: dict[int, PriceFold] = field(default_factory=dict)
+    lost: Counter[tuple[int, int, int]] = field(default_factory=Counter)
+    fates: NDArray[np.int64] = field(default_factory=lambda: np.zeros(1 + len(LOSSES), dtype=np.int64))
+    reasons: Counter[Reason] = field(default_factory=Counter)
+    events: int = 0
+
+    def accounts(self, known: Accounts) -> Accounts:
+        """The accounts of a batch, with the pricebooks that the draft lists for them."""
+        if not self.pricebook_of:
+            return known
+        return Accounts(known.subject, [self._moved(row) for row in known.rows])
+
+    def _moved(self, row: AccountRow | None) -> AccountRow | None:
+        if row is None or self.pricebook_of.get(row.account, row.pricebook) == row.pricebook:
+            return row
+        return replace(row, pricebook=self.pricebook_of[row.account])
+
+
+class _Shadow:
+    """All drafts over all batches of the range."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        store: BlobStore,
+        in_force: Snapshot,
+        drafts: Sequence[Draft],
+        wanted: Wanted,
+        since: Month,
+        until: Month,
+    ) -> None:
+        self._connection, self._in_force, self._wanted = connection, in_force, wanted
+        self._since, self._until = since, until
+        self._replay = Replay(connection, store, in_force.namespace)
+        self._only = _account_keys(connection, in_force, wanted.accounts)
+        self._names: dict[int, str] = {}
+        self._live: dict[int, PriceFold] = {}
+        self._events = 0
+        self._runs = [self._start(draft) for draft in drafts]
+
+    def _start(self, draft: Draft) -> _Run:
+        namespace, key, books = self._in_force.namespace, self._in_force.namespace_key, self._in_force.pricebooks
+        snapshot = draft_snapshot(namespace, key, books, draft.catalog, as_dated=self._wanted.as_dated)
+        return _Run(draft, snapshot, {account.id: account.pricebook for account in draft.catalog.accounts})
+
+    def run(self, progress: Progress) -> Comparison:
+        """Decode every batch once, rate it everywhere, compare in the end."""
+        # A month begins up to 14 hours before and after it does in UTC.
+        since_us = self._since.bounds_us("UTC")[0] - _DAY_US
+        until_us = self._until.bounds_us("UTC")[1] + _DAY_US
+        between = {"namespace": self._in_force.namespace, "since_us": since_us, "until_us": until_us}
+        row = self._connection.execute(SQL.records_between, between).fetchone()
+        total, done = (0 if row is None else int(row[0])), 0
+        for batch in self._replay.decoded(since_us, until_us):
+            self._add(batch)
+            done += len(batch.raw.records)
+            progress(done, total)
+        live = _differences(self._live, self._names)
+        trials = [self._finish(run, live) for run in self._runs]
+        chosen = self._wanted.since is None
+        return Comparison(
+            self._in_force.namespace, self._since, self._until, chosen, self._wanted.as_dated, self._events, trials
+        )
+
+    def _add(self, batch: DecodedBatch) -> None:
+        """Fold one batch under the catalog it was rated with and under every draft."""
+        snapshot, events = self._replay.snapshot(batch.revision), batch.events
+        accounts = self._replay.accounts(events, snapshot.namespace_key)
+        self._names |= {row.account_key: row.account for row in accounts.rows if row is not None}
+        matched: dict[tuple[Meter, ...], tuple[list[MeterMatch], list[Reject]]] = {}
+        matches, _ = matched[snapshot.catalog.meters] = match(events, snapshot.catalog.meters)
+        enriched = enrich(events, matches, accounts, snapshot)
+        wanted = batch.alive & (enriched.service_month >= self._since.index)
+        wanted &= enriched.service_month <= self._until.index
+        if self._only is not None:
+            keys = np.array([-1 if row is None else row.account_key for row in accounts.rows], dtype=np.int64)
+            wanted &= np.isin(keys, self._only)[accounts.subject]
+        if not wanted.any():
+            return
+        live = _selected(enriched.usage, wanted)
+        billed = _fold(live, self._live, len(events))
+        self._events += int(billed.sum())
+        for run in self._runs:
+            meters = run.snapshot.catalog.meters
+            if meters not in matched:
+                matched[meters] = match(events, meters)
+            matches, flawed = matched[meters]
+            tried = enrich(events, matches, run.accounts(accounts), run.snapshot)
+            draft_billed = _fold(_selected(tried.usage, wanted), run.folds, len(events))
+            run.events += int(draft_billed.sum())
+            fate = np.where(draft_billed, _BILLED, _NOT_BILLABLE).astype(np.int8)
+            _set_aside(fate, wanted, events, [*flawed, *tried.rejects], run.reasons)
+            run.fates += np.bincount(fate[billed], minlength=len(run.fates))
+            _count_lost(live, fate, run.lost)
+
+    def _finish(self, run: _Run, live: dict[_Key, Difference]) -> Trial:
+        rows = {key: replace(row, zero_priced=0) for key, row in live.items()}
+        for key, found in _differences(run.folds, self._names).items():
+            row = rows.setdefault(key, Difference(found.account, found.price, found.currency))
+            row.draft_nano, row.draft_events, row.zero_priced = found.live_nano, found.events, found.zero_priced
+        for (account_key, price_key, fate), events in run.lost.items():
+            price = self._live[price_key].row.price
+            row = rows[(account_key, price.id, price.currency)]
+            name = LOSSES[fate - 1]
+            setattr(row, name, getattr(row, name) + events)
+        losses = dict(zip(LOSSES, run.fates[1:].tolist(), strict=True))
+        refused = refusals(self._connection, self._in_force.namespace_key, run.draft.catalog)
+        return Trial(run.draft.name, refused, largest_first(rows.values()), run.events, losses, run.reasons)
+
+
+def _account_keys(connection: Connection, in_force: Snapshot, names: Sequence[str]) -> NDArray[np.int64] | None:
+    """The keys of the accounts asked for; None for all. Raises InputError for one that does not exist."""
+    if not names:
+        return None
+    found = published.accounts(connection, in_force.namespace_key, names)
+    for name in names:
+        if name not in found:
+            raise InputError(
+                f"there is no account {name!r} in namespace {in_force.namespace!r}",
+                do="An account exists once a catalog lists it or an event names it; ids are case-sensitive.",
+            )
+    return np.array([row.account_key for row in found.values()], dtype=np.int64)
+
+
+def _selected(usage: Iterable[PriceUsage], wanted: NDArray[np.bool_]) -> list[PriceUsage]:
+    if wanted.all():
+        return list(usage)
+    kept = [one.select(wanted[one.event]) for one in usage]
+    return [one for one in kept if len(one.event)]
+
+
+def _fold(usage: Iterable[PriceUsage], folds: dict[int, PriceFold], events: int) -> NDArray[np.bool_]:
+    """Fold usage in. Returns (events,) bool: the events it stands for."""
+    billed = np.zeros(events, dtype=np.bool_)
+    for one in usage:
+        billed[one.event] = True
+        folds.setdefault(one.row.price_key, PriceFold.empty(one.row)).add(one)
+    return billed
+
+
+def _set_aside(
+    fate: NDArray[np.int8],
+    wanted: NDArray[np.bool_],
+    events: EventColumns,
+    rejects: Sequence[Reject],
+    reasons: Counter[Reason],
+) -> None:
+    """Note the fate of events that the draft would set aside, and count why."""
+    if not rejects:
+        return
+    row_of = rows_by_ordinal(events)
+    for reject in rejects:
+        row = int(row_of[reject.ordinal])
+        if wanted[row] and fate[row] not in (_UNPRICED, _DEAD_LETTERED):
+            fate[row] = _UNPRICED if reject.reason is Reason.NO_PRICE else _DEAD_LETTERED
+            reasons[reject.reason] += 1
+
+
+def _count_lost(live: Iterable[PriceUsage], fate: NDArray[np.int8], lost: Counter[tuple[int, int, int]]) -> None:
+    """Count, for every account and price of the ledger, events the draft would not bill."""
+    for one in live:
+        fates = fate[one.event]
+        gone = np.flatnonzero(fates)
+        if len(gone):
+            code = one.account_key[gone].astype(np.int64) * (1 + len(LOSSES)) + fates[gone]
+            distinct, counts = np.unique(code, return_counts=True)
+            for value, number in zip(distinct.tolist(), counts.tolist(), strict=True):
+                account_key, why = divmod(value, 1 + len(LOSSES))
+                lost[(account_key, one.row.price_key, why)] += number
+
+
+_Key = tuple[int, str, str]
+"""Account key, price id, currency: what is compared with what."""
+
+
+def _differences(folds: dict[int, PriceFold], names: dict[int, str]) -> dict[_Key, Difference]:
+    """T of every target, summed over months and contents of a price, as the live side of differences."""
+    found: dict[_Key, Difference] = {}
+    for fold in folds.values():
+        price = fold.row.price
+        amounts = compile_price(price, fold.row.meter.quantity_scale).amount_nano(fold.billed).tolist()
+        free = (fold.state.quantity > 0).tolist()
+        columns = (fold.code.tolist(), amounts, free, fold.events.tolist())
+        for code, nano, used, events in zip(*columns, strict=True):
+            key = (code >> 20, price.id, price.currency)
+            if key not in found:
+                found[key] = Difference(names[code >> 20], price.id, price.currency)
+            row = found[key]
+            row.live_nano += nano
+            row.events += events
+            row.zero_priced += events if used and not nano else 0
+    return found
