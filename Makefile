@@ -11,6 +11,9 @@ UV ?= uv
 PIN := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 	--no-header --quiet
 
+# Without compiled files every start of `lineitem` and of pytest compiles all sources again, which costs most of a test's time.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help install demo test fast check format faults bench reference pin build clean
 
@@ -74,6 +77,7 @@ $(VENV)/.server: $(VENV)/.python requirements/server.txt pyproject.toml
 	@echo "Installing the pinned dependencies into $(VENV) (about 150 MB, once)"
 	@$(PIP) install --require-hashes -r requirements/server.txt
 	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m compileall -q src
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.server requirements/dev.txt

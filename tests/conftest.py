@@ -1,4 +1,4 @@
-"""What all tests share: how hard hypothesis searches, and which folders do I/O."""
+"""What all tests share: how hard hypothesis searches, which folders do I/O, and how many tests run side by side."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from hypothesis import HealthCheck, settings
 
 TESTS = Path(__file__).parent
 IO_FOLDERS = frozenset({"acceptance", "architecture", "docs", "faults", "integration"})
+WORKERS_MAX = 4
+"""Every worker of the io half runs a PostgreSQL of its own, and what it starts needs a core too."""
 
 # `ci` gives every run the same examples, so that a red build is red again; `dev` looks for new ones.
 # A case that `dev` finds is committed with @example, never left to chance.
@@ -18,6 +20,20 @@ settings.register_profile(
 )
 settings.register_profile("dev", max_examples=300, deadline=None, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """A worker per core for the whole suite; none where files or folders are named, so that `-s` and a debugger work."""
+    cores = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, WORKERS_MAX)
+    return cores if cores > 1 and config.args_source is pytest.Config.ArgsSource.TESTPATHS else 0
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave unread the folders of which `-m io` or `-m "not io"` would deselect every test."""
+    wanted = {"io": True, "not io": False}.get(config.option.markexpr)
+    if wanted is None or collection_path.parent != TESTS or not collection_path.is_dir():
+        return None
+    return True if wanted is not (collection_path.name in IO_FOLDERS) else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
