@@ -85,6 +85,38 @@ def subtract(left: IntArray, right: IntArray) -> IntArray:
     return compact(left.astype(object) - right.astype(object))
 
 
+def multiply(left: IntArray, right: IntArray) -> IntArray:
+    """``left * right`` element by element, exact."""
+    if left.dtype != object and right.dtype != object and magnitude(left) * magnitude(right) <= INT64_MAX:
+        return left * right
+    return compact(left.astype(object) * right.astype(object))
+
+
+def scale_by(values: IntArray, factor: int) -> IntArray:
+    """``values * factor``, exact; ``factor`` may lie beyond int64."""
+    if factor == 1:
+        return values
+    if values.dtype != object and magnitude(values) * abs(factor) <= INT64_MAX:
+        return values * factor
+    return compact(values.astype(object) * factor)
+
+
+def floor_divide(values: IntArray, divisor: int) -> IntArray:
+    """``values // divisor`` towards minus infinity, exact; ``divisor`` is above zero and may lie beyond int64."""
+    if divisor == 1:
+        return values
+    if values.dtype != object and divisor <= INT64_MAX:
+        return values // divisor
+    return compact(values.astype(object) // divisor)
+
+
+def select(mask: BoolArray, left: IntArray, right: IntArray) -> IntArray:
+    """``left`` where ``mask``, else ``right``."""
+    if left.dtype != object and right.dtype != object:
+        return np.where(mask, left, right)
+    return compact(np.where(mask, left.astype(object), right.astype(object)))
+
+
 def clamp_at_zero(values: IntArray) -> IntArray:
     """Negative values become 0."""
     return np.maximum(values, 0)

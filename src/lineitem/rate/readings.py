@@ -26,12 +26,10 @@ DIMENSION_CHARS_MAX = 256
 
 _NUMERIC_TEXT = re.compile(r"[+-]?([0-9]+(?:\.[0-9]+)?)(?:[eE]([+-]?)[0-9]+)?", re.ASCII)
 _LEDGER_END = 10**QUANTITY_DIGITS_MAX
-_CHUNK = 1024
+CHUNK = 1024
 """Values read at once; one flaw costs its chunk the fast way, not the batch."""
-# What would be rounded raises instead.
-_EXACT = Context(
-    prec=2 * QUANTITY_DIGITS_MAX, Emin=MIN_EMIN, Emax=MAX_EMAX, traps=[InvalidOperation, Inexact, Overflow]
-)
+EXACT = Context(prec=2 * QUANTITY_DIGITS_MAX, Emin=MIN_EMIN, Emax=MAX_EMAX, traps=[InvalidOperation, Inexact, Overflow])
+"""What would be rounded raises instead."""
 
 
 class Flaw(NamedTuple):
@@ -51,15 +49,15 @@ def read_quantities(column: Column, scale: int) -> tuple[IntArray, Flaws]:
         return column.ints * 10**scale, {}
     flaws: Flaws = {}
     scaled: list[int] = []
-    for start in range(0, len(column), _CHUNK):
-        chunk = column.values[start : start + _CHUNK]
-        scaled += _scaled_chunk(chunk, scale) or _scaled_one_by_one(chunk, scale, start, flaws)
+    for start in range(0, len(column), CHUNK):
+        chunk = column.values[start : start + CHUNK]
+        scaled += scaled_chunk(chunk, scale) or _scaled_one_by_one(chunk, scale, start, flaws)
     ints = int64_of(scaled)
     return np.array(scaled, dtype=object) if ints is None else ints, flaws
 
 
-def _scaled_chunk(values: list[Any], scale: int) -> list[int] | None:
-    """Values that are all numbers or all numeric texts, without a flaw; None where one needs a closer look."""
+def scaled_chunk(values: list[Any], scale: int) -> list[int] | None:
+    """Values times ``10**scale`` if all are numbers or all numeric texts, without a flaw; None for a closer look."""
     kinds = set(map(type, values))
     if kinds == {str}:
         if not all(map(_NUMERIC_TEXT.fullmatch, values)):
@@ -67,11 +65,11 @@ def _scaled_chunk(values: list[Any], scale: int) -> list[int] | None:
     elif not kinds <= {int, Decimal}:
         return None
     try:
-        numbers = [_EXACT.scaleb(Decimal(value), scale) for value in values]
+        numbers = [EXACT.scaleb(Decimal(value), scale) for value in values]
         if max(numbers) >= _LEDGER_END or min(numbers) <= -_LEDGER_END:
             return None
         scaled = list(map(int, numbers))
-    except (ArithmeticError, ValueError):  # NaN, Infinity, or an exponent or more digits than _EXACT holds
+    except (ArithmeticError, ValueError):  # NaN, Infinity, or an exponent or more digits than EXACT holds
         return None
     return scaled if scaled == numbers else None
 
@@ -118,7 +116,7 @@ def _scaled_decimal(value: Decimal, scale: int) -> int | Flaw:
     if value.adjusted() >= QUANTITY_DIGITS_MAX - scale:
         return _out_of_range(value)
     try:
-        return int(value.quantize(Decimal((0, (1,), -scale)), context=_EXACT).scaleb(scale, context=_EXACT))
+        return int(value.quantize(Decimal((0, (1,), -scale)), context=EXACT).scaleb(scale, context=EXACT))
     except Inexact:
         return _too_precise(value, scale)
 
