@@ -96,7 +96,7 @@ def scale_by(values: IntArray, factor: int) -> IntArray:
     """``values * factor``, exact; ``factor`` may lie beyond int64."""
     if factor == 1:
         return values
-    if values.dtype != object and magnitude(values) * abs(factor) <= INT64_MAX:
+    if values.dtype != object and max(magnitude(values), 1) * abs(factor) <= INT64_MAX:
         return values * factor
     return compact(values.astype(object) * factor)
 
