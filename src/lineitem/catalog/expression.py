@@ -373,10 +373,8 @@ class _Parser:
         self.expect("(")
         inside = self._deeper(depth)
         arguments: list[tuple[_Parsed, int]] = []
-        while not arguments or self._take(","):
+        while self._take(",") if arguments else self._token.kind != ")":
             column = self._token.column
-            if self._token.kind == ")":
-                break
             arguments.append((self._expression(inside), column))
         self.expect(")")
         self._count(name, max(1, len(arguments) - 1))
