@@ -237,6 +237,8 @@ def test_what_is_computed(text: str, tree: Number) -> None:
         ("data.x * " + "9" * (EXPRESSION_DIGITS_MAX + 1), 10, "has more than 38 digits"),
         ("data.x" + " + 1" * (EXPRESSION_NODES_MAX + 1), 808, "has more than 200 operations"),
         ("max(data.x" + ",1" * (EXPRESSION_NODES_MAX + 1) + ")", 1, "has more than 200 operations"),
+        ("*".join(["data.x"] * 9), 56, "multiplies more than 8 readings"),
+        ("max(data.x, abs(data.y) * 2 * ceil(data.x)) * " + "*".join(["data.x"] * 7), 88, "more than 8 readings"),
         ("(" * 33 + "data.x" + ")" * 33, 34, "nests deeper than 32 levels"),
         ("-" * 40 + "data.x", 34, "nests deeper than 32 levels"),
         ("abs(" * 33 + "data.x" + ")" * 33, 133, "nests deeper than 32 levels"),
@@ -255,7 +257,7 @@ def test_limits_are_reached_before_they_are_passed() -> None:
     """The deepest, the longest and the most digits are read."""
     deep = "abs(" * EXPRESSION_DEPTH_MAX + "data.x" + ")" * EXPRESSION_DEPTH_MAX
     digits = "9" * (EXPRESSION_DIGITS_MAX - 1) + ".9"
-    for text in (deep, "data.x" + " + 1" * EXPRESSION_NODES_MAX, f"data.x * {digits}"):
+    for text in (deep, "*".join(["data.x"] * 8), "data.x" + " + 1" * EXPRESSION_NODES_MAX, f"data.x * {digits}"):
         assert not isinstance(parse_value(text), Path)
     with pytest.raises(ExpressionError, match="1001 characters long; at most 1000"):
         parse_value("data.x" + " " * 995)

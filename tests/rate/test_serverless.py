@@ -66,9 +66,9 @@ def test_three_million_invocations_with_a_free_tier() -> None:
     compute = catalog(
         "value: 'ceil(data.duration_ms) * data.memory_mb / 1024000'", 'unit_price: "0.00001667", included: 400000'
     )
-    assert quantity_and_cents(compute, batch, 30) == (1_500_000, Decimal("18.34"))
+    assert quantity_and_cents(compute, batch, 30) == (Decimal(1_500_000), Decimal("18.34"))
     requests = catalog("unit: request", 'unit_price: "0.20", transform: {divide_by: 1000000}, included: 1', "count")
-    assert quantity_and_cents(requests, batch, 30) == (3_000_000, Decimal("0.40"))
+    assert quantity_and_cents(requests, batch, 30) == (Decimal(3_000_000), Decimal("0.40"))
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_a_duration_is_rounded_up_per_invocation(duration: str, gb_seconds: int,
     """100.2 ms, 1,000,000 times, is 101 ms each in steps of 1 ms and 200 ms each in steps of 100 ms."""
     batch = events([{"duration_ms": Decimal("100.2"), "memory_mb": 512}] * BATCH)
     compute = catalog(f"value: '{duration} * data.memory_mb / 1024000'", 'unit_price: "0.0000166667"')
-    assert quantity_and_cents(compute, batch, 10) == (gb_seconds, Decimal(amount))
+    assert quantity_and_cents(compute, batch, 10) == (Decimal(gb_seconds), Decimal(amount))
 
 
 @pytest.mark.parametrize(
@@ -107,6 +107,6 @@ def test_a_thousand_viewable_impressions() -> None:
     )
     good, hidden, fraud = ({"valid": v, "viewable": w} for v, w in ((True, True), (True, False), (False, True)))
     assert quantity_and_cents(viewable, events([good, hidden, good, fraud, {}] * 20_000), 25) == (
-        1_000_000,
+        Decimal(1_000_000),
         Decimal("9430.00"),
     )

@@ -25,7 +25,7 @@ from __future__ import annotations
 from decimal import Decimal
 from fractions import Fraction
 from functools import lru_cache
-from typing import TypeAlias
+from typing import TypeAlias, assert_never
 
 from lineitem.catalog.expression_tree import (
     Absolute,
@@ -47,7 +47,12 @@ from lineitem.catalog.expression_tree import (
     Value,
 )
 from lineitem.catalog.expression_words import WORD_SIGNS, Token, tokens, unquoted, wrong
-from lineitem.core.limits import EXPRESSION_DEPTH_MAX, EXPRESSION_DIGITS_MAX, EXPRESSION_NODES_MAX
+from lineitem.core.limits import (
+    EXPRESSION_DEPTH_MAX,
+    EXPRESSION_DIGITS_MAX,
+    EXPRESSION_FACTORS_MAX,
+    EXPRESSION_NODES_MAX,
+)
 
 ROOTS = ("data", "type", "source", "subject", "id")
 """What a path may start with; all but ``data`` stand alone, and are texts."""
@@ -294,6 +299,10 @@ class _Parser:
             number, right = _number(left, start), _number(self._signed(depth), right_start)
             if sign.kind == "/":
                 right = Constant(1 / _divisor(right, right_start))
+            if _factors(number) + _factors(right) > EXPRESSION_FACTORS_MAX:
+                raise wrong(
+                    sign.column, f"multiplies more than {EXPRESSION_FACTORS_MAX} readings; meter a part of them"
+                )
             left = _arithmetic("*", number, right)
         return left
 
@@ -425,6 +434,25 @@ def _arithmetic(operator: str, left: Number, right: Number) -> Number:
         return Arithmetic(operator, left, right)
     a, b = left.value, right.value
     return Constant({"+": a + b, "-": a - b, "*": a * b}[operator])
+
+
+def _factors(number: Number) -> int:
+    """How many readings are multiplied with each other at most: what bounds the digits of a result."""
+    match number:
+        case Path():
+            return 1
+        case Constant():
+            return 0
+        case Arithmetic(operator, left, right):
+            return _factors(left) + _factors(right) if operator == "*" else max(_factors(left), _factors(right))
+        case Rounded() | Absolute():
+            return _factors(number.number)
+        case Extreme():
+            return max(map(_factors, number.numbers))
+        case Conditional():
+            return max(_factors(number.then), _factors(number.otherwise))
+        case _:
+            assert_never(number)
 
 
 # --- kinds

@@ -30,3 +30,5 @@ EXPRESSION_NODES_MAX = 200
 """Operands, operations and tests of one expression: each costs one pass over a batch."""
 EXPRESSION_DIGITS_MAX = 38
 """Digits of a number written in a value expression."""
+EXPRESSION_FACTORS_MAX = 8
+"""Readings that one value expression may multiply with each other: each may bring 38 digits."""
