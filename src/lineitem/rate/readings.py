@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, Inexact, InvalidOperation, Overflow
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,11 +26,12 @@ DIMENSION_CHARS_MAX = 256
 """Characters of one dimension's value."""
 
 _NUMERIC_TEXT = re.compile(r"[+-]?([0-9]+(?:\.[0-9]+)?)(?:[eE]([+-]?)[0-9]+)?", re.ASCII)
-_LEDGER_END = 10**QUANTITY_DIGITS_MAX
 CHUNK = 1024
 """Values read at once; one flaw costs its chunk the fast way, not the batch."""
 EXACT = Context(prec=2 * QUANTITY_DIGITS_MAX, Emin=MIN_EMIN, Emax=MAX_EMAX, traps=[InvalidOperation, Inexact, Overflow])
 """What would be rounded raises instead."""
+_LEDGER = Context(prec=QUANTITY_DIGITS_MAX, Emin=MIN_EMIN, Emax=MAX_EMAX, traps=[InvalidOperation, Inexact, Overflow])
+"""The same for what the ledger can hold: quantizing to more digits is an invalid operation."""
 
 
 class Flaw(NamedTuple):
@@ -64,14 +66,13 @@ def scaled_chunk(values: list[Any], scale: int) -> list[int] | None:
             return None
     elif not kinds <= {int, Decimal}:
         return None
+    unit = Decimal((0, (1,), -scale))
     try:
-        numbers = [EXACT.scaleb(Decimal(value), scale) for value in values]
-        if max(numbers) >= _LEDGER_END or min(numbers) <= -_LEDGER_END:
-            return None
-        scaled = list(map(int, numbers))
-    except (ArithmeticError, ValueError):  # NaN, Infinity, or an exponent or more digits than EXACT holds
+        # Nothing per value but what C does: NaN, infinity, too many digits and too many decimals all raise.
+        units = map(_LEDGER.quantize, map(Decimal, values) if kinds == {str} else values, repeat(unit))
+        return list(map(int, map(EXACT.scaleb, units, repeat(scale))))
+    except (ArithmeticError, ValueError):
         return None
-    return scaled if scaled == numbers else None
 
 
 def _scaled_one_by_one(values: list[Any], scale: int, start: int, flaws: Flaws) -> list[int]:
