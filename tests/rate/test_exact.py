@@ -31,6 +31,17 @@ def test_sums_and_differences_never_wrap(pairs: list[tuple[int, int]]) -> None:
     assert exact.subtract(left, right).tolist() == [a - b for a, b in pairs]
 
 
+@given(st.lists(st.tuples(EDGE, EDGE, st.booleans()), max_size=6), EDGE, st.integers(1, 2**66))
+def test_products_and_quotients_never_wrap(rows: list[tuple[int, int, bool]], factor: int, divisor: int) -> None:
+    """Multiplying, dividing towards minus infinity and choosing give the integers one would write down."""
+    left, right = column([a for a, _, _ in rows]), column([b for _, b, _ in rows])
+    mask = np.array([chosen for _, _, chosen in rows], dtype=bool)
+    assert exact.multiply(left, right).tolist() == [a * b for a, b, _ in rows]
+    assert exact.times(left, factor).tolist() == [a * factor for a, _, _ in rows]
+    assert exact.floor_divide(left, divisor).tolist() == [a // divisor for a, _, _ in rows]
+    assert exact.select(mask, left, right).tolist() == [a if chosen else b for a, b, chosen in rows]
+
+
 @given(st.lists(EDGE, max_size=6), EDGE)
 def test_clamp_and_cap(values: list[int], limit: int) -> None:
     """Both hold for limits and values of any size."""

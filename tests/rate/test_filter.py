@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lineitem.catalog.expression import (
-    METHODS,
+from lineitem.catalog.expression import METHODS, parse_filter
+from lineitem.catalog.expression_tree import (
     AllOf,
     Among,
     AnyOf,
@@ -23,7 +23,6 @@ from lineitem.catalog.expression import (
     Path,
     TextTest,
     Value,
-    parse_filter,
 )
 from lineitem.ingest.events import KEY_DTYPE, EventColumns
 from lineitem.rate.columns import Columns

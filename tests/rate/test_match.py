@@ -103,6 +103,29 @@ def test_an_event_is_rejected_once_for_the_first_meter_that_fails() -> None:
     ]  # fmt: skip
 
 
+def test_an_expression_is_read_like_a_path() -> None:
+    """Only of the events the filter lets through; a reject names meter and path, and takes the event from all meters."""
+    value = "data.kind == 'gpu' && data.n > 2 ? data.n * 10 : ceil(data.n)"
+    meter = Meter("load", "t", Aggregation.SUM, value, scale=0, filter="data.use != false")
+    plain = Meter("calls", "t", Aggregation.COUNT)
+    events = events_of(
+        ("t", {"kind": "gpu", "n": 3}),
+        ("t", {"kind": "cpu", "n": Decimal("2.01")}),
+        ("t", {"kind": "gpu", "n": "nonsense", "use": False}),
+        ("t", {"kind": "gpu"}),
+        ("t", {"kind": "cpu", "n": []}),
+        ("t", {"kind": "gpu", "n": Decimal("2.01")}),
+    )
+    (load, calls), rejects = match(events, [meter, plain])
+    assert (load.rows.tolist(), values_of(load)) == ([0, 1], [30, 3])
+    assert calls.rows.tolist() == [0, 1, 2]
+    assert [(reject.ordinal, reject.reason, reject.detail) for reject in rejects] == [
+        (7, Reason.MISSING_VALUE, "meter load: data.n is missing or null"),
+        (9, Reason.BAD_VALUE, "meter load: data.n is a list, not a finite decimal number"),
+        (11, Reason.TOO_PRECISE, "meter load: the value is 20.1, but the meter keeps 0 decimals"),
+    ]
+
+
 def test_what_a_filter_keeps_out_cannot_be_wrong() -> None:
     """Values and dimensions of events the meter does not count are not looked at."""
     meter = Meter("m", "t", Aggregation.SUM, "data.n", scale=0, dimensions=("data.d",), filter="data.use == true")

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from lineitem.catalog.document import catalog_document, catalog_from_document, content_digest, price_digest
-from lineitem.catalog.expression import ExpressionError, dimension_name, parse_filter, parse_path
+from lineitem.catalog.expression import check_filter, dimension_name, parse_path, parse_value
+from lineitem.catalog.expression_words import ExpressionError
 from lineitem.catalog.fields import ID_PATTERN, ID_RULE, Fields, Problems, suggestion, unique
 from lineitem.catalog.model import Account, AccountDefaults, Aggregation, Catalog, Meter, Price, Pricebook
 from lineitem.catalog.price_doc import MODEL_FIELDS, currency_problem, parse_price
@@ -159,7 +160,15 @@ def _value(fields: Fields, aggregation: Aggregation | None) -> str | None:
         return None
     if aggregation is None or not fields.require("value", "data.tokens"):
         return None
-    return _path(fields, (*fields.path, "value"), fields.raw("value"))
+    value = fields.raw("value")
+    if not isinstance(value, str) or aggregation is Aggregation.UNIQUE:  # unique counts members: there is no arithmetic
+        return _path(fields, (*fields.path, "value"), value)
+    try:
+        parse_value(value)
+    except ExpressionError as error:
+        fields.at("value", f"the value {error}")
+        return None
+    return value
 
 
 def _path(fields: Fields, path: KeyPath, value: Any) -> str | None:
@@ -191,7 +200,7 @@ def _filter(fields: Fields) -> str | None:
     if not text:
         return None
     try:
-        parse_filter(text)
+        check_filter(text)
     except ExpressionError as error:
         fields.at("filter", f"the filter {error}")
         return None

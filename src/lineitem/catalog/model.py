@@ -47,7 +47,10 @@ class Rounding(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Meter:
-    """How events of one type become a quantity. ``value`` and ``dimensions`` are paths such as ``data.tokens``."""
+    """How events of one type become a quantity.
+
+    ``dimensions`` are paths such as ``data.tokens``; ``value`` is one, or an expression over paths (never for ``unique``).
+    """
 
     id: str
     event_type: str

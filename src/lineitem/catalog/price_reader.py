@@ -12,7 +12,8 @@ from decimal import Decimal
 from difflib import get_close_matches
 from typing import NamedTuple, TypeVar
 
-from lineitem.catalog.expression import ExpressionError, parse_path
+from lineitem.catalog.expression import parse_path
+from lineitem.catalog.expression_words import ExpressionError
 from lineitem.catalog.model import Itemize, Rounding
 from lineitem.core.limits import FIELD_CHARS_MAX, QUANTITY_DIGITS_MAX
 

@@ -22,3 +22,13 @@ AMOUNT_SCALE = 9
 """Decimals of every amount in the ledger (nano-units)."""
 CATALOG_BYTES_MAX = 16 << 20
 """Bytes of a catalog or mapping file."""
+EXPRESSION_CHARS_MAX = 1000
+"""Characters of one filter, value expression or path."""
+EXPRESSION_DEPTH_MAX = 32
+"""Levels of parentheses, negations, function calls and conditionals in one expression."""
+EXPRESSION_NODES_MAX = 200
+"""Operands, operations and tests of one expression: each costs one pass over a batch."""
+EXPRESSION_DIGITS_MAX = 38
+"""Digits of a number written in a value expression."""
+EXPRESSION_FACTORS_MAX = 8
+"""Readings that one value expression may multiply with each other: each may bring 38 digits."""

@@ -73,12 +73,12 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "Send the value, or narrow the meter's filter.",
     ),
     Reason.BAD_VALUE: Explanation(
-        "A meter matches the event but its value is not a finite decimal number.",
-        "Send a JSON number or a numeric string.",
+        "A meter matches the event but its value is not a finite decimal number, or a condition in it has no answer.",
+        "Send a JSON number or a numeric string; a number to a condition that compares numbers.",
     ),
     Reason.TOO_PRECISE: Explanation(
         "The value has more decimals than the meter's scale keeps.",
-        "Raise the meter's `scale`, or send fewer decimals.",
+        "Raise the meter's `scale`, send fewer decimals, or round in the meter's `value`: `round(data.x, 0.001)`.",
     ),
     Reason.VALUE_OUT_OF_RANGE: Explanation(
         "The value, or the amount it leads to, is larger than the ledger can hold (38 digits).",

@@ -9,7 +9,7 @@ from typing import Any, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
-from lineitem.catalog.expression import Path
+from lineitem.catalog.expression_tree import Path
 from lineitem.ingest.events import EventColumns
 
 

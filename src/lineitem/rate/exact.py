@@ -86,8 +86,10 @@ def subtract(left: IntArray, right: IntArray) -> IntArray:
 
 
 def times(values: IntArray, factor: int) -> IntArray:
-    """``values * factor``, exact."""
-    if values.dtype != object and magnitude(values) * abs(factor) <= INT64_MAX and abs(factor) <= INT64_MAX:
+    """``values * factor``, exact; ``factor`` may lie beyond int64."""
+    if factor == 1:
+        return values
+    if values.dtype != object and max(magnitude(values), 1) * abs(factor) <= INT64_MAX:
         return values * factor
     return compact(values.astype(object) * factor)
 
@@ -111,6 +113,22 @@ def at_least(values: IntArray, limit: int) -> IntArray:
     if values.dtype != object and abs(limit) > INT64_MAX:
         values = values.astype(object)
     return compact(np.maximum(values, limit))
+
+
+def floor_divide(values: IntArray, divisor: int) -> IntArray:
+    """``values // divisor`` towards minus infinity, exact; ``divisor`` is above zero and may lie beyond int64."""
+    if divisor == 1:
+        return values
+    if values.dtype != object and divisor <= INT64_MAX:
+        return values // divisor
+    return compact(values.astype(object) // divisor)
+
+
+def select(mask: BoolArray, left: IntArray, right: IntArray) -> IntArray:
+    """``left`` where ``mask``, else ``right``."""
+    if left.dtype != object and right.dtype != object:
+        return np.where(mask, left, right)
+    return compact(np.where(mask, left.astype(object), right.astype(object)))
 
 
 def clamp_at_zero(values: IntArray) -> IntArray:

@@ -1,4 +1,4 @@
-"""Which events a meter's filter lets through: the tree of ``catalog.expression`` over columns.
+"""Which events a condition is true for, of a filter or inside a value: ``catalog.expression_tree`` over columns.
 
 What a test means for one event:
 
@@ -21,8 +21,8 @@ from typing import Any, NamedTuple, assert_never
 import numpy as np
 from numpy.typing import NDArray
 
-from lineitem.catalog.expression import (
-    ORDERINGS,
+from lineitem.catalog.expression import ORDERINGS
+from lineitem.catalog.expression_tree import (
     AllOf,
     Among,
     AnyOf,
@@ -43,7 +43,7 @@ _TEXT_TESTS: dict[str, Callable[[str, str], bool]] = {
 }  # fmt: skip
 
 
-class _Truth(NamedTuple):
+class Truth(NamedTuple):
     """(n,) where the condition is true and (n,) where it is false; neither where it is undecided."""
 
     true: NDArray[np.bool_]
@@ -52,10 +52,11 @@ class _Truth(NamedTuple):
 
 def passes(condition: Condition, columns: Columns) -> NDArray[np.bool_]:
     """(n,) which events the condition is true for."""
-    return _truth(condition, columns).true
+    return decide(condition, columns).true
 
 
-def _truth(condition: Condition, columns: Columns) -> _Truth:
+def decide(condition: Condition, columns: Columns) -> Truth:
+    """Which events the condition is true for, and which it is false for."""
     match condition:
         case Compare():
             return _comparison(condition, columns)
@@ -64,17 +65,17 @@ def _truth(condition: Condition, columns: Columns) -> _Truth:
         case TextTest(path, method, text):
             return _text_test(columns.column(path), _TEXT_TESTS[method], text)
         case Not(inner):
-            true, false = _truth(inner, columns)
-            return _Truth(false, true)
+            true, false = decide(inner, columns)
+            return Truth(false, true)
         case AllOf(conditions):
-            parts = [_truth(part, columns) for part in conditions]
-            return _Truth(
+            parts = [decide(part, columns) for part in conditions]
+            return Truth(
                 reduce(np.logical_and, [part.true for part in parts]),
                 reduce(np.logical_or, [part.false for part in parts]),
             )
         case AnyOf(conditions):
-            parts = [_truth(part, columns) for part in conditions]
-            return _Truth(
+            parts = [decide(part, columns) for part in conditions]
+            return Truth(
                 reduce(np.logical_or, [part.true for part in parts]),
                 reduce(np.logical_and, [part.false for part in parts]),
             )
@@ -82,11 +83,11 @@ def _truth(condition: Condition, columns: Columns) -> _Truth:
             assert_never(condition)
 
 
-def _decided(true: NDArray[np.bool_]) -> _Truth:
-    return _Truth(true, ~true)
+def _decided(true: NDArray[np.bool_]) -> Truth:
+    return Truth(true, ~true)
 
 
-def _comparison(test: Compare, columns: Columns) -> _Truth:
+def _comparison(test: Compare, columns: Columns) -> Truth:
     left = columns.column(test.left)
     if test.operator in ORDERINGS:
         if isinstance(test.right, Literal):
@@ -102,7 +103,7 @@ def _comparison(test: Compare, columns: Columns) -> _Truth:
 # --- order
 
 
-def _order_literal(column: Column, sign: str, literal: Value) -> _Truth:
+def _order_literal(column: Column, sign: str, literal: Value) -> Truth:
     if not isinstance(literal, int | Decimal):
         raise TypeError(f"{sign} with {literal!r} cannot come from parse_filter")
     compare = _ORDER[sign]
@@ -111,7 +112,7 @@ def _order_literal(column: Column, sign: str, literal: Value) -> _Truth:
     numbers = booleans(map(is_number, column.values), len(column))
     pairs = zip(column.values, numbers.tolist(), strict=True)
     true = booleans((number and compare(value, literal) for value, number in pairs), len(column))
-    return _Truth(true, numbers & ~true)
+    return Truth(true, numbers & ~true)
 
 
 def _order_ints(ints: NDArray[np.int64], sign: str, literal: int | Decimal) -> NDArray[np.bool_]:
@@ -123,14 +124,14 @@ def _order_ints(ints: NDArray[np.int64], sign: str, literal: int | Decimal) -> N
     return result
 
 
-def _order_columns(left: Column, compare: Callable[[Any, Any], Any], right: Column) -> _Truth:
+def _order_columns(left: Column, compare: Callable[[Any, Any], Any], right: Column) -> Truth:
     if left.ints is not None and right.ints is not None:
         return _decided(compare(left.ints, right.ints))
     pairs = list(zip(left.values, right.values, strict=True))
     numbers = booleans((is_number(a) and is_number(b) for a, b in pairs), len(left))
     decidable = zip(pairs, numbers.tolist(), strict=True)
     true = booleans((number and compare(a, b) for (a, b), number in decidable), len(left))
-    return _Truth(true, numbers & ~true)
+    return Truth(true, numbers & ~true)
 
 
 # --- equality
@@ -179,8 +180,8 @@ def _among(column: Column, options: tuple[Value, ...]) -> NDArray[np.bool_]:
 # --- texts
 
 
-def _text_test(column: Column, test: Callable[[str, str], bool], text: str) -> _Truth:
+def _text_test(column: Column, test: Callable[[str, str], bool], text: str) -> Truth:
     texts = booleans((value.__class__ is str for value in column.values), len(column))
     pairs = zip(column.values, texts.tolist(), strict=True)
     true = booleans((is_text and test(value, text) for value, is_text in pairs), len(column))
-    return _Truth(true, texts & ~true)
+    return Truth(true, texts & ~true)

@@ -14,13 +14,15 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from lineitem.catalog.expression import dimension_name, parse_filter, parse_path
+from lineitem.catalog.expression import dimension_name, parse_filter, parse_path, parse_value
+from lineitem.catalog.expression_tree import Path
 from lineitem.catalog.model import Aggregation, Meter
 from lineitem.ingest.events import EventColumns, Reject
 from lineitem.rate.columns import Columns
 from lineitem.rate.exact import IntArray
 from lineitem.rate.filter import passes
 from lineitem.rate.readings import Dimension, Flaw, Flaws, read_dimension, read_members, read_quantities
+from lineitem.rate.value import compute_values
 
 Rows = NDArray[np.int64]
 
@@ -140,17 +142,26 @@ class _Reader:
         positions = np.arange(len(self._columns), dtype=np.int64) if rows is None else rows
         match = MeterMatch(meter, positions, np.full(len(positions), 10**meter.quantity_scale, dtype=np.int64))
         if meter.aggregation is not Aggregation.COUNT:
-            path = meter.value or ""
-            column = self._columns.column(parse_path(path)).take(rows)
-            if meter.aggregation is Aggregation.UNIQUE:
-                match.member, flaws = read_members(column)
-            else:
-                match.value, flaws = read_quantities(column, meter.scale)
-            self._refuse(meter, path, {int(positions[at]): flaw for at, flaw in flaws.items()})
+            flaws = self._read_value(match, meter, rows)
+            self._refuse(meter, {int(positions[at]): flaw for at, flaw in flaws.items()})
         if meter.dimensions:
             parts = [self._dimension(meter, path, positions) for path in meter.dimensions]
             match.dimensions, match.dimension_index = _combined(parts)
         return match
+
+    def _read_value(self, match: MeterMatch, meter: Meter, rows: Rows | None) -> Flaws:
+        """Sets the match's values or members; the flaws found count from the first of ``rows`` and name their path."""
+        text = meter.value or ""
+        value = parse_value(text)
+        if not isinstance(value, Path):
+            match.value, flaws = compute_values(value, self._columns, rows, meter.scale)
+            return flaws
+        column = self._columns.column(value).take(rows)
+        if meter.aggregation is Aggregation.UNIQUE:
+            match.member, flaws = read_members(column)
+        else:
+            match.value, flaws = read_quantities(column, meter.scale)
+        return _about(text, flaws)
 
     def _dimension(self, meter: Meter, path: str, positions: Rows) -> Dimension:
         """One dimension at ``positions``; it is read once for all events, because meters of one type share them."""
@@ -159,12 +170,17 @@ class _Reader:
         whole, flaws = self._dimensions[path]
         if flaws:
             wanted = set(positions.tolist())
-            self._refuse(meter, path, {at: flaw for at, flaw in flaws.items() if at in wanted})
+            self._refuse(meter, _about(path, {at: flaw for at, flaw in flaws.items() if at in wanted}))
         return Dimension(whole.texts, whole.index[positions])
 
-    def _refuse(self, meter: Meter, path: str, flaws: Flaws) -> None:
+    def _refuse(self, meter: Meter, flaws: Flaws) -> None:
         for at, flaw in flaws.items():
-            self.refused.setdefault(at, Flaw(flaw.reason, f"meter {meter.id}: {path} {flaw.text}"))
+            self.refused.setdefault(at, Flaw(flaw.reason, f"meter {meter.id}: {flaw.text}"))
+
+
+def _about(path: str, flaws: Flaws) -> Flaws:
+    """The flaws with the path that is read in front of their texts."""
+    return {at: Flaw(flaw.reason, f"{path} {flaw.text}") for at, flaw in flaws.items()}
 
 
 def _combined(parts: Sequence[Dimension]) -> tuple[list[tuple[str, ...]], NDArray[np.int32]]:

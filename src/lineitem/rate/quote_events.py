@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lineitem.catalog.expression import Path
+from lineitem.catalog.expression_tree import Path
 from lineitem.catalog.price_reader import DECIMALS_MAX, decimal_of, shorten
 from lineitem.core.errors import InputError
 from lineitem.ingest.times import parse_rfc3339

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, Inexact, InvalidOperation, Overflow
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,13 +26,12 @@ DIMENSION_CHARS_MAX = 256
 """Characters of one dimension's value."""
 
 _NUMERIC_TEXT = re.compile(r"[+-]?([0-9]+(?:\.[0-9]+)?)(?:[eE]([+-]?)[0-9]+)?", re.ASCII)
-_LEDGER_END = 10**QUANTITY_DIGITS_MAX
-_CHUNK = 1024
+CHUNK = 1024
 """Values read at once; one flaw costs its chunk the fast way, not the batch."""
-# What would be rounded raises instead.
-_EXACT = Context(
-    prec=2 * QUANTITY_DIGITS_MAX, Emin=MIN_EMIN, Emax=MAX_EMAX, traps=[InvalidOperation, Inexact, Overflow]
-)
+EXACT = Context(prec=2 * QUANTITY_DIGITS_MAX, Emin=MIN_EMIN, Emax=MAX_EMAX, traps=[InvalidOperation, Inexact, Overflow])
+"""What would be rounded raises instead."""
+_LEDGER = Context(prec=QUANTITY_DIGITS_MAX, Emin=MIN_EMIN, Emax=MAX_EMAX, traps=[InvalidOperation, Inexact, Overflow])
+"""The same for what the ledger can hold: quantizing to more digits is an invalid operation."""
 
 
 class Flaw(NamedTuple):
@@ -51,29 +51,28 @@ def read_quantities(column: Column, scale: int) -> tuple[IntArray, Flaws]:
         return column.ints * 10**scale, {}
     flaws: Flaws = {}
     scaled: list[int] = []
-    for start in range(0, len(column), _CHUNK):
-        chunk = column.values[start : start + _CHUNK]
-        scaled += _scaled_chunk(chunk, scale) or _scaled_one_by_one(chunk, scale, start, flaws)
+    for start in range(0, len(column), CHUNK):
+        chunk = column.values[start : start + CHUNK]
+        scaled += scaled_chunk(chunk, scale) or _scaled_one_by_one(chunk, scale, start, flaws)
     ints = int64_of(scaled)
     return np.array(scaled, dtype=object) if ints is None else ints, flaws
 
 
-def _scaled_chunk(values: list[Any], scale: int) -> list[int] | None:
-    """Values that are all numbers or all numeric texts, without a flaw; None where one needs a closer look."""
+def scaled_chunk(values: list[Any], scale: int) -> list[int] | None:
+    """Values times ``10**scale`` if all are numbers or all numeric texts, without a flaw; None for a closer look."""
     kinds = set(map(type, values))
     if kinds == {str}:
         if not all(map(_NUMERIC_TEXT.fullmatch, values)):
             return None
     elif not kinds <= {int, Decimal}:
         return None
+    unit = Decimal((0, (1,), -scale))
     try:
-        numbers = [_EXACT.scaleb(Decimal(value), scale) for value in values]
-        if max(numbers) >= _LEDGER_END or min(numbers) <= -_LEDGER_END:
-            return None
-        scaled = list(map(int, numbers))
-    except (ArithmeticError, ValueError):  # NaN, Infinity, or an exponent or more digits than _EXACT holds
+        # Nothing per value but what C does: NaN, infinity, too many digits and too many decimals all raise.
+        units = map(_LEDGER.quantize, map(Decimal, values) if kinds == {str} else values, repeat(unit))
+        return list(map(int, map(EXACT.scaleb, units, repeat(scale))))
+    except (ArithmeticError, ValueError):
         return None
-    return scaled if scaled == numbers else None
 
 
 def _scaled_one_by_one(values: list[Any], scale: int, start: int, flaws: Flaws) -> list[int]:
@@ -118,7 +117,7 @@ def _scaled_decimal(value: Decimal, scale: int) -> int | Flaw:
     if value.adjusted() >= QUANTITY_DIGITS_MAX - scale:
         return _out_of_range(value)
     try:
-        return int(value.quantize(Decimal((0, (1,), -scale)), context=_EXACT).scaleb(scale, context=_EXACT))
+        return int(value.quantize(Decimal((0, (1,), -scale)), context=EXACT).scaleb(scale, context=EXACT))
     except Inexact:
         return _too_precise(value, scale)
 

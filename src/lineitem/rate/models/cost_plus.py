@@ -7,7 +7,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
-from lineitem.catalog.expression import Path
+from lineitem.catalog.expression_tree import Path
 from lineitem.catalog.model import Price
 from lineitem.rate.models import dynamic
 from lineitem.rate.models.event import EventCharge, EventModel, Working

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lineitem.catalog.expression import Path, parse_path
+from lineitem.catalog.expression import parse_path
+from lineitem.catalog.expression_tree import Path
 from lineitem.catalog.model import Price
 from lineitem.core.errors import InputError
 from lineitem.core.reasons import Reason

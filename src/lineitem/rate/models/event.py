@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lineitem.catalog.expression import Path
+from lineitem.catalog.expression_tree import Path
 from lineitem.catalog.model import Price
 from lineitem.rate.allowance import Allowance
 from lineitem.rate.columns import Column
