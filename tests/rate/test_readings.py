@@ -97,7 +97,8 @@ def test_a_value_is_exact_or_flawed(value: Any, scale: int, expected: int | Reas
 def test_an_integer_python_would_not_print_is_out_of_range() -> None:
     """Five thousand digits: the message must not try to show them."""
     assert scaled_value(10**5000, 0) == Flaw(
-        Reason.VALUE_OUT_OF_RANGE, "is an integer of many digits, which has more than 38 digits at the meter's scale"
+        Reason.VALUE_OUT_OF_RANGE,
+        "is an integer of many digits, which has more than 38 digits at the scale it is kept at",
     )
 
 
