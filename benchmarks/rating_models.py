@@ -19,7 +19,6 @@ from lineitem.rate.allowance import charges_in_order
 from lineitem.rate.columns import Column
 from lineitem.rate.exact import IntArray
 from lineitem.rate.folds import FoldItems, FoldState, fold
-from lineitem.rate.models import MODELS
 from lineitem.rate.price import compile_price
 from lineitem.rate.targets import rate_running
 
@@ -140,7 +139,7 @@ CASES = (
         charge=matrix,
     ),
 )  # fmt: skip
-"""A case a model; ``tests`` hold it against the registry."""
+"""A case for each registered model; ``tests/rate/test_benchmarked_models.py`` holds it against the registry."""
 
 
 def inputs(rows: int) -> dict[Path, Column]:
@@ -190,6 +189,3 @@ def kernel(
     quantity, _ = fold(Aggregation.SUM, FoldItems(target, folded), FoldState.empty(targets))
     amounts, _ = rate_running(compiled, target, quantity, np.zeros(targets, dtype=np.int64))
     return amounts
-
-
-assert [case.price.model for case in CASES] == list(MODELS), "every registered model is measured"
