@@ -1,7 +1,8 @@
 """One price of every registered model, and the plain Python ``Decimal`` formula that its kernel is measured against.
 
 A loop does what a billing service without columns does: keep the running quantity (or the sum of charges) of every
-target, work out T with Decimals, post the difference. What an event carries is parsed before the clock starts, for both sides.
+target, work out T with Decimals, post the difference. A price that an event carries is a text to both sides, and reading it is
+part of the job.
 """
 
 from __future__ import annotations
