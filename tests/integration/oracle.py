@@ -368,7 +368,8 @@ def _graduated(price: Document, units: Fraction) -> Fraction:
         if number and units <= below:
             break
         above = units if tier["up_to"] is None else min(units, Fraction(tier["up_to"]))
-        total += (above - below) * Fraction(tier.get("unit_price", "0")) + Fraction(tier.get("flat_price", "0"))
+        per_unit = Fraction(tier.get("unit_price", tier.get("rate", "0")))
+        total += (above - below) * per_unit + Fraction(tier.get("flat_price", "0"))
         below = above if tier["up_to"] is None else Fraction(tier["up_to"])
     return total
 
@@ -385,6 +386,8 @@ MODELS: dict[str, Callable[[Document, Fraction], Fraction]] = {
     "package": lambda price, units: ceil(units / Fraction(price["package_size"])) * Fraction(price["package_price"]),
     "graduated": _graduated,
     "volume": _volume,
+    "stairstep": _volume,
+    "graduated_percentage": _graduated,
 }
 
 
