@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import rating_models
 from lineitem.catalog.expression import parse_value
 from lineitem.catalog.model import Aggregation, Price, Tier
 from lineitem.ingest.events import KEY_DTYPE, EventColumns
@@ -177,10 +178,31 @@ def result(name: str, rate: float, baseline: float) -> dict[str, object]:
     }
 
 
+def bench_model(case: rating_models.Case, rows: int) -> dict[str, object]:
+    """One registered model against the Decimal loop published for it, at the meter scale 0."""
+    target, value = usage(0, rows)
+    inputs = rating_models.inputs(rows)
+    subset = min(rows, BASELINE_ROWS)
+    few = (target[:subset].tolist(), list(map(Decimal, value[:subset].tolist())), rating_models.rows_of(inputs, subset))
+    amounts = rating_models.kernel(case.price, TARGETS, target, value, inputs)
+    expected = [int(amount.scaleb(9)) for amount in rating_models.decimal_loop(case, TARGETS, *few)]
+    assert amounts[:subset].tolist() == expected, f"{case.price.model}: kernel and loop disagree"
+    rate = rows / median_seconds(lambda: rating_models.kernel(case.price, TARGETS, target, value, inputs))
+    baseline = subset / median_seconds(lambda: rating_models.decimal_loop(case, TARGETS, *few))
+    return {
+        "bench": f"rating_{case.price.model}",
+        "rate_per_s": round(rate),
+        "baseline": "python_decimal_loop",
+        "baseline_per_s": round(baseline),
+        "ratio": round(rate / baseline, 1),
+    }
+
+
 def run(rows: int = ROWS) -> Iterator[dict[str, object]]:
-    """One result per price shape: tiers and flat, at scales that stay in int64 and at one that does not."""
+    """Each registered model, and the tiered and the flat price at scales that stay in int64 and at one that does not."""
+    for case in rating_models.CASES:
+        yield bench_model(case, rows)
     for name, price, scale in (
-        ("rating_graduated", GRADUATED, 0),
         ("rating_graduated_scale9", GRADUATED, 9),
         ("rating_graduated_wide", GRADUATED, 18),
         ("rating_flat", FLAT, 0),

@@ -8,7 +8,9 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from lineitem.catalog.model import Price
 from tests.integration.oracle import EXPRESSIONS, FILTERS
+from tests.rate import event_oracle, oracle
 
 START = datetime(2026, 9, 20, tzinfo=UTC)
 CHANGE = datetime(2026, 10, 17, 9, 30, tzinfo=UTC)
@@ -184,6 +186,15 @@ def catalogs(draw: st.DrawFn) -> dict[str, Any]:
         },
     }
 
+
+MODEL_PRICES: dict[str, st.SearchStrategy[Price]] = {
+    **{name: oracle.prices((name,)) for name in oracle.MODEL_NAMES},
+    "percentage": event_oracle.percentages(),
+    "dynamic": event_oracle.carried("dynamic"),
+    "cost_plus": event_oracle.carried("cost_plus"),
+    "matrix": event_oracle.matrices(),
+}
+"""Any price of each registered model (``tests.rate.test_model_laws``). A new model adds a line, and its oracle."""
 
 # --- usage
 

@@ -11,6 +11,7 @@ import pytest
 from lineitem.catalog import load
 from lineitem.catalog.model import Aggregation, Itemize, Rounding
 from lineitem.catalog.price_doc import COMMON_FIELDS, MODEL_FIELDS
+from lineitem.catalog.price_fields import FIELD_MEANINGS
 from lineitem.cli.main import cli
 from lineitem.ingest.formats import FORMATS
 from lineitem.ingest.formats.access_log import FIELDS
@@ -31,9 +32,17 @@ def test_every_key_of_a_catalog_is_documented() -> None:
     """What the loader reads is what the page lists."""
     keys = {*load._TOP_KEYS, *load._METER_KEYS, *load._PRICEBOOK_KEYS, *load._DEFAULTS_KEYS, *load._ACCOUNT_KEYS}
     keys |= {*COMMON_FIELDS, *MODEL_FIELDS, "up_to", "divide_by", "round"}
-    keys |= {key for fields in MODEL_FIELDS.values() for key in (*fields.required, *fields.tier)}
     keys |= {option.value for options in (Aggregation, Itemize, Rounding) for option in options}
     assert keys - _code("catalog.md") == set()
+
+
+@pytest.mark.parametrize("name", MODEL_FIELDS)
+def test_every_key_of_a_price_is_on_its_models_page(name: str) -> None:
+    """Each model has its page with every key it reads, and each key has a meaning; none is explained that nothing reads."""
+    fields = MODEL_FIELDS[name]
+    assert {*fields.keys, *fields.tier} - _code(f"models/{name}.md") == set()
+    read = {key for one in MODEL_FIELDS.values() for key in (*one.keys, *one.tier)}
+    assert set(FIELD_MEANINGS) - read == {"up_to", "when"}
 
 
 def test_every_key_of_a_mapping_is_documented() -> None:

@@ -97,7 +97,8 @@ def test_a_value_is_exact_or_flawed(value: Any, scale: int, expected: int | Reas
 def test_an_integer_python_would_not_print_is_out_of_range() -> None:
     """Five thousand digits: the message must not try to show them."""
     assert scaled_value(10**5000, 0) == Flaw(
-        Reason.VALUE_OUT_OF_RANGE, "is an integer of many digits, which has more than 38 digits at the meter's scale"
+        Reason.VALUE_OUT_OF_RANGE,
+        "is an integer of many digits, which has more than 38 digits at the scale it is kept at",
     )
 
 
@@ -212,3 +213,34 @@ def test_dimensions_that_cannot_be_kept(bad: Any, good: Any) -> None:
     assert flaws[1].reason is Reason.BAD_VALUE
     assert dimension.texts[dimension.index[1]] == ""
     assert dimension.texts[dimension.index[2]] == "x" * 256
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.from_regex(r"[+-]?[0-9]{1,40}(\.[0-9]{1,20})?", fullmatch=True),
+            st.from_regex(r"[+-]?[0-9]{1,3}([eE][+-]?[0-9]{1,2})?\n?", fullmatch=True),
+        ),
+        min_size=1,
+        max_size=4,
+    ),
+    st.integers(0, 18),
+    st.booleans(),
+)
+@example(["9" * 39], 2, True)
+@example(["1\n"], 2, True)
+@example(["9223372036854775807", "-9223372036854775808"], 0, True)
+@example(["9223372036854775808"], 0, True)
+def test_plain_columns_are_read_as_one_by_one(texts: list[str], scale: int, as_text: bool) -> None:
+    """The way through Arrow gives what each value alone gives, at the bounds of int64 and where Arrow itself would wrap."""
+    values: list[object] = [*texts] if as_text else [Decimal(text) for text in texts]
+    found, flaws = read_quantities(Column(values), scale)
+    expected = [scaled_value(value, scale) for value in values]
+    assert flaws == {row: one for row, one in enumerate(expected) if isinstance(one, Flaw)}
+    assert found.tolist() == [0 if isinstance(one, Flaw) else one for one in expected]
+
+
+def test_an_empty_column_has_no_quantities() -> None:
+    """Nothing in, nothing out."""
+    found, flaws = read_quantities(Column([]), 9)
+    assert (found.tolist(), flaws) == ([], {})

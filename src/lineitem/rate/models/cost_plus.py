@@ -11,6 +11,7 @@ from lineitem.catalog.expression_tree import Path
 from lineitem.catalog.model import Price
 from lineitem.rate.models import dynamic
 from lineitem.rate.models.event import EventCharge, EventModel, Working
+from lineitem.rate.models.page import Page
 from lineitem.rate.models.shape import decimal_field
 
 
@@ -25,4 +26,13 @@ def working(price: Price, value: Fraction, free: Fraction | None, row: Mapping[P
     return dynamic.working(replace(price, amount=price.cost), value, free, row)
 
 
-MODEL = EventModel(compile_charge, working)
+PAGE = Page(
+    summary=(
+        "The event carries what it cost; the charge is that times `multiplier`. The meter's value is not "
+        "read: a meter that counts will do."
+    ),
+    when="Passing on a provider's bill with a margin. For a price the event carries by unit, see `dynamic`.",
+    example={"model": "cost_plus", "currency": "USD", "cost": "data.cost", "multiplier": "1.15"},
+    usage=({"data": {"cost": "10"}}, {"data": {"cost": "3.333333"}}),
+)
+MODEL = EventModel(compile_charge, working, PAGE)

@@ -27,6 +27,7 @@ from lineitem.rate.models.event import (
     scaled,
     without_flawed,
 )
+from lineitem.rate.models.page import Page
 from lineitem.rate.readings import Flaw, Flaws, read_quantities, shown
 
 SCALE_DEFAULT = 12
@@ -79,4 +80,20 @@ def working(price: Price, _value: Fraction, _free: Fraction | None, row: Mapping
     return Working(unit_price=read, note=note) if price.price else Working(flat_price=read, note=note)
 
 
-MODEL = EventModel(compile_charge, working)
+PAGE = Page(
+    summary=(
+        "The event carries its price: of one unit (`price`, times the meter's value) or of all of it "
+        "(`amount`, whatever the value is). `multiplier` scales either. An event without it, or whose price "
+        "is no decimal, is a dead letter, never a zero."
+    ),
+    when=(
+        "Where the price is decided elsewhere, when the usage happens: auctions, spot markets, orders. For a "
+        "margin on costs, see `cost_plus`."
+    ),
+    example={"model": "dynamic", "currency": "USD", "price": "data.unit_price", "currency_from": "data.currency"},
+    usage=(
+        {"value": "1000", "data": {"unit_price": "0.0000025", "currency": "USD"}},
+        {"value": "3", "data": {"unit_price": "0.5", "currency": "USD"}},
+    ),
+)
+MODEL = EventModel(compile_charge, working, PAGE)

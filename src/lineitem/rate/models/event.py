@@ -20,6 +20,7 @@ from lineitem.catalog.model import Price
 from lineitem.rate.allowance import Allowance
 from lineitem.rate.columns import Column
 from lineitem.rate.exact import IntArray
+from lineitem.rate.models.page import Page
 from lineitem.rate.readings import Flaw, Flaws
 
 Inputs = Mapping[Path, Column]
@@ -63,6 +64,7 @@ class EventModel:
 
     compile: Callable[[Price, int], EventCharge]
     working: Callable[[Price, Fraction, Fraction | None, Mapping[Path, Any]], Working]
+    page: Page
     monotone: bool = True
     """Whether another event never makes the total smaller, where no value or amount read from it is negative."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 from lineitem.catalog.model import Price
+from lineitem.rate.models.page import Page
 from lineitem.rate.models.shape import Charge, Model, Piece, Shape
 
 
@@ -39,4 +40,25 @@ def charges(price: Price, units: Fraction) -> list[Charge]:
     return lines
 
 
-MODEL = Model(shape, charges, monotone=True)
+PAGE = Page(
+    summary=(
+        "Each unit pays the price of the tier it lies in. A tier's `flat_price` is due once any part of a "
+        "unit lies in it; the first tier's is due without usage, once the account has any event of that meter"
+        " in the month."
+    ),
+    when=(
+        "Prices that fall (or rise) with volume without a jump: one more unit never makes the month cheaper. "
+        "Where the tier reached prices everything, see `volume`."
+    ),
+    example={
+        "model": "graduated",
+        "currency": "USD",
+        "tiers": [
+            {"up_to": "100", "unit_price": "1", "flat_price": "5"},
+            {"up_to": "200", "unit_price": "0.5"},
+            {"up_to": None, "unit_price": "0.1"},
+        ],
+    },
+    usage=("250",),
+)
+MODEL = Model(shape, charges, PAGE, monotone=True)

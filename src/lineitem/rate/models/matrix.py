@@ -30,6 +30,7 @@ from lineitem.rate.models.event import (
     scaled,
     without_flawed,
 )
+from lineitem.rate.models.page import Page
 from lineitem.rate.readings import Flaw, Flaws, read_dimension, shown
 
 _DENSE_MAX = 1 << 20
@@ -129,4 +130,28 @@ def working(price: Price, _value: Fraction, _free: Fraction | None, row: Mapping
     return Working(unit_price=Fraction(Decimal(cell.unit_price)), note=text or "any other")
 
 
-MODEL = EventModel(compile_charge, working)
+PAGE = Page(
+    summary=(
+        "The price of one unit depends on the event's `dimensions`. Of the cells that match an event, the "
+        "most specific one wins: the one that names most dimensions. Two cells that name equally many and can"
+        " match one event are refused when the catalog is read, unless a third decides between them. An event"
+        " that no cell matches is a dead letter `no_price`, never a zero."
+    ),
+    when=("One price list over models, regions, instance types: instead of a meter and a price for each combination."),
+    example={
+        "model": "matrix",
+        "currency": "USD",
+        "dimensions": ["data.model", "data.region"],
+        "cells": [
+            {"when": {"model": "gpt-4o", "region": "eu"}, "unit_price": "0.000003"},
+            {"when": {"model": "gpt-4o"}, "unit_price": "0.0000025"},
+            {"when": {}, "unit_price": "0.000001"},
+        ],
+    },
+    usage=(
+        {"value": "1000000", "data": {"model": "gpt-4o", "region": "eu"}},
+        {"value": "1000000", "data": {"model": "gpt-4o", "region": "us"}},
+        {"value": "1000000", "data": {"model": "other"}},
+    ),
+)
+MODEL = EventModel(compile_charge, working, PAGE)

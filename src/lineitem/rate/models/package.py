@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 from lineitem.catalog.model import Price
+from lineitem.rate.models.page import Page
 from lineitem.rate.models.shape import Charge, Model, Piece, Shape, decimal_field, steps_begun
 
 
@@ -21,4 +22,10 @@ def charges(price: Price, units: Fraction) -> list[Charge]:
     return [Charge("packages", packages, decimal_field(price, "package_price"))]
 
 
-MODEL = Model(shape, charges, monotone=True)
+PAGE = Page(
+    summary="Units are sold in packages of `package_size`; a package begun is due whole.",
+    when="Bundles: messages by the hundred, storage by the terabyte.",
+    example={"model": "package", "currency": "USD", "package_size": "1000", "package_price": "10"},
+    usage=("3200",),
+)
+MODEL = Model(shape, charges, PAGE, monotone=True)

@@ -18,6 +18,7 @@ from lineitem.catalog.model import Price
 from lineitem.rate.allowance import Allowance
 from lineitem.rate.exact import IntArray, at_least, cap, plus, times
 from lineitem.rate.models.event import EventCharge, EventModel, Inputs, Working, decimals_of, scaled
+from lineitem.rate.models.page import Page
 from lineitem.rate.models.shape import decimal_field
 from lineitem.rate.readings import Flaws
 from lineitem.rate.working import fraction_text
@@ -63,4 +64,25 @@ def working(price: Price, value: Fraction, free: Fraction | None, _row: Mapping[
     return Working(Fraction(price.rate or 0), fee, ", ".join(notes))
 
 
-MODEL = EventModel(compile_charge, working)
+PAGE = Page(
+    summary=(
+        "Each event costs `rate` times its value, plus `per_event`, and not less than `minimum_per_event` or "
+        "more than `maximum_per_event`. Free events come first, by event time and identity, however late they"
+        " arrive: one that is wholly free costs nothing at all; one that is free in part pays the rate on the"
+        " rest, and the fee. A negative value takes its share back."
+    ),
+    when=(
+        "Payment fees, marketplace commissions. For a share of the month's turnover in tiers, see "
+        "`graduated_percentage`."
+    ),
+    example={
+        "model": "percentage",
+        "currency": "USD",
+        "rate": "0.013",
+        "per_event": "2",
+        "free_events": 3,
+        "free_units": "250",
+    },
+    usage=("50", "100", "250", "400"),
+)
+MODEL = EventModel(compile_charge, working, PAGE)

@@ -9,6 +9,7 @@ from fractions import Fraction
 
 from lineitem.catalog.model import Price, Tier
 from lineitem.core.errors import InputError
+from lineitem.rate.models.page import Page
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,7 @@ class Model:
 
     shape: Callable[[Price], Shape]
     charges: Callable[[Price, Fraction], list[Charge]]
+    page: Page
     monotone: bool = False
     """Whether more usage never costs less, whatever the price says. (``volume`` and ``stairstep`` may step down.)"""
 

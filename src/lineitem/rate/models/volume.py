@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 from lineitem.catalog.model import Price, Tier
+from lineitem.rate.models.page import Page
 from lineitem.rate.models.shape import Charge, Model, Piece, Shape, tier_at
 
 
@@ -24,4 +25,20 @@ def charges(price: Price, units: Fraction) -> list[Charge]:
     return [Charge(f"tier {number}", units, Fraction(tier.unit_price), Fraction(tier.flat_price))]
 
 
-MODEL = Model(shape, charges)
+PAGE = Page(
+    summary=(
+        "The tier the whole quantity falls into prices all of it, and its `flat_price` is added. At a bound "
+        "the amount may jump, down too: that cliff is part of the model."
+    ),
+    when=(
+        "Contracts that say: from so many on, all of them at that price. If a lower bill for more usage is "
+        "not meant, see `graduated`."
+    ),
+    example={
+        "model": "volume",
+        "currency": "USD",
+        "tiers": [{"up_to": "9999", "unit_price": "0.02"}, {"up_to": None, "unit_price": "0.01"}],
+    },
+    usage=("9999", "10000"),
+)
+MODEL = Model(shape, charges, PAGE)

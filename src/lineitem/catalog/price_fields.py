@@ -1,0 +1,41 @@
+"""What every key of a price means, in a sentence: the source of the models' reference pages."""
+
+from __future__ import annotations
+
+FIELD_MEANINGS: dict[str, str] = {
+    "id": "names the price inside its pricebook version",
+    "meter": "the meter it bills; several prices may bill one",
+    "model": "the model of this page",
+    "currency": "ISO 4217 code; default: the catalog's",
+    "itemize": "`each` event its own line item (default), or one per `minute`, `hour` or `day` (UTC), account, price and tags",
+    "description": "the text on the invoice; default: the id",
+    "included": "units of the month that cost nothing",
+    "maximum": "the most a month costs",
+    "discount_rate": 'a share of the amount: `"0.15"` is 15 % off',
+    "transform": "`{divide_by: 1000, round: up}` converts the quantity first; `round` is `none` (default), "
+    "`up`, `down` or `half_up`",
+    "unit_price": "the price of one unit",
+    "tiers": "a list of tiers with ascending bounds",
+    "up_to": "where a tier ends, inclusive; `null` in the last tier",
+    "flat_price": "a sum of its own, due once the tier is reached",
+    "rate": 'a share of the money that is metered: `"0.029"` is 2.9 %; at most 1',
+    "package_size": "units in one package, more than 0",
+    "package_price": "the price of one package; one that is begun is due whole",
+    "per_event": "a fee for each event",
+    "minimum_per_event": "the least an event costs",
+    "maximum_per_event": "the most an event costs",
+    "free_events": "how many events of the month are free, the first ones by event time, then identity; at most 1000000",
+    "free_units": "how many units of the month are free, those of the first events; with `free_events` too, what is used up "
+    "first ends both",
+    "price": "a path to the price of one unit, such as `data.unit_price`; this or `amount`",
+    "amount": "a path to the whole amount of the event, such as `data.amount`; this or `price`",
+    "cost": "a path to what the event cost, such as `data.cost`",
+    "multiplier": 'what the charge is multiplied by: `"1.15"` adds 15 %',
+    "scale": "decimals kept of what is read from the event, 0 to 18, default 12; an event with more is a dead letter "
+    "`too_precise`",
+    "currency_from": "a path to the event's currency; an event in another one than the price's is a dead letter "
+    "`currency_mismatch`",
+    "dimensions": "1 to 8 paths; cells name them without `data.`",
+    "cells": "1 to 10000 cells `{when: {model: gpt-4o}, unit_price}`; `when: {}` matches every event",
+    "when": "the values the event's dimensions must have; texts, numbers in quotes, `true` or `false`",
+}
