@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from lineitem.catalog.expression import Path, parse_path
+from lineitem.catalog.expression import parse_path
+from lineitem.catalog.expression_tree import Path
 from lineitem.catalog.model import Aggregation, Cell, Price, Tier
 from lineitem.rate.allowance import charges_in_order
 from lineitem.rate.columns import Column
