@@ -162,7 +162,7 @@ _TABLES = """select n.nspname, c.relname from pg_class c join pg_namespace n on 
 _PARTITIONS = "select inhrelid::regclass::text from pg_inherits where inhparent = 'ledger.line_item'::regclass"
 _CONSTRAINTS = """select n.nspname, c.relname, k.conname from pg_constraint k join pg_class c on c.oid = k.conrelid
   join pg_namespace n on n.oid = c.relnamespace
-  where n.nspname = any(%s) and k.contype in ('c', 'f', 'p', 'u') and not c.relispartition"""
+  where n.nspname = any(%s) and k.contype in ('c', 'f', 'p', 'u', 'x') and not c.relispartition"""
 _COLUMNS = """select column_name from information_schema.columns where table_schema = %s and table_name = %s
   order by ordinal_position"""
 _GENERATED = """select table_schema, table_name, column_name from information_schema.columns
@@ -184,6 +184,7 @@ _MUTATORS = {
     "bytea": "coalesce(case when % = '' then '\\x01' else set_byte(%, 0, 255 - get_byte(%, 0)) end, '\\x01'::bytea)",
     "uuid": "coalesce(overlay(%::text placing case right(%::text, 1) when '0' then '1' else '0' end from 36), "
     "'00000000-0000-0000-0000-000000000001')::uuid",
+    "tstzrange": "tstzrange(lower(%), coalesce(upper(%), timestamptz '9000-01-01T00:00:00Z') + interval '1 microsecond')",
     "timestamp with time zone": "coalesce(% + interval '1 microsecond', timestamptz '2026-01-01T00:00:00Z')",
 }
 _CHANGES = {

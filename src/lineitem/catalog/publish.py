@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lineitem.catalog.model import Catalog, Pricebook
+from lineitem.catalog.ranges import Ends, collisions
 from lineitem.core.errors import Refused
 from lineitem.core.period import us_to_text
 
@@ -23,9 +24,18 @@ class UsageSoFar:
     accounts: Mapping[str, tuple[str | None, str]]  # account -> (pricebook, timezone)
 
 
-def check_publish(old: Catalog | None, published: list[Pricebook], new: Catalog, usage: UsageSoFar) -> None:
-    """Raise Refused when publishing ``new`` would change what has been published or rated."""
-    problems = [*_changed_versions(published, new), *_reaching_back(published, new, usage)]
+def check_publish(
+    old: Catalog | None, published: list[Pricebook], ends_us: Ends, new: Catalog, usage: UsageSoFar
+) -> None:
+    """Raise Refused when publishing ``new`` would change what has been published or rated.
+
+    ``published`` are all versions, ``ends_us`` the ends that were set for some of them afterwards.
+    """
+    problems = [
+        *_changed_versions(published, new),
+        *_reaching_back(published, new, usage),
+        *collisions(published, ends_us, new.pricebooks),
+    ]
     if old is not None:
         problems += _changed_meters(old, new, usage)
     problems += _moved_accounts(new, usage)
@@ -53,13 +63,6 @@ def _reaching_back(published: list[Pricebook], new: Catalog, usage: UsageSoFar) 
             f"pricebook {book.id} version {book.version} takes effect at {us_to_text(book.effective_from_us)}, but usage"
             f" up to {us_to_text(last)} is already rated: choose a later effective_from"
         )
-    taken = {(book.id, book.effective_from_us): book.version for book in published}
-    for book in new.pricebooks:
-        version = taken.get((book.id, book.effective_from_us), book.version)
-        if version != book.version:
-            problems.append(
-                f"pricebook {book.id} version {book.version} takes effect when published version {version} does"
-            )
     return problems
 
 

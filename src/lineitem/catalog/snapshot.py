@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 from bisect import bisect_right
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from lineitem.catalog.model import Catalog, Meter, Price, Pricebook
+from lineitem.catalog.ranges import Ends, effective_ranges
 from lineitem.core.ids import text_digest
-
-END_OF_TIME_US = 253_402_300_800_000_000
-"""Year 10000: the open end of an interval."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +84,15 @@ class Snapshot:
     catalog: Catalog
     pricebooks: tuple[Pricebook, ...]
     rows: tuple[PriceRow, ...]
+    ends_us: Ends = field(default_factory=dict)  # of retired versions
 
     @cached_property
-    def _versions(self) -> dict[str, list[Pricebook]]:
-        versions: dict[str, list[Pricebook]] = {}
-        for book in sorted(self.pricebooks, key=lambda book: book.effective_from_us):
-            versions.setdefault(book.id, []).append(book)
+    def _versions(self) -> dict[str, list[tuple[int, int, int]]]:
+        versions: dict[str, list[tuple[int, int, int]]] = {}
+        ranges = effective_ranges(self.pricebooks, self.ends_us)
+        for (book, version), (start, end) in sorted(ranges.items(), key=lambda item: item[1]):
+            if start < end:
+                versions.setdefault(book, []).append((start, end, version))
         return versions
 
     @cached_property
@@ -104,12 +105,7 @@ class Snapshot:
 
     def versions(self, pricebook: str) -> list[tuple[int, int, int]]:
         """``(effective from, effective until, version)`` in order, microseconds since the epoch, half-open."""
-        books = self._versions.get(pricebook, [])
-        starts = [book.effective_from_us for book in books] + [END_OF_TIME_US]
-        return [
-            (book.effective_from_us, min(book.effective_until_us or END_OF_TIME_US, starts[i + 1]), book.version)
-            for i, book in enumerate(books)
-        ]
+        return self._versions.get(pricebook, [])
 
     def version_at(self, pricebook: str, time_us: int) -> int | None:
         """The version of ``pricebook`` in force at ``time_us``."""

@@ -39,7 +39,8 @@ def publish(connection: Connection, namespace: str, catalog: Catalog, now_us: in
         current = published.current(connection, key)
         if current is not None and content_digest(current) == digest:
             return Publication(namespace, revision, digest, changed=False)
-        check_publish(current, published.pricebooks(connection, key), catalog, _usage(connection, key, catalog))
+        books, ends_us = published.pricebooks(connection, key), published.retired(connection, key)
+        check_publish(current, books, ends_us, catalog, _usage(connection, key, catalog))
         revision += 1
         published.add_publication(connection, key, revision, catalog, now_us)
         fact = Fact("publish", canonical({"namespace": namespace, "revision": revision, "digest": digest}))

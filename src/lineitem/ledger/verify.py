@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineitem.catalog import published
-from lineitem.catalog.audit import audit, publications
+from lineitem.catalog.audit import audit, publications, retirements
 from lineitem.core.period import Month
 from lineitem.ingest import intake
 from lineitem.kit.copy import POSTGRES_EPOCH_US, SIGNATURE, TRAILER
@@ -490,7 +490,7 @@ def _check_catalog(connection: Connection, links: dict[Place, _Link], report: Re
             report.add(place, f"catalog revision {one.revision} of {one.namespace} is not what was published")
     for namespace, revision in sorted(recorded.keys() - {(one.namespace, one.revision) for one in published_now}):
         report.add(recorded[(namespace, revision)][0], f"catalog revision {revision} of {namespace} is missing")
-    for defect in audit(connection, published_now):
+    for defect in audit(connection, published_now, retirements(connection)):
         place, _ = recorded.get((defect.namespace, defect.revision), (None, ""))
         report.add(place, f"catalog of {defect.namespace}: {defect.what}")
 
