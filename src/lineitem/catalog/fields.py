@@ -14,6 +14,8 @@ from lineitem.catalog.yaml_lines import KeyPath, YamlDocument
 from lineitem.core.limits import CATALOG_BYTES_MAX, FIELD_CHARS_MAX
 from lineitem.core.period import zone_exists
 
+ID_CHARS_MAX = 128
+"""Characters of an id."""
 ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}")
 """What an id may look like."""
 ID_RULE = "use up to 128 letters, digits and . _ : / -, beginning with a letter or digit"

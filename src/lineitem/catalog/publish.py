@@ -17,7 +17,11 @@ from lineitem.core.period import us_to_text
 
 @dataclass(frozen=True, slots=True)
 class UsageSoFar:
-    """What has been rated: last event per pricebook (microseconds since the epoch), meters, accounts with usage."""
+    """What has been rated: last event per pricebook (microseconds since the epoch), meters, accounts with usage.
+
+    The last event of a pricebook is that of the accounts that have it, whatever priced it; of an account's own pricebook,
+    that of the account.
+    """
 
     last_event_us: Mapping[str, int]
     meters: frozenset[str]

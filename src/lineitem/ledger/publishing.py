@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from lineitem.catalog import published
 from lineitem.catalog.load import content_digest
-from lineitem.catalog.model import Catalog
+from lineitem.catalog.model import Catalog, own_pricebook
 from lineitem.catalog.publish import UsageSoFar, check_publish
 from lineitem.kit.db import Connection, explained
 from lineitem.kit.sqlfiles import load_queries
@@ -55,8 +55,9 @@ def _usage(connection: Connection, key: int, catalog: Catalog) -> UsageSoFar:
     rows = connection.execute(SQL.usage_so_far, {"namespace_key": key}).fetchall()
     listed = [account.id for account in catalog.accounts]
     accounts = connection.execute(SQL.accounts_with_usage, {"namespace_key": key, "accounts": listed}).fetchall()
+    last = {kind: {row[1]: row[2] for row in rows if row[0] == kind} for kind in ("pricebook", "account")}
     return UsageSoFar(
-        {row[0]: row[1] for row in rows},
-        frozenset(meter for row in rows for meter in row[2]),
+        last["pricebook"] | {own_pricebook(account): last_us for account, last_us in last["account"].items()},
+        frozenset(meter for row in rows for meter in row[3]),
         {row[0]: (row[1], row[2]) for row in accounts},
     )
