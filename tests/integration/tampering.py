@@ -26,7 +26,7 @@ def _meter(id_: str, aggregation: str, **more: Any) -> dict[str, Any]:
 
 
 def catalog(version: int) -> dict[str, Any]:
-    """Every fold, several models, two itemizations, and a second version that changes one price."""
+    """Every fold, several models, two itemizations, a second version that changes one price, and prices of an account's own."""
     prices: list[dict[str, Any]] = [
         {"id": "each", "meter": "total", "model": "per_unit", "unit_price": "0.25"},
         {"id": "hourly", "meter": "calls", "model": "graduated", "itemize": "hour", "tiers": _TIERS},
@@ -41,6 +41,10 @@ def catalog(version: int) -> dict[str, Any]:
             "prices": [prices[0] | {"unit_price": "0.75"}, *prices[1:]],
         },
     ]  # fmt: skip
+    own = [{
+        "version": 1, "effective_from": "2026-11-02T11:00:00Z", "effective_until": "2026-11-02T13:00:00Z",
+        "prices": [prices[0] | {"unit_price": "0.5"}, prices[1] | {"itemize": "day"}],
+    }]  # fmt: skip
     return {
         "currency": "USD",
         "meters": [
@@ -53,7 +57,15 @@ def catalog(version: int) -> dict[str, Any]:
         "pricebooks": books[:version],
         "accounts": {
             "defaults": {"pricebook": "book", "timezone": "Asia/Tokyo"},
-            "list": [{"id": "paris", "name": "Paris", "timezone": "Europe/Paris", "tags": {"cost_center": "42"}}],
+            "list": [
+                {
+                    "id": "paris",
+                    "name": "Paris",
+                    "timezone": "Europe/Paris",
+                    "tags": {"cost_center": "42"},
+                    "overrides": own[: version - 1],
+                }
+            ],
         },
     }
 

@@ -12,7 +12,11 @@ import pytest
 from lineitem.app import App
 from lineitem.catalog.load import parse_catalog
 from lineitem.core.errors import Refused
+from lineitem.core.period import Month
 from lineitem.kit.db import Connection
+from lineitem.ledger.explain import explain
+from lineitem.ledger.read import line_items
+from tests.integration.drive import Space, World
 
 _INSERT_RANGE = """insert into catalog.effective_range (namespace_key, pricebook, version, during)
   values (%s, %s, %s, tstzrange(%s::timestamptz, %s::timestamptz))"""
@@ -118,3 +122,74 @@ def test_two_publishes_at_once(ledger: App) -> None:
     assert published == ""
     assert "takes effect when published version" in refused
     assert len(ranges(ledger.control)) == 2
+
+
+# --- overrides
+
+
+def _usage(account: str, *times: str) -> bytes:
+    lines = [
+        json.dumps(
+            {
+                "specversion": "1.0",
+                "id": f"{account}-{time}",
+                "source": "/s",
+                "type": "api",
+                "subject": account,
+                "time": time,
+            }
+        )
+        for time in times
+    ]
+    return "\n".join(lines).encode()
+
+
+def with_override(*versions: dict[str, Any], books: tuple[dict[str, Any], ...] = ()) -> Any:
+    account = {"id": "acme", "overrides": [{k: v for k, v in one.items() if k != "id"} for one in versions]}
+    accounts = {"defaults": {"pricebook": "std"}, "list": [account, {"id": "other"}]}
+    return catalog(book(1, "2026-01-01T00:00:00Z"), *books, accounts=accounts)
+
+
+def test_an_override_bills_its_account_alone_and_is_named(ledger: App) -> None:
+    """From its start: by event time, in the line items, their explanation and the invoice; the raw events agree."""
+    space = Space(World(ledger), "default", ledger.clock)  # type: ignore[arg-type]
+    ledger.publish("default", with_override(book(1, "2026-10-10T00:00:00Z", "0.25", until="2026-10-20T00:00:00Z")))
+    days = ("2026-10-09T23:59:59Z", "2026-10-10T00:00:00Z", "2026-10-19T00:00:00Z", "2026-10-20T00:00:00Z")
+    space.send(_usage("acme", *days) + b"\n" + _usage("other", *days), "s")
+    items = list(line_items(ledger.control, "default"))
+    own = {
+        (one["event_time"], one["pricebook"], one["version"], one["amount"])
+        for one in items
+        if one["account"] == "acme"
+    }
+    assert own == {
+        (days[0], "std", 1, "1"), (days[1], "@account/acme", 1, "0.25"), (days[2], "@account/acme", 1, "0.25"),
+        (days[3], "std", 1, "1"),
+    }  # fmt: skip
+    assert {(one["pricebook"], one["amount"]) for one in items if one["account"] == "other"} == {("std", "1")}
+    one = next(item for item in items if item["pricebook"] == "@account/acme")
+    told = explain(ledger.control, ledger.segments, "default", one["id"])
+    assert told["price"]["pricebook"] == "@account/acme"
+    assert told["price"]["rule"]["unit_price"] == "0.25"
+    (invoice, _) = ledger.bill("default", Month.parse("2026-10"), None).invoices
+    assert {(line["pricebook"], line["amount"]) for line in invoice["lines"]} == {
+        ("std", "2.00"),
+        ("@account/acme", "0.50"),
+    }
+    assert space.world.findings(deep=True) == []
+
+
+def test_an_override_does_not_reach_back(ledger: App) -> None:
+    """It starts after the account's last rated event, whatever pricebook priced that; other accounts' usage is no matter."""
+    space = Space(World(ledger), "default", ledger.clock)  # type: ignore[arg-type]
+    ledger.publish("default", with_override())
+    space.send(_usage("acme", "2026-10-10T00:00:00Z") + b"\n" + _usage("other", "2026-10-20T00:00:00Z"), "s")
+    with pytest.raises(Refused, match=r"@account/acme version 1 takes effect .* already rated"):
+        ledger.publish("default", with_override(book(1, "2026-10-10T00:00:00Z", "0.25")))
+    ledger.publish("default", with_override(book(1, "2026-10-11T00:00:00Z", "0.25")))
+    space.send(_usage("acme", "2026-10-25T00:00:00Z"), "t")
+    with pytest.raises(
+        Refused, match="std version 2 takes effect"
+    ):  # acme has it, though its own price billed the event
+        ledger.publish("default", with_override(books=(book(2, "2026-10-22T00:00:00Z"),)))
+    assert space.world.findings(deep=True) == []
