@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
 from psycopg import sql
 
+from lineitem.catalog.draft import Act, Retirement
+from lineitem.catalog.load import parse_catalog
 from lineitem.core.period import Month
 from lineitem.kit.db import Connection
-from tests.integration.drive import Space, World
+from tests.integration.drive import Space, World, microseconds
 
 MIDWAY = datetime(2026, 11, 2, 12, 20, tzinfo=UTC)
 LATER = datetime(2026, 11, 2, 13, 10, tzinfo=UTC)
@@ -106,6 +109,11 @@ def fill(world: World) -> Space:
     space.send(b"broken\n" + waiting[0], "november", 2)
     space.flush(LATER)
     space.act(lambda app: app.bill(space.name, Month.parse("2026-10"), None))
+    space.act(lambda app: app.draft(space.name, parse_catalog(json.dumps(catalog(2)), "draft"), "ana", "a note"))
+    space.act(lambda app: app.step(space.name, 1, Act.REVIEW, "ben", "another"))
+    space.act(lambda app: app.step(space.name, 1, Act.APPROVE, "ben"))
+    end_us = microseconds(datetime(2027, 1, 1, tzinfo=UTC))
+    space.act(lambda app: app.retire(space.name, Retirement("book", 2, end_us), "ana"))
     return space
 
 
@@ -185,6 +193,8 @@ _KINDS = {
     "ledger.line_item": "kind, quantity is null, event_key is null, tableoid",
     "ledger.batch": "kind",
     "ledger.fact": "kind",
+    "catalog.draft_step": "act",
+    "catalog.effective_range": "upper(during) is null",
     "ingest.dead_letter": "reason",
 }
 _MUTATORS = {

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from typing import Any
 
 import psycopg
 import pytest
 
 from lineitem.app import App
+from lineitem.catalog.draft import Act, Retirement
 from lineitem.catalog.load import parse_catalog
 from lineitem.core.errors import Refused
 from lineitem.core.period import Month
 from lineitem.kit.db import Connection
 from lineitem.ledger.explain import explain
 from lineitem.ledger.read import line_items
-from tests.integration.drive import Space, World
+from tests.integration.drive import Space, World, microseconds
 
 _INSERT_RANGE = """insert into catalog.effective_range (namespace_key, pricebook, version, during)
   values (%s, %s, %s, tstzrange(%s::timestamptz, %s::timestamptz))"""
@@ -112,7 +114,7 @@ def test_two_publishes_at_once(ledger: App) -> None:
 
     def attempt(number: int) -> str:
         try:
-            publish(connections[number], "default", wanted[number], ledger.clock.now_us())
+            publish(connections[number], "default", wanted[number], ledger.clock.now_us(), "ana")
         except Refused as error:
             return error.what
         return ""
@@ -193,3 +195,154 @@ def test_an_override_does_not_reach_back(ledger: App) -> None:
     ):  # acme has it, though its own price billed the event
         ledger.publish("default", with_override(books=(book(2, "2026-10-22T00:00:00Z"),)))
     assert space.world.findings(deep=True) == []
+
+
+# --- drafts, approval, ends, rollbacks
+
+FOUR_EYES = {"approval": {"required": True, "four_eyes": True}}
+JAN = book(1, "2026-01-01T00:00:00Z")
+
+
+def _drafts(ledger: App) -> list[tuple[int, str]]:
+    drafts: Any = ledger.catalog_history("default")["drafts"]
+    return [(one["draft"], one["state"]) for one in drafts]
+
+
+def test_from_draft_to_published(ledger: App) -> None:
+    """Each step is kept with who and when; the content is what was drafted."""
+    wanted = catalog(JAN)
+    made = ledger.draft("default", wanted, "ana", "first prices")
+    assert ledger.catalog("default") is None
+    ledger.step("default", made.number, Act.REVIEW, "ben", "looks right")
+    ledger.step("default", made.number, Act.APPROVE, "cem")
+    done, revision = ledger.step("default", made.number, Act.PUBLISH, "ana")
+    assert (done.state, revision, ledger.catalog("default")) == ("published", 1, wanted)
+    told: Any = ledger.catalog_history("default")
+    assert [(step["act"], step["by"], step["note"]) for step in told["drafts"][0]["steps"]] == [
+        ("draft", "ana", "first prices"), ("review", "ben", "looks right"), ("approve", "cem", ""), ("publish", "ana", ""),
+    ]  # fmt: skip
+    (version,) = told["versions"]
+    assert (version["state"], version["in_force"], version["published_by"]) == ("published", True, "ana")
+    with pytest.raises(Refused, match="draft 1 is published"):
+        ledger.step("default", 1, Act.REVIEW, "ben")
+    assert World(ledger).findings(deep=True) == []
+
+
+def test_four_eyes(ledger: App) -> None:
+    """Once a catalog asks for approval, the next one needs it, and not from its author; nor can it drop the rule itself."""
+    ledger.publish("default", catalog(JAN, publishing=FOUR_EYES), "ana")
+    loose = catalog(JAN, book(2, "2026-12-01T00:00:00Z"))
+    with pytest.raises(Refused, match="needs an approved draft"):
+        ledger.publish("default", loose, "ana")
+    ledger.draft("default", loose, "ana", "")
+    with pytest.raises(Refused, match="draft 1 is not approved"):
+        ledger.step("default", 1, Act.PUBLISH, "ben")
+    with pytest.raises(Refused, match="'ana', and its author cannot approve it"):
+        ledger.step("default", 1, Act.APPROVE, "ana")
+    ledger.step("default", 1, Act.APPROVE, "ben")
+    ledger.step("default", 1, Act.PUBLISH, "ana")
+    assert not ledger.publish("default", loose, "ana").changed
+    ledger.publish("default", catalog(JAN), "ana")  # the rule is gone with the catalog that was approved without it
+    assert World(ledger).findings() == []
+
+
+def test_approval_without_four_eyes(ledger: App) -> None:
+    """The author may approve, but has to."""
+    ledger.publish("default", catalog(JAN, publishing={"approval": {"required": True}}), "ana")
+    ledger.draft("default", catalog(JAN), "ana", "")
+    ledger.step("default", 1, Act.APPROVE, "ana")
+    assert ledger.step("default", 1, Act.PUBLISH, "ana")[1] == 2
+
+
+def test_a_draft_that_was_overtaken(ledger: App) -> None:
+    """What was looked at is what is published: a draft is void once another catalog is in force."""
+    ledger.draft("default", catalog(JAN), "ana", "")
+    ledger.publish("default", catalog(book(1, "2026-02-01T00:00:00Z")), "ben")
+    for act in (Act.REVIEW, Act.APPROVE, Act.PUBLISH):
+        with pytest.raises(Refused, match="made at revision 0, revision 1 is in force"):
+            ledger.step("default", 1, act, "cem")
+    assert _drafts(ledger) == [(1, "draft")]
+
+
+def test_a_draft_is_checked_when_it_is_published(ledger: App) -> None:
+    """Usage that came meanwhile counts."""
+    space = Space(World(ledger), "default", ledger.clock)  # type: ignore[arg-type]
+    ledger.publish("default", catalog(JAN), "ana")
+    ledger.draft("default", catalog(book(2, "2026-10-01T00:00:00Z")), "ana", "")
+    space.send(_usage("acme", "2026-10-01T00:00:00Z"), "s")
+    with pytest.raises(Refused, match="already rated"):
+        ledger.step("default", 1, Act.PUBLISH, "ana")
+    assert _drafts(ledger) == [(1, "draft")]
+    assert space.world.findings(deep=True) == []
+
+
+def _us(text: str) -> int:
+    return microseconds(datetime.fromisoformat(text))
+
+
+def test_a_retired_version_prices_nothing_beyond_its_end(ledger: App) -> None:
+    """From the end on there is no price; before it all stays, late events included."""
+    space = Space(World(ledger), "default", ledger.clock)  # type: ignore[arg-type]
+    ledger.publish("default", catalog(JAN), "ana")
+    pipeline = space.pipeline()
+    space.send(_usage("acme", "2026-10-01T00:00:00Z"), "s")
+    pipeline.snapshot()
+    with pytest.raises(Refused, match="usage up to 2026-10-01T00:00:00Z is already rated"):
+        ledger.retire("default", Retirement("std", 1, _us("2026-10-01T00:00:00Z")), "ana")
+    ledger.retire("default", Retirement("std", 1, _us("2026-10-02T00:00:00Z")), "ana")
+    counts = space.send(_usage("acme", "2026-10-01T23:59:59Z", "2026-10-02T00:00:00Z"), "t").counts
+    assert (counts.itemized, counts.dead_lettered) == (1, 1)
+    told: Any = ledger.catalog_history("default")
+    (version,) = told["versions"]
+    assert (version["state"], version["effective_until"], version["retired_by"]) == (
+        "retired", "2026-10-02T00:00:00Z", "ana",
+    )  # fmt: skip
+    with pytest.raises(Refused, match="ends at 2026-10-02T00:00:00Z already"):
+        ledger.retire("default", Retirement("std", 1, _us("2026-11-02T00:00:00Z")), "ana")
+    with pytest.raises(Refused, match="std version 9 is not published"):
+        ledger.retire("default", Retirement("std", 9, _us("2026-11-02T00:00:00Z")), "ana")
+    assert space.world.findings(deep=True) == []
+
+
+def test_a_version_withdrawn_before_it_starts(ledger: App) -> None:
+    """The one before goes on, and its replacement may start at the same instant."""
+    ledger.publish("default", catalog(JAN, book(2, "2026-12-01T00:00:00Z", "9")), "ana")
+    ledger.retire("default", Retirement("std", 2, _us("2026-12-01T00:00:00Z")), "ana")
+    assert ranges(ledger.control) == {("std", 1): "[2026-01-01,)", ("std", 2): "empty"}
+    ledger.publish("default", catalog(JAN, book(3, "2026-12-01T00:00:00Z", "2")), "ana")
+    assert ranges(ledger.control)[("std", 3)] == "[2026-12-01,)"
+    assert World(ledger).findings() == []
+
+
+def test_a_rollback_is_a_new_version(ledger: App) -> None:
+    """With the content of the old one, from an instant after what is rated."""
+    space = Space(World(ledger), "default", ledger.clock)  # type: ignore[arg-type]
+    ledger.publish("default", catalog(JAN, book(2, "2026-10-01T00:00:00Z", "9")), "ana")
+    space.send(_usage("acme", "2026-10-05T00:00:00Z"), "s")
+    with pytest.raises(Refused, match=r"std version 3 takes effect .* already rated"):
+        ledger.rollback("default", "std", 1, _us("2026-10-05T00:00:00Z"), "ana")
+    new, revision, draft = ledger.rollback("default", "std", 1, _us("2026-10-06T00:00:00Z"), "ana")
+    assert (new.version, revision, draft) == (3, 2, None)
+    space.send(_usage("acme", "2026-10-06T00:00:00Z"), "t")
+    amounts = {(one["version"], one["amount"]) for one in line_items(ledger.control, "default")}
+    assert amounts == {(2, "9"), (3, "1")}
+    assert space.world.findings(deep=True) == []
+
+
+def test_retiring_and_rolling_back_need_approval_too(ledger: App) -> None:
+    """Where the catalog in force asks for it, both make a draft."""
+    ledger.publish("default", catalog(JAN, book(2, "2026-12-01T00:00:00Z", "9"), publishing=FOUR_EYES), "ana")
+    revision, draft = ledger.retire("default", Retirement("std", 2, _us("2026-12-01T00:00:00Z")), "ana")
+    assert (revision, draft is not None and draft.what) == (1, "retirement")
+    assert ranges(ledger.control)[("std", 2)] == "[2026-12-01,)"
+    ledger.step("default", 1, Act.APPROVE, "ben")
+    ledger.step("default", 1, Act.PUBLISH, "ana")
+    assert ranges(ledger.control)[("std", 2)] == "empty"
+    _, revision, draft = ledger.rollback("default", "std", 2, _us("2026-12-02T00:00:00Z"), "ana")
+    assert (revision, draft is not None and draft.number) == (2, 2)
+    ledger.step("default", 2, Act.APPROVE, "ben")
+    ledger.step("default", 2, Act.PUBLISH, "ben")
+    assert ranges(ledger.control) == {
+        ("std", 1): "[2026-01-01,2026-12-02)", ("std", 2): "empty", ("std", 3): "[2026-12-02,)",
+    }  # fmt: skip
+    assert World(ledger).findings(deep=True) == []

@@ -24,8 +24,8 @@ class FieldChange:
 class Change:
     """One thing that was ``added``, ``removed`` or ``changed``.
 
-    ``what`` is ``catalog``, ``meter``, ``pricebook``, ``price``, ``defaults``, ``account`` or ``issuer``; ``id`` names
-    it (a price as ``pricebook@version/price``); ``fields`` are its fields that differ, all of them when added.
+    ``what`` is ``catalog``, ``meter``, ``pricebook``, ``price``, ``defaults``, ``account``, ``issuer`` or ``publishing``;
+    ``id`` names it (a price as ``pricebook@version/price``); ``fields`` are its fields that differ, all of them when added.
     """
 
     action: str
@@ -63,7 +63,8 @@ def diff(old: Catalog | None, new: Catalog) -> list[Change]:
         changes += _compare("price", _prices(_counterpart(old, new, book), book), _prices(book, book))
     changes += _compare("defaults", {"": plain(old.defaults)} if old else {}, {"": plain(new.defaults)})
     changes += _compare("account", _by_id(old.accounts if old else ()), _by_id(new.accounts))
-    return changes + _compare("issuer", _issuer(old), _issuer(new))
+    changes += _compare("issuer", _issuer(old), _issuer(new))
+    return changes + _compare("publishing", _publishing(old), _publishing(new))
 
 
 def _compare(what: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
@@ -104,6 +105,10 @@ def _settings(catalog: Catalog | None) -> dict[str, Any]:
 
 def _issuer(catalog: Catalog | None) -> dict[str, Any]:
     return {"": dict(catalog.issuer)} if catalog and catalog.issuer else {}
+
+
+def _publishing(catalog: Catalog | None) -> dict[str, Any]:
+    return {"": plain(catalog.publishing)} if catalog and catalog.publishing else {}
 
 
 def _by_id(values: tuple[Any, ...]) -> dict[str, Any]:

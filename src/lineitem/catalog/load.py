@@ -19,10 +19,12 @@ from lineitem.catalog.model import (
     Account,
     AccountDefaults,
     Aggregation,
+    Approval,
     Catalog,
     Meter,
     Price,
     Pricebook,
+    Publishing,
     own_pricebook,
 )
 from lineitem.catalog.price_doc import currency_problem, parse_price, path_text, shorten
@@ -48,11 +50,13 @@ VERSION_MAX = (1 << 31) - 1
 BILLING_CYCLES = ("monthly",)
 """How often an account can be billed."""
 
-_TOP_KEYS = ("currency", "meters", "pricebooks", "accounts", "issuer")
+_TOP_KEYS = ("currency", "meters", "pricebooks", "accounts", "issuer", "publishing")
 _METER_KEYS = ("id", "event_type", "aggregation", "value", "unit", "scale", "dimensions", "filter")
 _PRICEBOOK_KEYS = ("id", "version", "effective_from", "effective_until", "prices")
 _DEFAULTS_KEYS = ("pricebook", "timezone", "billing", "open")
 _ACCOUNT_KEYS = ("id", "name", "timezone", "tags", "pricebook", "billing", "overrides")
+_PUBLISHING_KEYS = ("approval",)
+_APPROVAL_KEYS = ("required", "four_eyes")
 _OVERRIDE_KEYS = ("version", "effective_from", "effective_until", "prices")
 
 
@@ -119,6 +123,7 @@ def _catalog(top: Fields) -> Catalog:
         defaults=defaults,
         accounts=tuple(sorted(accounts, key=lambda account: account.id)),
         issuer=_issuer(top),
+        publishing=_publishing(top),
     )
 
 
@@ -408,3 +413,15 @@ def _issuer(top: Fields) -> tuple[tuple[str, str], ...]:
     if any(key == "timezone" for key, _ in pairs):
         Fields(top.raw("issuer"), ("issuer",), top.problems, None).zone("timezone", "UTC")
     return pairs
+
+
+def _publishing(top: Fields) -> Publishing | None:
+    if "publishing" not in top:
+        return None
+    path: KeyPath = ("publishing",)
+    section = Fields(top.raw("publishing"), path, top.problems, _PUBLISHING_KEYS)
+    fields = Fields(section.raw("approval") or {}, (*path, "approval"), top.problems, _APPROVAL_KEYS)
+    approval = Approval(fields.boolean("required", False), fields.boolean("four_eyes", False))
+    if approval.four_eyes and not approval.required:
+        fields.at("four_eyes", "four_eyes says who may approve; add `required: true`")
+    return Publishing(approval)

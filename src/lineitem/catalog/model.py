@@ -149,6 +149,21 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
+class Approval:
+    """Whether a publish needs an approved draft, and whether its author may be who approves it."""
+
+    required: bool = False
+    four_eyes: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Publishing:
+    """How the next catalog comes into force."""
+
+    approval: Approval = field(default_factory=Approval)
+
+
+@dataclass(frozen=True, slots=True)
 class Catalog:
     """Everything one catalog file says; the overrides of accounts are pricebooks of their own (``own_pricebook``)."""
 
@@ -158,3 +173,4 @@ class Catalog:
     defaults: AccountDefaults = field(default_factory=AccountDefaults)
     accounts: tuple[Account, ...] = ()
     issuer: tuple[tuple[str, str], ...] = ()
+    publishing: Publishing | None = None

@@ -7,10 +7,10 @@ back must carry its re-rating or is refused (DESIGN, Rating).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lineitem.catalog.model import Catalog, Pricebook
-from lineitem.catalog.ranges import Ends, collisions
+from lineitem.catalog.ranges import Ends, collisions, effective_ranges
 from lineitem.core.errors import Refused
 from lineitem.core.period import us_to_text
 
@@ -89,3 +89,44 @@ def _moved_accounts(new: Catalog, usage: UsageSoFar) -> list[str]:
                 f" {account.pricebook} and {account.timezone}"
             )
     return problems
+
+
+def check_retire(
+    published: list[Pricebook], ends_us: Ends, pricebook: str, version: int, end_us: int, usage: UsageSoFar
+) -> None:
+    """Raise Refused when ending a version at ``end_us`` would change what has been rated, or end nothing earlier."""
+    label = f"pricebook {pricebook} version {version}"
+    ranges = effective_ranges(published, ends_us)
+    if (pricebook, version) not in ranges:
+        raise Refused(f"{label} is not published", do="`lineitem catalog list` shows what is.")
+    start, end = ranges[(pricebook, version)]
+    if max(start, end_us) >= end:
+        when = f"ends at {us_to_text(end)} already" if start < end else "was withdrawn before it started"
+        raise Refused(f"{label} {when}", do="Nothing was changed.")
+    last = usage.last_event_us.get(pricebook)
+    if last is not None and last >= max(start, end_us):
+        raise Refused(
+            f"{label} cannot end at {us_to_text(max(start, end_us))}: usage up to {us_to_text(last)} is already rated",
+            do="Choose a later instant.",
+        )
+
+
+def rolled_back(
+    current: Catalog, published: list[Pricebook], pricebook: str, version: int, from_us: int
+) -> tuple[Catalog, Pricebook]:
+    """``current`` with the prices of an old version under the next number, and that version. Raises Refused."""
+    old = next((book for book in published if (book.id, book.version) == (pricebook, version)), None)
+    if old is None:
+        raise Refused(
+            f"pricebook {pricebook} version {version} is not published", do="`lineitem catalog list` shows what is."
+        )
+    gone = {price.meter for price in old.prices} - {meter.id for meter in current.meters}
+    if gone:
+        raise Refused(
+            f"pricebook {pricebook} version {version} bills {', '.join(sorted(gone))}, which the catalog no longer measures",
+            do="Publish the meter again first.",
+        )
+    number = max(book.version for book in published if book.id == pricebook) + 1
+    new = replace(old, version=number, effective_from_us=from_us, effective_until_us=None)
+    books = tuple(sorted((*current.pricebooks, new), key=lambda book: (book.id, book.version)))
+    return replace(current, pricebooks=books), new

@@ -95,6 +95,30 @@ def retired(connection: Connection, key: int, revision: int | None = None) -> di
     return {(pricebook, version): end_us for pricebook, version, end_us in rows}
 
 
+def add_retirement(
+    connection: Connection, key: int, revision: int, version: Version, end_us: int, by: str, now_us: int
+) -> None:
+    """Store an end for a published version and move the revision: batches rated without it are rated again."""
+    values = {
+        "namespace_key": key, "revision": revision, "pricebook": version[0], "version": version[1],
+        "ends_at": us_to_datetime(end_us), "retired_by": by, "retired_at": us_to_datetime(now_us),
+    }  # fmt: skip
+    connection.execute(SQL.add_retirement, values)
+    put_ranges(connection, key)
+    connection.execute(SQL.move_revision, {"namespace_key": key, "revision": revision})
+
+
+def versions_stored(connection: Connection, key: int) -> list[tuple[str, int, str, int]]:
+    """Every published version: pricebook, number, digest of its content, the revision that brought it."""
+    return connection.execute(SQL.versions_stored, {"namespace_key": key}).fetchall()
+
+
+def retirements_of(connection: Connection, key: int) -> dict[Version, tuple[int, str, int]]:
+    """Every retired version: its end, who set it and when, microseconds since the epoch."""
+    rows = connection.execute(SQL.retirements_of, {"namespace_key": key}).fetchall()
+    return {(row[0], row[1]): (row[2], row[3], row[4]) for row in rows}
+
+
 def put_ranges(connection: Connection, key: int) -> None:
     """Store when each version is in force, as it follows from what is published and retired.
 

@@ -7,13 +7,17 @@ from pathlib import Path
 
 import click
 
+from lineitem.cli.lifecycle import COMMANDS, acting, say_draft
 from lineitem.cli.output import Scope, any_folder, ledger_command, print_json, table
 
 
 @click.group()
 def catalog() -> None:
-    """Check, publish, compare and show catalogs: meters, prices, accounts."""
+    """Check, draft, publish, compare and show catalogs: meters, prices, accounts."""
 
+
+for _command in COMMANDS:
+    catalog.add_command(_command)
 
 _FILE = click.argument("file", type=click.Path(path_type=Path))
 
@@ -53,15 +57,28 @@ def check(file: Path, as_json: bool) -> int:
 
 
 @catalog.command()
-@_FILE
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@click.option("--draft", type=click.IntRange(min=1), help="Publish a draft instead of a file.")
+@acting
 @ledger_command
-def publish(file: Path, scope: Scope) -> None:
-    """Put a catalog in force. Publishing the same content again does nothing."""
+def publish(file: Path | None, draft: int | None, actor: str | None, scope: Scope) -> None:
+    """Put a catalog in force: a FILE or a draft. Publishing the same content again does nothing."""
+    from lineitem.catalog.draft import Act
     from lineitem.catalog.load import load_catalog
+    from lineitem.core.errors import UsageError
 
+    if (file is None) == (draft is None):
+        raise UsageError("name what to publish", do="Either a FILE or --draft ID.")
+    if draft is not None:
+        with scope.app() as app:
+            made, revision = app.step(scope.namespace, draft, Act.PUBLISH, actor)
+        answer = {"namespace": scope.namespace, "revision": revision, "digest": made.digest, "changed": True}
+        say_draft(scope, made, f"Published draft {draft} as revision {revision} of {scope.namespace}.", **answer)
+        return
+    assert file is not None
     found = load_catalog(file)
     with scope.app() as app:
-        done = app.publish(scope.namespace, found)
+        done = app.publish(scope.namespace, found, actor)
     if scope.as_json:
         print_json(asdict(done))
     elif done.changed:

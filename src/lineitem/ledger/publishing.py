@@ -1,17 +1,21 @@
-"""Publish a catalog: checked against what is in force, stored as immutable versions, recorded in lane 0."""
+"""Put a catalog in force, end a version: checked against what is in force, stored as immutable versions, recorded in lane 0."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from lineitem.catalog import published
+from lineitem.catalog.draft import Retirement
 from lineitem.catalog.load import content_digest
-from lineitem.catalog.model import Catalog, own_pricebook
-from lineitem.catalog.publish import UsageSoFar, check_publish
+from lineitem.catalog.model import Approval, Catalog, own_pricebook
+from lineitem.catalog.publish import UsageSoFar, check_publish, check_retire
+from lineitem.core.errors import Refused
 from lineitem.kit.db import Connection, explained
 from lineitem.kit.sqlfiles import load_queries
 from lineitem.ledger.chain import BatchKind
-from lineitem.ledger.post import Fact, canonical, lock_lane, write_batch
+from lineitem.ledger.post import Fact, Head, canonical, lock_lane, write_batch
 
 SQL = load_queries("lineitem.ledger", "ledger.sql")
 
@@ -26,38 +30,90 @@ class Publication:
     changed: bool
 
 
-def publish(connection: Connection, namespace: str, catalog: Catalog, now_us: int) -> Publication:
-    """Put ``catalog`` in force. The same content again does nothing.
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """The catalog of a namespace, held by the transaction of somebody who acts on it; nobody else does meanwhile."""
 
-    Raises Refused when it would change what has been published or rated.
-    """
-    digest = content_digest(catalog)
+    connection: Connection
+    namespace: str
+    key: int
+    head: Head
+    revision: int
+    current: Catalog | None
+    by: str
+    now_us: int
+
+    @property
+    def policy(self) -> Approval:
+        """What the catalog in force asks of the next one: a draft cannot loosen it for itself."""
+        publishing = None if self.current is None else self.current.publishing
+        return Approval() if publishing is None else publishing.approval
+
+    def record(self, facts: list[Fact], revision: int) -> None:
+        """Write what was done into the chain."""
+        write_batch(
+            self.connection, self.head, self.namespace, self.key, BatchKind.PUBLISH,
+            facts=facts, catalog_revision=revision, recorded_us=self.now_us,
+        )  # fmt: skip
+
+    def put_in_force(self, catalog: Catalog) -> Fact:
+        """Store a catalog under the next revision. Raises Refused when it would change what has been published or rated."""
+        books, ends_us = published.pricebooks(self.connection, self.key), published.retired(self.connection, self.key)
+        accounts = [account.id for account in catalog.accounts]
+        check_publish(self.current, books, ends_us, catalog, usage_so_far(self.connection, self.key, accounts))
+        published.add_publication(self.connection, self.key, self.revision + 1, catalog, self.now_us)
+        body = {"namespace": self.namespace, "revision": self.revision + 1, "digest": content_digest(catalog)}
+        return Fact("publish", canonical(body | {"by": self.by}))
+
+    def end(self, retirement: Retirement) -> Fact:
+        """End a version. Raises Refused when something has used it beyond, or it ends by then anyway."""
+        books, ends_us = published.pricebooks(self.connection, self.key), published.retired(self.connection, self.key)
+        name, version, end_us = retirement.pricebook, retirement.version, retirement.end_us
+        check_retire(books, ends_us, name, version, end_us, usage_so_far(self.connection, self.key, []))
+        where = (self.connection, self.key, self.revision + 1)
+        published.add_retirement(*where, (name, version), end_us, self.by, self.now_us)
+        body = {
+            "namespace": self.namespace, "revision": self.revision + 1, "pricebook": name, "version": version,
+            "end_us": end_us, "by": self.by,
+        }  # fmt: skip
+        return Fact("retire", canonical(body))
+
+
+@contextmanager
+def desk(connection: Connection, namespace: str, by: str, now_us: int) -> Iterator[Desk]:
+    """Hold the catalog of a namespace for one transaction."""
     with explained(), connection.transaction():
         head = lock_lane(connection, 0)
         key = published.namespace_key(connection, namespace)
         revision = published.lock_revision(connection, key)
-        current = published.current(connection, key)
-        if current is not None and content_digest(current) == digest:
-            return Publication(namespace, revision, digest, changed=False)
-        books, ends_us = published.pricebooks(connection, key), published.retired(connection, key)
-        check_publish(current, books, ends_us, catalog, _usage(connection, key, catalog))
-        revision += 1
-        published.add_publication(connection, key, revision, catalog, now_us)
-        fact = Fact("publish", canonical({"namespace": namespace, "revision": revision, "digest": digest}))
-        write_batch(
-            connection, head, namespace, key, BatchKind.PUBLISH,
-            facts=[fact], catalog_revision=revision, recorded_us=now_us,
-        )  # fmt: skip
-    return Publication(namespace, revision, digest, changed=True)
+        yield Desk(connection, namespace, key, head, revision, published.current(connection, key), by, now_us)
 
 
-def _usage(connection: Connection, key: int, catalog: Catalog) -> UsageSoFar:
+def publish(connection: Connection, namespace: str, catalog: Catalog, now_us: int, by: str) -> Publication:
+    """Put ``catalog`` in force. The same content again does nothing.
+
+    Raises Refused when it would change what has been published or rated, or when the catalog in force asks for approval.
+    """
+    digest = content_digest(catalog)
+    with desk(connection, namespace, by, now_us) as held:
+        if held.current is not None and content_digest(held.current) == digest:
+            return Publication(namespace, held.revision, digest, changed=False)
+        if held.policy.required:
+            raise Refused(
+                "publishing needs an approved draft (publishing.approval.required)",
+                do="Make one: lineitem catalog draft FILE; then catalog approve and catalog publish --draft.",
+            )
+        held.record([held.put_in_force(catalog)], held.revision + 1)
+    return Publication(namespace, held.revision + 1, digest, changed=True)
+
+
+def usage_so_far(connection: Connection, key: int, accounts: list[str]) -> UsageSoFar:
+    """What has been rated in a namespace; of ``accounts`` also under which pricebook and zone."""
     rows = connection.execute(SQL.usage_so_far, {"namespace_key": key}).fetchall()
-    listed = [account.id for account in catalog.accounts]
-    accounts = connection.execute(SQL.accounts_with_usage, {"namespace_key": key, "accounts": listed}).fetchall()
+    settled = connection.execute(SQL.accounts_with_usage, {"namespace_key": key, "accounts": accounts}).fetchall()
     last = {kind: {row[1]: row[2] for row in rows if row[0] == kind} for kind in ("pricebook", "account")}
     return UsageSoFar(
         last["pricebook"] | {own_pricebook(account): last_us for account, last_us in last["account"].items()},
         frozenset(meter for row in rows for meter in row[3]),
-        {row[0]: (row[1], row[2]) for row in accounts},
+        {row[0]: (row[1], row[2]) for row in settled},
     )

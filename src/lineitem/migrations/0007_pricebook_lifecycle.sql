@@ -47,6 +47,7 @@ create table catalog.draft (
   namespace_key  int not null references catalog.namespace,
   draft          int not null,                      -- numbered from 1 in each namespace
   what           text not null check (what in ('catalog', 'retirement')),
+  base_revision  bigint not null,                   -- in force when it was made
   digest         text not null,                     -- SHA-256 of the document, hex
   document       text not null,                     -- canonical JSON
   primary key (namespace_key, draft)

@@ -39,6 +39,22 @@ select distinct on (pricebook, version) pricebook, version, (extract(epoch from 
 from catalog.retirement where namespace_key = %(namespace_key)s
   and revision <= coalesce(%(revision)s::bigint, 9223372036854775807) order by pricebook, version, revision desc
 
+-- name: add_retirement
+-- An end for a published version.
+insert into catalog.retirement (namespace_key, revision, pricebook, version, ends_at, retired_by, retired_at)
+values (%(namespace_key)s, %(revision)s, %(pricebook)s, %(version)s, %(ends_at)s, %(retired_by)s, %(retired_at)s)
+
+-- name: retirements_of
+-- Ends set after publishing, with who and when; the newest counts.
+select distinct on (pricebook, version) pricebook, version, (extract(epoch from ends_at) * 1000000)::bigint, retired_by,
+  (extract(epoch from retired_at) * 1000000)::bigint
+from catalog.retirement where namespace_key = %(namespace_key)s order by pricebook, version, revision desc
+
+-- name: versions_stored
+-- Every version without its content.
+select pricebook, version, digest, revision from catalog.pricebook_version
+where namespace_key = %(namespace_key)s order by pricebook, version
+
 -- name: put_ranges
 -- When each version is in force. One statement, because neighbours change places: the constraint is checked at its end.
 insert into catalog.effective_range (namespace_key, pricebook, version, during)

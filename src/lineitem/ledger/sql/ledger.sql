@@ -196,6 +196,11 @@ select 'pricebook', book, max(last_event_us), array_agg(distinct meter)
 from used, unnest(array[has, priced_by]) as book where book is not null group by book
 union all select 'account', account, max(last_event_us), '{}' from used group by account
 
+-- name: publish_facts
+-- Who published a revision, and when; nobody knows of those before names were kept.
+select (f.body::jsonb ->> 'revision')::bigint, f.body::jsonb ->> 'by', b.recorded_us
+from ledger.fact f join ledger.batch b using (lane, batch) where f.namespace_key = %(namespace_key)s and f.kind = 'publish'
+
 -- name: accounts_with_usage
 -- Accounts whose pricebook and zone are fixed by rated usage.
 select distinct c.account, c.pricebook, c.timezone from ledger.accumulator a join catalog.account c using (account_key)
