@@ -16,6 +16,7 @@ from lineitem.adapters.objectstore.folder import FolderStore
 from lineitem.billing.check import check_invoices
 from lineitem.billing.run import BillingResult, bill
 from lineitem.catalog import published
+from lineitem.catalog.diff import Change
 from lineitem.catalog.draft import Act, Draft, Retirement
 from lineitem.catalog.model import Catalog, Pricebook
 from lineitem.catalog.snapshot import Snapshot
@@ -38,6 +39,7 @@ from lineitem.ledger.closing import close_period, show_period
 from lineitem.ledger.deep import verify_deep
 from lineitem.ledger.flush import flush
 from lineitem.ledger.post import summarize_ranges
+from lineitem.ledger.preview import preview
 from lineitem.ledger.publishing import Publication, publish
 from lineitem.ledger.rating import Rater
 from lineitem.ledger.retract import retract
@@ -150,6 +152,10 @@ class App:
         done = drafting.rollback(self.control, namespace, pricebook, version, from_us, now_us, actor(by))
         self.checkpoint()
         return done
+
+    def catalog_diff(self, namespace: str, new: Catalog) -> list[Change]:
+        """What publishing ``new`` would change, and for whom."""
+        return preview(self.control, namespace, new, self.clock.now_us())
 
     def catalog_history(self, namespace: str) -> dict[str, object]:
         """Drafts and versions of a namespace."""

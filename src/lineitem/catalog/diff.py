@@ -21,17 +21,53 @@ class FieldChange:
 
 
 @dataclass(frozen=True, slots=True)
+class Reach:
+    """The accounts a price bills from an instant on (microseconds since the epoch), and their usage of a past month.
+
+    ``by_default``: accounts not seen yet will have it too. ``usage``: quantity and unit, the accounts' quantities summed.
+    """
+
+    accounts: int
+    first: tuple[str, ...]
+    by_default: bool
+    since_us: int
+    period: str
+    usage: tuple[tuple[str, str], ...]
+
+    def text(self) -> str:
+        """For people: two lines, indented as the fields of a change."""
+        named = ", ".join(self.first) + (", ..." if self.accounts > len(self.first) else "")
+        whom = f"{self.accounts} account{'' if self.accounts == 1 else 's'}" + (f" ({named})" if named else "")
+        later = " and new ones" if self.by_default else ""
+        used = ", ".join(f"{quantity} {unit}" for quantity, unit in self.usage) or "no usage"
+        return f"  for {whom}{later} from {us_to_text(self.since_us)}\n  in {self.period}: {used}"
+
+    def document(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {
+            "accounts": self.accounts,
+            "first": list(self.first),
+            "by_default": self.by_default,
+            "since": us_to_text(self.since_us),
+            "period": self.period,
+            "usage": [{"quantity": quantity, "unit": unit} for quantity, unit in self.usage],
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """One thing that was ``added``, ``removed`` or ``changed``.
 
     ``what`` is ``catalog``, ``meter``, ``pricebook``, ``price``, ``defaults``, ``account``, ``issuer`` or ``publishing``;
     ``id`` names it (a price as ``pricebook@version/price``); ``fields`` are its fields that differ, all of them when added.
+    ``reach``: whom a changed price concerns, where a ledger was asked.
     """
 
     action: str
     what: str
     id: str
     fields: tuple[FieldChange, ...]
+    reach: Reach | None = None
 
     def text(self) -> str:
         """The change for people, one line per field below the first."""
@@ -42,12 +78,13 @@ class Change:
                 lines.append(f"  {change.field}: {change.new}")
             elif self.action == "changed":
                 lines.append(f"  {change.field}: {change.old or '(none)'} -> {change.new or '(none)'}")
-        return "\n".join(lines)
+        return "\n".join(lines if self.reach is None else [*lines, self.reach.text()])
 
     def document(self) -> dict[str, Any]:
         """The change as JSON has it."""
         fields = [{"field": change.field, "old": change.old, "new": change.new} for change in self.fields]
-        return {"action": self.action, "what": self.what, "id": self.id, "fields": fields}
+        found = {"action": self.action, "what": self.what, "id": self.id, "fields": fields}
+        return found if self.reach is None else found | {"affects": self.reach.document()}
 
 
 def diff(old: Catalog | None, new: Catalog) -> list[Change]:

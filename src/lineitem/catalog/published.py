@@ -250,6 +250,11 @@ def accounts(connection: Connection, key: int, names: Sequence[str]) -> dict[str
     return {row[1]: AccountRow(*row) for row in rows}
 
 
+def account_books(connection: Connection, key: int) -> dict[str, str | None]:
+    """Every account of a namespace and its pricebook."""
+    return dict(connection.execute(SQL.account_books, {"namespace_key": key}).fetchall())
+
+
 def accounts_by_key(connection: Connection, keys: Sequence[int]) -> dict[int, Account]:
     """The accounts of ``keys`` as they are now."""
     rows = connection.execute(SQL.accounts_by_key, {"keys": list(keys)}).fetchall()

@@ -91,14 +91,12 @@ def publish(file: Path | None, draft: int | None, actor: str | None, scope: Scop
 @_FILE
 @ledger_command
 def diff(file: Path, scope: Scope) -> None:
-    """What publishing a file would change."""
-    from lineitem.catalog import diff as differences
+    """What publishing a file would change; for a price also for whom, since when, and last month's usage."""
     from lineitem.catalog.load import load_catalog
 
     new = load_catalog(file)
     with scope.app() as app:
-        old = app.catalog(scope.namespace)
-    changes = differences.diff(old, new)
+        changes = app.catalog_diff(scope.namespace, new)
     if scope.as_json:
         print_json({"changes": [change.document() for change in changes]})
     else:

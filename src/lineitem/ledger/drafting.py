@@ -108,8 +108,8 @@ def _fact(held: Desk, made: Draft) -> Fact:
 @explained()
 def history(connection: Connection, namespace: str, now_us: int) -> dict[str, Any]:
     """Every draft and every published version of a namespace: state, who, when and digest, as a JSON document."""
+    key = published.namespace_key(connection, namespace)
     with one_snapshot(connection):
-        key = published.namespace_key(connection, namespace)
         found = drafts.drafts(connection, key)
         ranges = effective_ranges(published.pricebooks(connection, key), published.retired(connection, key))
         ends = published.retirements_of(connection, key)

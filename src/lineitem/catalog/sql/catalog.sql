@@ -107,6 +107,10 @@ order by v.price_version_key
 select account_key, account, name, pricebook, timezone, tags from catalog.account
 where namespace_key = %(namespace_key)s and account = any(%(accounts)s)
 
+-- name: account_books
+-- Whose pricebook is which.
+select account, pricebook from catalog.account where namespace_key = %(namespace_key)s
+
 -- name: accounts_by_key
 -- Accounts as an invoice names them.
 select account_key, account, name, pricebook, timezone, billing, tags from catalog.account where account_key = any(%(keys)s)

@@ -201,6 +201,19 @@ union all select 'account', account, max(last_event_us), '{}' from used group by
 select (f.body::jsonb ->> 'revision')::bigint, f.body::jsonb ->> 'by', b.recorded_us
 from ledger.fact f join ledger.batch b using (lane, batch) where f.namespace_key = %(namespace_key)s and f.kind = 'publish'
 
+-- name: month_by_book
+-- What the prices of each pricebook metered in a service month.
+select p.pricebook, p.price, p.unit, p.scale, sum(a.quantity) from ledger.accumulator a
+join catalog.price p using (price_key) where a.namespace_key = %(namespace_key)s and a.service_month = %(month)s
+group by 1, 2, 3, 4
+
+-- name: month_by_account
+-- What some accounts used in a service month, whatever pricebook priced it.
+select c.account, p.price, p.unit, p.scale, sum(a.quantity) from ledger.accumulator a
+join catalog.price p using (price_key) join catalog.account c using (account_key)
+where a.namespace_key = %(namespace_key)s and a.service_month = %(month)s and c.account = any(%(accounts)s)
+group by 1, 2, 3, 4
+
 -- name: accounts_with_usage
 -- Accounts whose pricebook and zone are fixed by rated usage.
 select distinct c.account, c.pricebook, c.timezone from ledger.accumulator a join catalog.account c using (account_key)
