@@ -31,7 +31,7 @@ def reached(old: Catalog, new: Catalog, accounts: dict[str, str | None], usage: 
 def test_a_new_version_concerns_the_accounts_of_its_pricebook() -> None:
     """Those the file lists and those the ledger knows; five are named, all are counted."""
     new = catalog(OLD.replace("accounts:", LATER))
-    seen: dict[str, str | None] = {f"seen-{n}": "std" for n in range(5)} | {"elsewhere": "other", "none": None}
+    seen: dict[str, str | None] = {"elsewhere": "other", "none": None, **{f"seen-{n}": "std" for n in range(5)}}
     usage = Usage("2026-05", {("std", "call"): {"unit": (1500, 2)}})
     assert reached(catalog(OLD), new, seen, usage) == {
         "std@2/call": {

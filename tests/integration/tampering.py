@@ -46,7 +46,7 @@ def catalog(version: int) -> dict[str, Any]:
     ]  # fmt: skip
     own = [{
         "version": 1, "effective_from": "2026-11-02T11:00:00Z", "effective_until": "2026-11-02T13:00:00Z",
-        "prices": [prices[0] | {"unit_price": "0.5"}, prices[1] | {"itemize": "day"}],
+        "prices": [prices[0] | {"unit_price": "0.5"}],
     }]  # fmt: skip
     return {
         "currency": "USD",

@@ -53,6 +53,7 @@ MODEL_FIELDS: dict[str, ModelFields] = {
 
 COMMON_FIELDS = (
     "id", "meter", "model", "currency", "itemize", "description", "included", "maximum", "discount_rate", "transform",
+    "on_change",
 )  # fmt: skip
 
 
@@ -145,6 +146,7 @@ def _read_price(reader: _Reader, default_currency: str | None, *, required: bool
     reader.check_keys((*COMMON_FIELDS, *fields.required), f"a {model} price")
     for key in fields.required:
         reader.require(key)
+    _check_on_change(reader)
     return Price(
         id=reader.text("id", required=required) or "",
         meter=reader.text("meter", required=required) or "",
@@ -161,6 +163,16 @@ def _read_price(reader: _Reader, default_currency: str | None, *, required: bool
         transform=_read_transform(reader),
         description=reader.text("description") or "",
     )
+
+
+def _check_on_change(reader: _Reader) -> None:
+    """``restart`` says what happens anyway, and is not kept: writing it makes no other content."""
+    value = reader.doc.get("on_change")
+    if value == "continue":
+        text = "continue is not supported yet: where a price changes inside a month its tiers restart; write restart"
+        reader.problem("on_change", text)
+    elif value is not None and value != "restart":
+        reader.problem("on_change", f"{shorten(value)} is not one of restart, continue")
 
 
 def _read_currency(reader: _Reader, default: str | None) -> str:
