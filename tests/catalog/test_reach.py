@@ -52,6 +52,14 @@ def test_an_override_concerns_its_account() -> None:
     assert reached(with_own, later, {}, usage)["std@2/call"]["first"] == ["a"]
 
 
+def test_an_override_is_compared_with_what_it_replaces() -> None:
+    """The price of its id in the account's pricebook; a second version with the first."""
+    changes = diff(catalog(OLD), catalog(OLD.replace("{id: b}", OWN.replace("{id: b,", "{id: b, pricebook: std,"))))
+    assert [change.text() for change in changes if change.what == "price"] == [
+        "changed price @account/b@1/call\n  unit_price: 0.1 -> 0.05"
+    ]
+
+
 def test_reach_in_words() -> None:
     """Below the fields of the change."""
     new = catalog(OLD.replace("accounts:", LATER))

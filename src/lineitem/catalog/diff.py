@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lineitem.catalog.document import plain
-from lineitem.catalog.model import Catalog, Pricebook
+from lineitem.catalog.model import Catalog, Pricebook, owner
 from lineitem.core.period import us_to_text
 
 
@@ -168,12 +168,26 @@ def _books(catalog: Catalog | None) -> dict[str, Any]:
 
 
 def _counterpart(old: Catalog | None, new: Catalog, book: Pricebook) -> Pricebook | None:
-    """What the prices of ``book`` replace: the same version in ``old``, else the highest version below it in either."""
+    """What the prices of ``book`` replace: the same version in ``old``, else the highest version below it in either.
+
+    An account's first override replaces the prices of the same ids in the pricebook it has.
+    """
     known = [*(old.pricebooks if old else ()), *new.pricebooks]
     candidates = [other for other in known if other.id == book.id and other.version < book.version]
     if old:
         candidates += [other for other in old.pricebooks if (other.id, other.version) == (book.id, book.version)]
+    if not candidates and owner(book.id) is not None:
+        return _overridden(known, new, book)
     return max(candidates, key=lambda other: other.version, default=None)
+
+
+def _overridden(known: list[Pricebook], new: Catalog, book: Pricebook) -> Pricebook | None:
+    has = next((account.pricebook for account in new.accounts if account.id == owner(book.id)), None)
+    then = [other for other in known if other.id == has and other.effective_from_us <= book.effective_from_us]
+    if not then:
+        return None
+    base, ids = max(then, key=lambda other: other.effective_from_us), {price.id for price in book.prices}
+    return replace(base, prices=tuple(price for price in base.prices if price.id in ids))
 
 
 def _prices(book: Pricebook | None, label: Pricebook) -> dict[str, Any]:
