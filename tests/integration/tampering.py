@@ -109,7 +109,8 @@ def fill(world: World) -> Space:
     space.send(b"broken\n" + waiting[0], "november", 2)
     space.flush(LATER)
     space.act(lambda app: app.bill(space.name, Month.parse("2026-10"), None))
-    space.act(lambda app: app.draft(space.name, parse_catalog(json.dumps(catalog(2)), "draft"), "ana", "a note"))
+    drafted = catalog(2) | {"issuer": {"name": "Somebody"}}
+    space.act(lambda app: app.draft(space.name, parse_catalog(json.dumps(drafted), "draft"), "ana", "a note"))
     space.act(lambda app: app.step(space.name, 1, Act.REVIEW, "ben", "another"))
     space.act(lambda app: app.step(space.name, 1, Act.APPROVE, "ben"))
     end_us = microseconds(datetime(2027, 1, 1, tzinfo=UTC))

@@ -13,9 +13,13 @@ import pytest
 from lineitem.app import App
 from lineitem.catalog.draft import Act, Retirement
 from lineitem.catalog.load import parse_catalog
+from lineitem.catalog.model import Pricebook
+from lineitem.catalog.ranges import END_OF_TIME_US, effective_ranges
 from lineitem.core.errors import Refused
-from lineitem.core.period import Month
-from lineitem.kit.db import Connection
+from lineitem.core.period import Month, us_to_datetime
+from lineitem.kit.db import Connection, connect
+from lineitem.kit.embedded import EmbeddedServer
+from lineitem.kit.migrate import migrate, shipped
 from lineitem.ledger.explain import explain
 from lineitem.ledger.read import line_items
 from tests.integration.drive import Space, World, microseconds
@@ -276,6 +280,18 @@ def test_a_draft_is_checked_when_it_is_published(ledger: App) -> None:
     assert space.world.findings(deep=True) == []
 
 
+def test_what_cannot_be_published_is_no_draft(ledger: App) -> None:
+    """Nobody is asked to approve what would be refused, or what is in force already."""
+    ledger.publish("default", catalog(JAN, publishing=FOUR_EYES), "ana")
+    with pytest.raises(Refused, match="already published with other content"):
+        ledger.draft("default", catalog(book(1, "2026-01-01T00:00:00Z", "9")), "ana", "")
+    with pytest.raises(Refused, match="has this content already"):
+        ledger.draft("default", catalog(JAN, publishing=FOUR_EYES), "ana", "")
+    with pytest.raises(Refused, match="std version 9 is not published"):
+        ledger.retire("default", Retirement("std", 9, 0), "ana")
+    assert _drafts(ledger) == []
+
+
 def _us(text: str) -> int:
     return microseconds(datetime.fromisoformat(text))
 
@@ -346,3 +362,43 @@ def test_retiring_and_rolling_back_need_approval_too(ledger: App) -> None:
         ("std", 1): "[2026-01-01,2026-12-02)", ("std", 2): "empty", ("std", 3): "[2026-12-02,)",
     }  # fmt: skip
     assert World(ledger).findings(deep=True) == []
+
+
+# --- a ledger from before
+
+
+def test_ranges_of_an_older_ledger(server: EmbeddedServer) -> None:
+    """The migration stores what the versions of an existing ledger come to, as the engine does for a new one."""
+    address = server.dsn.removesuffix("lineitem")
+    with connect(address + "postgres") as connection:
+        connection.execute("create database older")
+    try:
+        with connect(address + "older") as connection:
+            migrate(connection, [one for one in shipped() if one.number < 7])
+            connection.execute("insert into catalog.namespace (namespace) values ('a'), ('b')")
+            books = [
+                Pricebook("std", 1, _us("2026-01-01T00:00:00Z"), None, ()),
+                Pricebook("std", 2, _us("2026-02-01T00:00:00Z"), _us("2026-02-15T00:00:00Z"), ()),
+                Pricebook("std", 3, _us("2026-03-01T00:00:00Z"), None, ()),
+                Pricebook("other", 1, _us("2026-01-01T00:00:00Z"), _us("2026-06-01T00:00:00Z"), ()),
+            ]
+            for key in (1, 2):
+                for one in books:
+                    until = None if one.effective_until_us is None else us_to_datetime(one.effective_until_us)
+                    connection.execute(
+                        "insert into catalog.pricebook_version values (%s, %s, %s, %s, %s, '', '', 1)",
+                        [key, one.id, one.version, us_to_datetime(one.effective_from_us), until],
+                    )
+            migrate(connection)
+            expected = {
+                (key, *version): (us_to_datetime(start), None if end == END_OF_TIME_US else us_to_datetime(end))
+                for version, (start, end) in effective_ranges(books, {}).items()
+                for key in (1, 2)
+            }
+            rows = connection.execute(
+                "select namespace_key, pricebook, version, lower(during), upper(during) from catalog.effective_range"
+            ).fetchall()
+            assert {tuple(row[:3]): tuple(row[3:]) for row in rows} == expected
+    finally:
+        with connect(address + "postgres") as connection:
+            connection.execute("drop database older with (force)")

@@ -23,7 +23,7 @@ SQL = load_queries("lineitem.ledger", "ledger.sql")
 
 
 def draft(connection: Connection, namespace: str, catalog: Catalog, now_us: int, by: str, note: str = "") -> Draft:
-    """Store a catalog as a draft; nothing is put in force."""
+    """Store a catalog as a draft; nothing is put in force. Raises Refused for one that could not be published now."""
     with desk(connection, namespace, by, now_us) as held:
         made, fact = _drafted(held, catalog, note)
         held.record([fact], held.revision)
@@ -42,8 +42,7 @@ def step(
         found.check(act, by, held.policy, held.revision)
         facts: list[Fact] = []
         if act is Act.PUBLISH:
-            content = found.content()
-            facts.append(held.end(content) if isinstance(content, Retirement) else held.put_in_force(content))
+            facts.append(held.put_in_force(found.content()))
         done = Step(act, by, note, now_us)
         drafts.add_step(connection, held.key, number, len(found.steps), done)
         made = replace(found, steps=(*found.steps, done))
@@ -57,13 +56,7 @@ def retire(
 ) -> tuple[int, Draft | None]:
     """End a published version, or make a draft of it where the policy asks for approval: revision and draft."""
     with desk(connection, namespace, by, now_us) as held:
-        fact = held.end(retirement) if not held.policy.required else None
-        if fact is not None:
-            held.record([fact], held.revision + 1)
-            return held.revision + 1, None
-        made, fact = _drafted(held, retirement, "")
-        held.record([fact], held.revision)
-        return held.revision, made
+        return _put_or_draft(held, retirement, "")
 
 
 def rollback(
@@ -78,15 +71,21 @@ def rollback(
             raise Refused(f"namespace {namespace!r} has no catalog", do="Publish one: lineitem catalog publish FILE")
         books = published.pricebooks(connection, held.key)
         catalog, new = rolled_back(held.current, books, pricebook, version, from_us)
-        if not held.policy.required:
-            held.record([held.put_in_force(catalog)], held.revision + 1)
-            return new, held.revision + 1, None
-        made, fact = _drafted(held, catalog, f"rollback of {pricebook} to version {version}")
-        held.record([fact], held.revision)
-        return new, held.revision, made
+        revision, made = _put_or_draft(held, catalog, f"rollback of {pricebook} to version {version}")
+        return new, revision, made
+
+
+def _put_or_draft(held: Desk, content: Catalog | Retirement, note: str) -> tuple[int, Draft | None]:
+    if not held.policy.required:
+        held.record([held.put_in_force(content)], held.revision + 1)
+        return held.revision + 1, None
+    made, fact = _drafted(held, content, note)
+    held.record([fact], held.revision)
+    return held.revision, made
 
 
 def _drafted(held: Desk, content: Catalog | Retirement, note: str) -> tuple[Draft, Fact]:
+    held.check(content)  # nobody shall look at what cannot be published
     what, document = document_of(content)
     number = len(drafts.drafts(held.connection, held.key)) + 1
     digest = sha256(document.encode()).hexdigest()

@@ -56,27 +56,30 @@ class Desk:
             facts=facts, catalog_revision=revision, recorded_us=self.now_us,
         )  # fmt: skip
 
-    def put_in_force(self, catalog: Catalog) -> Fact:
-        """Store a catalog under the next revision. Raises Refused when it would change what has been published or rated."""
+    def check(self, content: Catalog | Retirement) -> None:
+        """Raise Refused when putting ``content`` in force would change what has been published or rated, or nothing."""
         books, ends_us = published.pricebooks(self.connection, self.key), published.retired(self.connection, self.key)
-        accounts = [account.id for account in catalog.accounts]
-        check_publish(self.current, books, ends_us, catalog, usage_so_far(self.connection, self.key, accounts))
-        published.add_publication(self.connection, self.key, self.revision + 1, catalog, self.now_us)
-        body = {"namespace": self.namespace, "revision": self.revision + 1, "digest": content_digest(catalog)}
-        return Fact("publish", canonical(body | {"by": self.by}))
+        if isinstance(content, Retirement):
+            used = usage_so_far(self.connection, self.key, [])
+            check_retire(books, ends_us, content.pricebook, content.version, content.end_us, used)
+            return
+        if self.current is not None and content_digest(self.current) == content_digest(content):
+            raise Refused(f"revision {self.revision} of {self.namespace} has this content already", do="Nothing to do.")
+        used = usage_so_far(self.connection, self.key, [account.id for account in content.accounts])
+        check_publish(self.current, books, ends_us, content, used)
 
-    def end(self, retirement: Retirement) -> Fact:
-        """End a version. Raises Refused when something has used it beyond, or it ends by then anyway."""
-        books, ends_us = published.pricebooks(self.connection, self.key), published.retired(self.connection, self.key)
-        name, version, end_us = retirement.pricebook, retirement.version, retirement.end_us
-        check_retire(books, ends_us, name, version, end_us, usage_so_far(self.connection, self.key, []))
-        where = (self.connection, self.key, self.revision + 1)
-        published.add_retirement(*where, (name, version), end_us, self.by, self.now_us)
-        body = {
-            "namespace": self.namespace, "revision": self.revision + 1, "pricebook": name, "version": version,
-            "end_us": end_us, "by": self.by,
-        }  # fmt: skip
-        return Fact("retire", canonical(body))
+    def put_in_force(self, content: Catalog | Retirement) -> Fact:
+        """Check and store a catalog, or the end of a version, under the next revision."""
+        self.check(content)
+        revision = self.revision + 1
+        body: dict[str, object] = {"namespace": self.namespace, "revision": revision, "by": self.by}
+        if isinstance(content, Retirement):
+            version, end_us = (content.pricebook, content.version), content.end_us
+            published.add_retirement(self.connection, self.key, revision, version, end_us, self.by, self.now_us)
+            body |= {"pricebook": content.pricebook, "version": content.version, "end_us": end_us}
+            return Fact("retire", canonical(body))
+        published.add_publication(self.connection, self.key, revision, content, self.now_us)
+        return Fact("publish", canonical(body | {"digest": content_digest(content)}))
 
 
 @contextmanager

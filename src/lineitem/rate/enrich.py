@@ -182,7 +182,7 @@ def _by_book(
         if account is not None:
             books = (account.pricebook, snapshot.own_book(account.account))
             table[one] = number.setdefault(books, len(number))
-    group = table[subject]
+    group = table.astype(np.min_scalar_type(len(number)))[subject]  # narrow: a stable sort of 16 bits is a radix sort
     order = np.argsort(group, kind="stable")
     cuts = np.cumsum(np.bincount(group, minlength=len(number)))[:-1]
     return list(zip(number, np.split(order, cuts), strict=True)) if number else []
