@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 
-from lineitem.catalog.model import Catalog, Meter, Price, Pricebook, own_pricebook, owner
+from lineitem.catalog.model import Catalog, Meter, Price, Pricebook, owner
 from lineitem.catalog.ranges import Ends, effective_ranges
 from lineitem.core.ids import text_digest
 
@@ -122,10 +122,10 @@ class Snapshot:
     def _schedules(self) -> dict[tuple[str | None, str | None, str], tuple[Segment, ...]]:
         return {}
 
-    def own_book(self, account: str) -> str | None:
-        """The pricebook of an account's overrides, if it has any."""
-        own = own_pricebook(account)
-        return own if own in self._versions else None
+    @cached_property
+    def own_books(self) -> dict[str, str]:
+        """Account -> the pricebook of its overrides, for those that have any."""
+        return {account: book for book in self._versions if (account := owner(book)) is not None}
 
     def schedule(self, pricebook: str | None, own: str | None, meter: str) -> tuple[Segment, ...]:
         """What bills ``meter`` and when, in order of time; a price of ``own`` replaces that of ``pricebook`` with its id."""
@@ -168,7 +168,7 @@ class Snapshot:
         """Whether, for ``account`` at ``time_us``, it is this version of this price and no override of it."""
         if self.version_at(pricebook, time_us) != version:
             return False
-        own = self.own_book(account)
+        own = self.own_books.get(account)
         replaced = None if own == pricebook else self._replaced(own, time_us)
         return replaced is None or price not in replaced[1]
 

@@ -176,12 +176,12 @@ def _by_book(
 ) -> list[tuple[Books, NDArray[np.int64]]]:
     """Positions in ``subject`` (n,) by what prices them; an account with overrides is a group of its own."""
     number: dict[Books, int] = {}
+    own_books = snapshot.own_books
     table = np.zeros(len(accounts.rows), dtype=np.int32)
     for one in np.unique(subject).tolist():
         account = accounts.rows[one]
         if account is not None:
-            books = (account.pricebook, snapshot.own_book(account.account))
-            table[one] = number.setdefault(books, len(number))
+            table[one] = number.setdefault((account.pricebook, own_books.get(account.account)), len(number))
     group = table.astype(np.min_scalar_type(len(number)))[subject]  # narrow: a stable sort of 16 bits is a radix sort
     order = np.argsort(group, kind="stable")
     cuts = np.cumsum(np.bincount(group, minlength=len(number)))[:-1]
