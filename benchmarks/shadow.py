@@ -14,7 +14,7 @@ from benchmarks import workload
 from benchmarks.ledger import ACCOUNTS, Result, fresh_ledger, ingest_rate, result
 from lineitem.app import App
 from lineitem.catalog.model import Catalog
-from lineitem.ledger.shadow import Draft, Wanted
+from lineitem.ledger.shadow import Candidate, Wanted
 
 
 def shadow_rate(events: int = 1_000_000, rounds: int = 3, batch: int = 100_000) -> Iterator[Result]:
@@ -31,7 +31,7 @@ def shadow_rate(events: int = 1_000_000, rounds: int = 3, batch: int = 100_000) 
 
 
 def _rate(app: App, events: int) -> float:
-    draft = Draft("twice the price", _doubled(workload.catalog("each")))
+    draft = Candidate("twice the price", _doubled(workload.catalog("each")))
     start = time.perf_counter()
     found = app.shadow("default", [draft], Wanted(), lambda done, total: None)
     elapsed = time.perf_counter() - start

@@ -63,6 +63,7 @@ CLI_RULES = """\
 | `--namespace` | the tenant: `default` unless given. Nothing of one namespace is seen or billed in another |
 | `LINEITEM_DATABASE_URL` | uses a [PostgreSQL of your own](../how-to/use-your-own-postgresql.md) instead of the embedded one |
 | `LINEITEM_CHECKPOINT_DIR` | where signed checkpoints are kept: [better elsewhere](../how-to/keep-checkpoints-elsewhere.md) |
+| `LINEITEM_ACTOR` | who acts on a catalog, where `--as` does not say: else the operating system's user. A record, not a proof |
 | periods | are months, written `YYYY-MM` |
 
 Commands that work on a ledger take `--data-dir` and `--namespace`, and all but `completion` take `--json`; these three may

@@ -153,8 +153,26 @@ def meters(draw: st.DrawFn, id_: str) -> dict[str, Any]:
 
 
 @st.composite
+def overrides(draw: st.DrawFn, replaced: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Up to two versions of an account's own prices, with or without a gap between them."""
+    starts = draw(st.lists(st.sampled_from(EDGES), max_size=2, unique=True).map(sorted))
+    ends = [{"effective_until": start.isoformat()} for start in starts[1:] if draw(st.booleans())]
+    chosen = [draw(st.lists(st.sampled_from(replaced), max_size=2, unique_by=lambda p: p["id"])) for _ in starts]
+    return [
+        {
+            "version": number,
+            "effective_from": start.isoformat(),
+            **(ends[0] if ends and number == 1 else {}),
+            "prices": [draw(prices(price["id"], price["meter"])) for price in chosen[number - 1]],
+        }
+        for number, start in enumerate(starts, 1)
+    ]
+
+
+@st.composite
 def catalogs(draw: st.DrawFn) -> dict[str, Any]:
-    """A catalog document: one to three meters, one or two prices each, two versions of which some prices change."""
+    """A catalog document: one to three meters, one or two prices each, two versions of which some prices change, and
+    prices of an account's own."""
     found = [draw(meters(f"meter-{number}")) for number in range(draw(st.integers(1, 3)))]
     of_events = {meter["id"] for meter in found if meter["aggregation"] in ("sum", "count")}
 
@@ -180,7 +198,7 @@ def catalogs(draw: st.DrawFn) -> dict[str, Any]:
             "defaults": {"pricebook": "standard", "timezone": "America/New_York", "open": draw(st.integers(0, 5)) > 0},
             "list": [
                 {"id": "paris", "timezone": "Europe/Paris", "tags": {"cost_center": "42"}},
-                {"id": "tokyo", "timezone": "Asia/Tokyo"},
+                {"id": "tokyo", "timezone": "Asia/Tokyo", "overrides": draw(overrides(first))},
                 {"id": "chatham", "timezone": "Pacific/Chatham"},
             ],
         },

@@ -17,7 +17,9 @@ from lineitem.adapters.objectstore.folder import FolderStore
 from lineitem.billing.check import check_invoices
 from lineitem.billing.run import BillingResult, bill
 from lineitem.catalog import published
-from lineitem.catalog.model import Catalog
+from lineitem.catalog.diff import Change
+from lineitem.catalog.draft import Act, Draft, Retirement
+from lineitem.catalog.model import Catalog, Pricebook
 from lineitem.catalog.snapshot import Snapshot
 from lineitem.core.clock import Clock, SystemClock
 from lineitem.core.errors import DatabaseUnavailable, EnvironmentProblem, InputError, Refused
@@ -28,19 +30,21 @@ from lineitem.ingest import formats
 from lineitem.ingest.events import BatchLimits
 from lineitem.ingest.mapping import parse_mapping
 from lineitem.kit import db
-from lineitem.kit.config import Config
+from lineitem.kit.config import Config, actor
 from lineitem.kit.db import Connection
 from lineitem.kit.embedded import EmbeddedServer
 from lineitem.kit.migrate import migrate
+from lineitem.ledger import drafting
 from lineitem.ledger.checkpoint import Notary
 from lineitem.ledger.closing import close_period, show_period
 from lineitem.ledger.deep import verify_deep
 from lineitem.ledger.flush import flush
 from lineitem.ledger.post import summarize_ranges
+from lineitem.ledger.preview import preview
 from lineitem.ledger.publishing import Publication, publish
 from lineitem.ledger.rating import Rater
 from lineitem.ledger.retract import retract
-from lineitem.ledger.shadow import Draft, Wanted, shadow
+from lineitem.ledger.shadow import Candidate, Wanted, shadow
 from lineitem.ledger.shadow import Progress as ShadowProgress
 from lineitem.ledger.shadow_rows import Comparison
 from lineitem.ledger.verify import Report, verify
@@ -123,15 +127,52 @@ class App:
         """The catalog published last."""
         return published.current(self.control, published.namespace_key(self.control, namespace))
 
-    def publish(self, namespace: str, catalog: Catalog) -> Publication:
-        """Put a catalog in force and sign the ledger."""
-        done = publish(self.control, namespace, catalog, self.clock.now_us())
+    def publish(self, namespace: str, catalog: Catalog, by: str | None = None) -> Publication:
+        """Put a catalog in force and sign the ledger. ``by``: who acts, here and below (``kit.config.actor``)."""
+        done = publish(self.control, namespace, catalog, self.clock.now_us(), actor(by))
         self.checkpoint()
         return done
 
-    def shadow(self, namespace: str, drafts: Sequence[Draft], wanted: Wanted, progress: ShadowProgress) -> Comparison:
+    def shadow(
+        self, namespace: str, drafts: Sequence[Candidate], wanted: Wanted, progress: ShadowProgress
+    ) -> Comparison:
         """Rate past usage with drafts of a catalog; nothing is written."""
         return shadow(self.control, self.segments, namespace, drafts, wanted, self.clock.now_us(), progress)
+
+    def draft(self, namespace: str, catalog: Catalog, by: str | None, note: str) -> Draft:
+        """Store a draft and sign the ledger."""
+        made = drafting.draft(self.control, namespace, catalog, self.clock.now_us(), actor(by), note)
+        self.checkpoint()
+        return made
+
+    def step(self, namespace: str, draft: int, act: Act, by: str | None, note: str = "") -> tuple[Draft, int]:
+        """Review, approve or publish a draft, sign the ledger: the draft and the revision in force."""
+        done = drafting.step(self.control, namespace, draft, act, self.clock.now_us(), actor(by), note)
+        self.checkpoint()
+        return done
+
+    def retire(self, namespace: str, retirement: Retirement, by: str | None) -> tuple[int, Draft | None]:
+        """End a version, or draft that, and sign the ledger: the revision in force, and the draft."""
+        done = drafting.retire(self.control, namespace, retirement, self.clock.now_us(), actor(by))
+        self.checkpoint()
+        return done
+
+    def rollback(
+        self, namespace: str, pricebook: str, version: int, from_us: int, by: str | None
+    ) -> tuple[Pricebook, int, Draft | None]:
+        """Publish an old version's prices again, or draft that, and sign the ledger."""
+        now_us = self.clock.now_us()
+        done = drafting.rollback(self.control, namespace, pricebook, version, from_us, now_us, actor(by))
+        self.checkpoint()
+        return done
+
+    def catalog_diff(self, namespace: str, new: Catalog) -> list[Change]:
+        """What publishing ``new`` would change, and for whom."""
+        return preview(self.control, namespace, new, self.clock.now_us())
+
+    def catalog_history(self, namespace: str) -> dict[str, object]:
+        """Drafts and versions of a namespace."""
+        return drafting.history(self.control, namespace, self.clock.now_us())
 
     @contextmanager
     def source(self, path: Path, format: str | None, mapping: Path | None, stream: str) -> Iterator[Source]:

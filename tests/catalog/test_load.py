@@ -8,8 +8,19 @@ from pathlib import Path
 
 import pytest
 
+from lineitem.catalog.document import catalog_document, catalog_from_document
 from lineitem.catalog.load import load_catalog, parse_catalog
-from lineitem.catalog.model import Account, AccountDefaults, Aggregation, Catalog, Itemize, Meter, Tier
+from lineitem.catalog.model import (
+    Account,
+    AccountDefaults,
+    Aggregation,
+    Approval,
+    Catalog,
+    Itemize,
+    Meter,
+    Publishing,
+    Tier,
+)
 from lineitem.core.errors import CatalogError, InputError
 from lineitem.core.limits import CATALOG_BYTES_MAX
 
@@ -299,3 +310,70 @@ def test_a_truncated_file_never_ends_in_a_traceback(length: int) -> None:
     """Cut anywhere, it is a catalog or an input error."""
     with suppress(InputError):
         assert parse_catalog(CONTRACT[:length], "c.yaml").currency == "USD"
+
+
+OVERRIDE = """\
+currency: USD
+meters: [{id: m, event_type: a, aggregation: count}, {id: n, event_type: a, aggregation: count}]
+pricebooks:
+  - {id: std, version: 1, effective_from: 2026-01-01T00:00:00Z, prices: [{id: p, meter: m, model: per_unit, unit_price: 1}]}
+accounts:
+  list:
+    - id: a
+      pricebook: std
+      overrides:
+        - {version: 1, effective_from: 2026-02-01T00:00:00Z, effective_until: 2026-03-01T00:00:00Z, prices: [
+           {id: p, meter: m, model: per_unit, unit_price: 2}]}
+        - {version: 2, effective_from: 2026-04-01T00:00:00Z, prices: []}
+publishing: {approval: {required: true, four_eyes: true}}
+"""
+
+
+def test_overrides_are_a_pricebook_of_the_account() -> None:
+    """A reserved one; versions, ranges and prices as in any other."""
+    found = parse_catalog(OVERRIDE, "c.yaml")
+    assert [(book.id, book.version) for book in found.pricebooks] == [
+        ("@account/a", 1), ("@account/a", 2), ("std", 1),
+    ]  # fmt: skip
+    assert [len(book.prices) for book in found.pricebooks] == [1, 0, 1]
+    assert catalog_from_document(catalog_document(found)) == found
+
+
+def test_publishing_asks_for_approval() -> None:
+    """Without the key nothing is asked, and the document is what it was before there was such a key."""
+    assert parse_catalog(OVERRIDE, "c.yaml").publishing == Publishing(Approval(required=True, four_eyes=True))
+    plain = parse_catalog(OVERRIDE.partition("publishing")[0], "c.yaml")
+    assert plain.publishing is None
+    assert b"publishing" not in catalog_document(plain)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "text"),
+    [
+        ("{id: p, meter: m, model: per_unit, unit_price: 2}", "{id: q, meter: m, model: per_unit, unit_price: 2}", 10,
+         "the override 'q' replaces no price of pricebook 'std'; use one of p"),
+        ("{id: p, meter: m, model: per_unit, unit_price: 2}", "{id: p, meter: n, model: per_unit, unit_price: 2}", 10,
+         "the override 'p' bills the meter 'n', the price it replaces m; use the same meter"),
+        ("2026-04-01", "2026-02-15", 12, "version 1 (line 10) is still in effect then"),
+        ("2026-04-01", "2026-02-01", 12, "version 1 (line 10) starts at the same time"),
+        ("version: 2", "version: 1", 12, "version 1 is already on line 10"),
+        ("prices: []", "prices: [], id: x", 12, "has no key 'id'"),
+        ("overrides:\n", "override:\n", 9, "did you mean 'overrides'?"),
+        ("pricebook: std", "pricebook: '@account/a'", 8, "the pricebook '@account/a' does not exist"),
+        ("required: true, ", "", 13, "four_eyes says who may approve; add `required: true`"),
+        ("required: true", "required: 1", 13, "'required' must be true or false"),
+        ("approval:", "aproval:", 13, "did you mean 'approval'?"),
+    ],
+)  # fmt: skip
+def test_each_problem_of_overrides_and_publishing(old: str, new: str, line: int, text: str) -> None:
+    """With its line, as everything else."""
+    assert old in OVERRIDE
+    problems = problems_of(OVERRIDE.replace(old, new, 1))
+    assert any(problem.startswith(f"c.yaml:{line}: ") and text in problem for problem in problems), problems
+
+
+def test_an_account_with_overrides_needs_no_pricebook() -> None:
+    """Its own prices are then all it has."""
+    found = parse_catalog(OVERRIDE.replace("      pricebook: std\n", ""), "c.yaml")
+    assert found.accounts[0].pricebook is None
+    assert found.pricebooks[0].id == "@account/a"

@@ -57,6 +57,11 @@ def test_the_currency_of_the_file_is_the_default() -> None:
     assert problems(doc) == [("currency", "is missing")]
 
 
+def test_restart_is_what_happens_anyway() -> None:
+    """Writing it makes no other price."""
+    assert parse_price({**FLAT, "on_change": "restart"}) == parse_price(FLAT)
+
+
 def test_a_quote_needs_no_names() -> None:
     """``standalone`` leaves id and meter out; the catalog does not."""
     doc = {"model": "per_unit", "currency": "EUR", "unit_price": 1}
@@ -92,6 +97,8 @@ def test_a_quote_needs_no_names() -> None:
         ({**FLAT, "currency": "XAU"}, "currency", "no minor unit"),
         ({**FLAT, "itemize": "week"}, "itemize", "each, minute, hour, day"),
         ({**FLAT, "itemize": ["hour"]}, "itemize", "not one of"),
+        ({**FLAT, "on_change": "continue"}, "on_change", "not supported yet"),
+        ({**FLAT, "on_change": True}, "on_change", "restart, continue"),
         ({**FLAT, "discount_rate": "10"}, "discount_rate", "share"),
         ({**FLAT, "included": "-1"}, "included", "negative"),
         ({**FLAT, "transform": "1000"}, "transform", "mapping"),

@@ -32,6 +32,12 @@ ALLOWED = {
     "the same again": (CATALOG, [BOOK], CATALOG, USAGE),
     "a version that starts after all usage": (CATALOG, [BOOK], with_books(BOOK, book(2, 1001)), USAGE),
     "any version before there is usage": (CATALOG, [BOOK], with_books(BOOK, book(2, 5)), NO_USAGE),
+    "a version that starts where an explicit range ends": (
+        CATALOG, [replace(BOOK, effective_until_us=20)], with_books(book(2, 20)), NO_USAGE,
+    ),
+    "a version between two others": (
+        CATALOG, [BOOK, book(3, 50)], with_books(replace(book(2, 10), effective_until_us=50)), NO_USAGE,
+    ),
     "a catalog that no longer lists an old version": (CATALOG, [BOOK], with_books(book(2, 1001)), USAGE),
     "another meter beside it": (CATALOG, [BOOK], replace(CATALOG, meters=(METER, replace(METER, id="n"))), USAGE),
     "a meter that changed before it was used": (
@@ -45,6 +51,18 @@ REFUSED = {
     "another content of a version": (CATALOG, [BOOK], with_books(book(1, 0)), NO_USAGE, "already published"),
     "a version that reaches back": (CATALOG, [BOOK], with_books(BOOK, book(2, 1000)), USAGE, "already rated"),
     "two versions of one start": (CATALOG, [BOOK], with_books(book(2, 0)), NO_USAGE, "takes effect"),
+    "a number below that of an earlier version": (
+        CATALOG, [replace(BOOK, version=5)], with_books(book(2, 10)), NO_USAGE, "number versions by their start",
+    ),
+    "a number above that of a later version": (
+        CATALOG, [BOOK, book(2, 50)], with_books(book(3, 10)), NO_USAGE, "number versions by their start",
+    ),
+    "a start inside an explicit range": (
+        CATALOG, [replace(BOOK, effective_until_us=20)], with_books(book(2, 19)), NO_USAGE, "in effect until",
+    ),
+    "an end inside a later version": (
+        CATALOG, [BOOK, book(3, 50)], with_books(replace(book(2, 10), effective_until_us=51)), NO_USAGE, "end it earlier",
+    ),
     "a meter with usage that changes": (
         CATALOG, [BOOK], replace(CATALOG, meters=(replace(METER, scale=2),)), USAGE, "meter m has usage",
     ),
@@ -64,7 +82,7 @@ def test_allowed(name: str) -> None:
     old, published, new, usage = ALLOWED[name]
     refused = None
     try:
-        check_publish(old, published, new, usage)
+        check_publish(old, published, {}, new, usage)
     except Refused as error:
         refused = error
     assert refused is None
@@ -75,12 +93,12 @@ def test_refused(name: str) -> None:
     """What is published or rated would change."""
     old, published, new, usage, reason = REFUSED[name]
     with pytest.raises(Refused, match=reason):
-        check_publish(old, published, new, usage)
+        check_publish(old, published, {}, new, usage)
 
 
 def test_every_problem_is_told_at_once() -> None:
     """One refusal names them all."""
     new = replace(CATALOG, meters=(), pricebooks=(book(1, 0),), accounts=(Account("x", "X", "b", "Asia/Tokyo"),))
     with pytest.raises(Refused) as refusal:
-        check_publish(CATALOG, [BOOK], new, USAGE)
+        check_publish(CATALOG, [BOOK], {}, new, USAGE)
     assert len(refusal.value.what.splitlines()) == 3

@@ -156,11 +156,12 @@ class Oracle:
         account = self._account(event["subject"])
         usage = []
         for meter, value, member in readings:
-            prices = [p for p in self._version(account, event["time"]) if p["meter"] == meter["id"]]
+            found = self._prices(account, event["time"]).values()
+            prices = [(book, price) for book, price in found if price["meter"] == meter["id"]]
             if not prices:
                 raise Broken("no price")
-            for price in prices:
-                usage.append(self._usage(event, key, account, meter, price, value, member))
+            for book, price in prices:
+                usage.append(self._usage(event, key, account, meter, (book, price), value, member))
         return usage
 
     def _usage(
@@ -169,11 +170,11 @@ class Oracle:
         key: bytes,
         account: Document,
         meter: Document,
-        price: Document,
+        priced: tuple[str, Document],
         value: Fraction,
         member: Any,
     ) -> Usage:
-        time: datetime = event["time"]
+        (book, price), time = priced, event["time"]
         money = {name: held for name, held in price.items() if name not in ("id", "description")}
         window = WINDOWS.get(price.get("itemize", "each"))
         end = None
@@ -183,7 +184,7 @@ class Oracle:
         return Usage(
             account=event["subject"],
             price=price["id"],
-            content=json.dumps([account["pricebook"], money, meter], sort_keys=True),
+            content=json.dumps([book, money, meter], sort_keys=True),
             month=time.astimezone(ZoneInfo(account["timezone"])).strftime("%Y-%m"),
             key=key,
             time=time,
@@ -203,18 +204,11 @@ class Oracle:
             raise Broken("unknown account")
         return defaults
 
-    def _version(self, account: Document, time: datetime) -> list[Document]:
-        """The prices in force: those of the version that started last."""
-        started = [
-            book
-            for book in self.catalog["pricebooks"]
-            if book["id"] == account["pricebook"] and datetime.fromisoformat(book["effective_from"]) <= time
-        ]
-        if not started:
-            return []
-        book = max(started, key=lambda book: datetime.fromisoformat(book["effective_from"]))
-        until = book.get("effective_until")
-        return list(book["prices"]) if until is None or time < datetime.fromisoformat(until) else []
+    def _prices(self, account: Document, time: datetime) -> dict[str, tuple[str, Document]]:
+        """Price id -> pricebook and price in force; an account's own price takes the place of its pricebook's."""
+        books = [book for book in self.catalog["pricebooks"] if book["id"] == account["pricebook"]]
+        found = {price["id"]: (account["pricebook"], price) for price in _in_force(books, time)}
+        return found | {price["id"]: ("own", price) for price in _in_force(account.get("overrides", []), time)}
 
     # --- what it comes to
 
@@ -246,6 +240,16 @@ class Oracle:
             nano = round_half_up(charged * 10**9)
             totals[(account, name, month)] = (before[0] + quantity, before[1] + nano)
         return {key: total for key, total in totals.items() if any(total)}
+
+
+def _in_force(versions: list[Document], time: datetime) -> list[Document]:
+    """The prices of the version that started last."""
+    started = [book for book in versions if datetime.fromisoformat(book["effective_from"]) <= time]
+    if not started:
+        return []
+    book = max(started, key=lambda book: datetime.fromisoformat(book["effective_from"]))
+    until = book.get("effective_until")
+    return list(book["prices"]) if until is None or time < datetime.fromisoformat(until) else []
 
 
 # --- reading one event

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
 from psycopg import sql
 
+from lineitem.catalog.draft import Act, Retirement
+from lineitem.catalog.load import parse_catalog
 from lineitem.core.period import Month
 from lineitem.kit.db import Connection
-from tests.integration.drive import Space, World
+from tests.integration.drive import Space, World, microseconds
 
 MIDWAY = datetime(2026, 11, 2, 12, 20, tzinfo=UTC)
 LATER = datetime(2026, 11, 2, 13, 10, tzinfo=UTC)
@@ -26,7 +29,7 @@ def _meter(id_: str, aggregation: str, **more: Any) -> dict[str, Any]:
 
 
 def catalog(version: int) -> dict[str, Any]:
-    """Every fold, several models, two itemizations, and a second version that changes one price."""
+    """Every fold, several models, two itemizations, a second version that changes one price, and prices of an account's own."""
     prices: list[dict[str, Any]] = [
         {"id": "each", "meter": "total", "model": "per_unit", "unit_price": "0.25"},
         {"id": "hourly", "meter": "calls", "model": "graduated", "itemize": "hour", "tiers": _TIERS},
@@ -41,6 +44,10 @@ def catalog(version: int) -> dict[str, Any]:
             "prices": [prices[0] | {"unit_price": "0.75"}, *prices[1:]],
         },
     ]  # fmt: skip
+    own = [{
+        "version": 1, "effective_from": "2026-11-02T11:00:00Z", "effective_until": "2026-11-02T13:00:00Z",
+        "prices": [prices[0] | {"unit_price": "0.5"}],
+    }]  # fmt: skip
     return {
         "currency": "USD",
         "meters": [
@@ -53,7 +60,15 @@ def catalog(version: int) -> dict[str, Any]:
         "pricebooks": books[:version],
         "accounts": {
             "defaults": {"pricebook": "book", "timezone": "Asia/Tokyo"},
-            "list": [{"id": "paris", "name": "Paris", "timezone": "Europe/Paris", "tags": {"cost_center": "42"}}],
+            "list": [
+                {
+                    "id": "paris",
+                    "name": "Paris",
+                    "timezone": "Europe/Paris",
+                    "tags": {"cost_center": "42"},
+                    "overrides": own[: version - 1],
+                }
+            ],
         },
     }
 
@@ -94,6 +109,12 @@ def fill(world: World) -> Space:
     space.send(b"broken\n" + waiting[0], "november", 2)
     space.flush(LATER)
     space.act(lambda app: app.bill(space.name, Month.parse("2026-10"), None))
+    drafted = catalog(2) | {"issuer": {"name": "Somebody"}}
+    space.act(lambda app: app.draft(space.name, parse_catalog(json.dumps(drafted), "draft"), "ana", "a note"))
+    space.act(lambda app: app.step(space.name, 1, Act.REVIEW, "ben", "another"))
+    space.act(lambda app: app.step(space.name, 1, Act.APPROVE, "ben"))
+    end_us = microseconds(datetime(2027, 1, 1, tzinfo=UTC))
+    space.act(lambda app: app.retire(space.name, Retirement("book", 2, end_us), "ana"))
     return space
 
 
@@ -162,7 +183,7 @@ _TABLES = """select n.nspname, c.relname from pg_class c join pg_namespace n on 
 _PARTITIONS = "select inhrelid::regclass::text from pg_inherits where inhparent = 'ledger.line_item'::regclass"
 _CONSTRAINTS = """select n.nspname, c.relname, k.conname from pg_constraint k join pg_class c on c.oid = k.conrelid
   join pg_namespace n on n.oid = c.relnamespace
-  where n.nspname = any(%s) and k.contype in ('c', 'f', 'p', 'u') and not c.relispartition"""
+  where n.nspname = any(%s) and k.contype in ('c', 'f', 'p', 'u', 'x') and not c.relispartition"""
 _COLUMNS = """select column_name from information_schema.columns where table_schema = %s and table_name = %s
   order by ordinal_position"""
 _GENERATED = """select table_schema, table_name, column_name from information_schema.columns
@@ -173,6 +194,8 @@ _KINDS = {
     "ledger.line_item": "kind, quantity is null, event_key is null, tableoid",
     "ledger.batch": "kind",
     "ledger.fact": "kind",
+    "catalog.draft_step": "act",
+    "catalog.effective_range": "upper(during) is null",
     "ingest.dead_letter": "reason",
 }
 _MUTATORS = {
@@ -184,6 +207,7 @@ _MUTATORS = {
     "bytea": "coalesce(case when % = '' then '\\x01' else set_byte(%, 0, 255 - get_byte(%, 0)) end, '\\x01'::bytea)",
     "uuid": "coalesce(overlay(%::text placing case right(%::text, 1) when '0' then '1' else '0' end from 36), "
     "'00000000-0000-0000-0000-000000000001')::uuid",
+    "tstzrange": "tstzrange(lower(%), coalesce(upper(%), timestamptz '9000-01-01T00:00:00Z') + interval '1 microsecond')",
     "timestamp with time zone": "coalesce(% + interval '1 microsecond', timestamptz '2026-01-01T00:00:00Z')",
 }
 _CHANGES = {

@@ -20,7 +20,7 @@ from lineitem.catalog.model import Catalog
 from lineitem.core.errors import InputError, IntegrityError, Refused, UsageError
 from lineitem.core.money import nano_to_text
 from lineitem.core.period import Month
-from lineitem.ledger.shadow import Draft, Wanted
+from lineitem.ledger.shadow import Candidate, Wanted
 from lineitem.ledger.shadow_rows import Comparison, Trial
 from tests.acceptance.command import Command
 from tests.integration.drive import Space, World
@@ -47,7 +47,7 @@ def world(ledger: App) -> World:
 def tried(app: App, text: str | Catalog, wanted: Wanted = LATELY, namespace: str = "default") -> Comparison:
     """One draft, rated."""
     catalog = parse_catalog(text, "draft") if isinstance(text, str) else text
-    return app.shadow(namespace, [Draft("draft", catalog)], wanted, lambda done, total: None)
+    return app.shadow(namespace, [Candidate("draft", catalog)], wanted, lambda done, total: None)
 
 
 def rows_of(found: Comparison) -> dict[tuple[str, str], dict[str, Any]]:
@@ -237,8 +237,8 @@ def test_every_fold_and_model_over_late_repeated_and_retracted_events(world: Wor
     for month in (Month(2026, 9), Month(2026, 10), Month(2026, 11)):
         wanted = Wanted(month, month, as_dated=True)
         drafts = [
-            Draft("same", parse_catalog(json.dumps(catalog), "")),
-            Draft("d", parse_catalog(json.dumps(doubled), "")),
+            Candidate("same", parse_catalog(json.dumps(catalog), "")),
+            Candidate("d", parse_catalog(json.dumps(doubled), "")),
         ]
         same, other = world.app.shadow(space.name, drafts, wanted, lambda done, total: None).trials
         assert len(same.rows) >= 40
@@ -385,7 +385,7 @@ def test_only_the_accounts_asked_for(used: App) -> None:
 def test_drafts_side_by_side_are_each_as_alone(used: App) -> None:
     """Several drafts in one pass do not see each other."""
     texts = [DOUBLED, CATALOG, DOUBLED.replace('"0.000005"', '"1"'), SECOND_VERSION.replace("data.tokens", "data.x")]
-    drafts = [Draft(str(number), parse_catalog(text, "draft")) for number, text in enumerate(texts)]
+    drafts = [Candidate(str(number), parse_catalog(text, "draft")) for number, text in enumerate(texts)]
     together = used.shadow("default", drafts, Wanted(), lambda done, total: None)
     assert len({str(trial.rows) for trial in together.trials}) == len(texts)
     for draft, trial in zip(drafts, together.trials, strict=True):
@@ -407,7 +407,7 @@ def test_progress_goes_up_to_all_records(used: App) -> None:
     """Records decoded so far, of how many."""
     seen: list[tuple[int, int]] = []
     ingest(used, [event("a", 1)])
-    used.shadow("default", [Draft("d", parse_catalog(DOUBLED, "d"))], Wanted(), lambda *both: seen.append(both))
+    used.shadow("default", [Candidate("d", parse_catalog(DOUBLED, "d"))], Wanted(), lambda *both: seen.append(both))
     assert sorted(done for done, _ in seen)[-1] == 22
     assert {total for _, total in seen} == {22}
     assert len(seen) == 2

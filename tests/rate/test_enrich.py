@@ -32,14 +32,27 @@ BOOKS = (
     Pricebook("b", 1, _us("2026-01-01T00:00:00Z"), None, (_price("same", 1), _price("changes", 1))),
     Pricebook("b", 2, _us(CHANGE), _us("2026-12-01T00:00:00Z"), (_price("same", 1), _price("changes", 2))),
 )
-ROWS = tuple(
-    PriceRow(price_key, version_key, "b", version, BOOKS[version - 1].prices[at], METER, "")
-    for price_key, version_key, version, at in ((1, 1, 1, 0), (2, 2, 1, 1), (1, 3, 2, 0), (3, 4, 2, 1))
+OWN = (
+    Pricebook("@account/acme", 1, _us("2026-10-10T00:00:00Z"), _us("2026-10-20T00:00:00Z"), (_price("same", 9),)),
+    Pricebook("@account/acme", 2, _us("2026-10-25T00:00:00Z"), None, (_price("changes", 8), _price("same", 7))),
+    Pricebook("@account/alone", 1, _us("2026-10-10T00:00:00Z"), None, (_price("alone", 5),)),
 )
-SNAPSHOT = Snapshot("default", 1, 1, Catalog("USD", (METER,), BOOKS), BOOKS, ROWS)
+ROWS = (
+    *(
+        PriceRow(price_key, version_key, "b", version, BOOKS[version - 1].prices[at], METER, "")
+        for price_key, version_key, version, at in ((1, 1, 1, 0), (2, 2, 1, 1), (1, 3, 2, 0), (3, 4, 2, 1))
+    ),
+    PriceRow(4, 5, OWN[0].id, 1, OWN[0].prices[0], METER, ""),
+    PriceRow(5, 6, OWN[1].id, 2, OWN[1].prices[0], METER, ""),
+    PriceRow(6, 7, OWN[1].id, 2, OWN[1].prices[1], METER, ""),
+    PriceRow(7, 8, OWN[2].id, 1, OWN[2].prices[0], METER, ""),
+)
+SNAPSHOT = Snapshot("default", 1, 1, Catalog("USD", (METER,), BOOKS), (*BOOKS, *OWN), ROWS)
 KNOWN = {
     "paris": AccountRow(1, "paris", "Paris", "b", "Europe/Paris", '{"cost_center":"42","model":"of the account"}'),
     "tokyo": AccountRow(2, "tokyo", "Tokyo", "b", "Asia/Tokyo", "{}"),
+    "acme": AccountRow(4, "acme", "Acme", "b", "UTC", "{}"),
+    "alone": AccountRow(5, "alone", "Alone", None, "UTC", "{}"),
     "bookless": AccountRow(3, "bookless", "Bookless", None, "UTC", "{}"),
 }
 
@@ -90,6 +103,51 @@ def test_the_version_in_force_at_the_events_time() -> None:
     assert [usage.row.price_key for usage in found.usage] == [1, 2, 3], (
         "in one order for all, so that lanes cannot deadlock"
     )
+
+
+def _priced(found: Enriched) -> dict[int, set[tuple[str, int, str]]]:
+    """Event -> the prices it is billed by."""
+    versions = {row.price_version_key: (row.pricebook, row.version, row.price.id) for row in ROWS}
+    priced: dict[int, set[tuple[str, int, str]]] = {}
+    for usage in found.usage:
+        for event, version in zip(usage.event.tolist(), usage.version_key.tolist(), strict=True):
+            priced.setdefault(event, set()).add(versions[version])
+    return priced
+
+
+def test_an_override_replaces_the_price_of_its_id_while_it_is_in_force() -> None:
+    """For its account alone, at the event's time; the other prices of the pricebook, and other accounts, go on."""
+    days = ("09", "10", "14", "16", "20", "25")
+    seen = [(account, f"2026-10-{day}T00:00:00Z", "x") for day in days for account in ("acme", "paris")]
+    priced = _priced(enriched(*seen))
+    own = "@account/acme"
+    assert [priced[2 * n] for n in range(len(days))] == [
+        {("b", 1, "same"), ("b", 1, "changes")},
+        {(own, 1, "same"), ("b", 1, "changes")},
+        {(own, 1, "same"), ("b", 1, "changes")},
+        {(own, 1, "same"), ("b", 2, "changes")},
+        {("b", 2, "same"), ("b", 2, "changes")},
+        {(own, 2, "same"), (own, 2, "changes")},
+    ]
+    assert {book for n in range(len(days)) for book, _, _ in priced[2 * n + 1]} == {"b"}
+
+
+def test_an_account_may_have_nothing_but_prices_of_its_own() -> None:
+    """Without a pricebook an account is billed by its overrides, from the time they start."""
+    found = enriched(("alone", "2026-10-10T00:00:00Z", "x"), ("alone", "2026-10-09T23:59:59Z", "x"))
+    assert _priced(found) == {0: {("@account/alone", 1, "alone")}}
+    assert [reject.reason for reject in found.rejects] == [Reason.NO_PRICE]
+
+
+def test_a_price_bills_an_account_unless_it_is_overridden() -> None:
+    """The same question one event at a time, as an explanation asks it."""
+    overridden, free = _us("2026-10-12T00:00:00Z"), _us("2026-10-22T00:00:00Z")
+    assert SNAPSHOT.bills("b", 1, "same", "paris", overridden)
+    assert not SNAPSHOT.bills("b", 1, "same", "acme", overridden)
+    assert SNAPSHOT.bills("b", 1, "changes", "acme", overridden)
+    assert SNAPSHOT.bills("@account/acme", 1, "same", "acme", overridden)
+    assert SNAPSHOT.bills("b", 2, "same", "acme", free)
+    assert not SNAPSHOT.bills("@account/acme", 1, "same", "acme", free)
 
 
 def test_tags_are_the_accounts_and_the_events() -> None:

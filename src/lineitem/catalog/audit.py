@@ -9,6 +9,7 @@ from typing import NamedTuple
 from lineitem.catalog.load import catalog_from_document
 from lineitem.catalog.model import Catalog, Pricebook
 from lineitem.catalog.published import book_document, content_of
+from lineitem.catalog.ranges import END_OF_TIME_US, effective_ranges
 from lineitem.catalog.snapshot import canonical_tags
 from lineitem.core.errors import IntegrityError
 from lineitem.kit.db import Connection
@@ -35,13 +36,30 @@ class Defect(NamedTuple):
     what: str
 
 
+class Retirement(NamedTuple):
+    """An end set for a published version, as it is stored now."""
+
+    namespace: str
+    revision: int
+    pricebook: str
+    version: int
+    end_us: int
+    by: str
+    retired_us: int
+
+
+def retirements(connection: Connection) -> list[Retirement]:
+    """Everything retired, by namespace and revision."""
+    return [Retirement(*row) for row in connection.execute(SQL.retirements).fetchall()]
+
+
 def publications(connection: Connection) -> list[Publication]:
     """Everything published, by namespace and revision."""
     return [Publication(*row) for row in connection.execute(SQL.publications).fetchall()]
 
 
-def audit(connection: Connection, published: Sequence[Publication]) -> Iterator[Defect]:
-    """Compare every row that publishing writes with the documents in ``published``."""
+def audit(connection: Connection, published: Sequence[Publication], retired: Sequence[Retirement]) -> Iterator[Defect]:
+    """Compare every row that publishing writes with the documents in ``published`` and the ends in ``retired``."""
     catalogs: dict[str, list[tuple[int, Catalog]]] = {}
     for one in published:
         catalogs.setdefault(one.namespace, [])
@@ -52,10 +70,14 @@ def audit(connection: Connection, published: Sequence[Publication]) -> Iterator[
         except IntegrityError as error:
             yield Defect(one.namespace, one.revision, error.what)
     for namespace, revision in connection.execute(SQL.revisions).fetchall():
-        newest = max((one.revision for one in published if one.namespace == namespace), default=0)
+        known = [(one.namespace, one.revision) for one in published] + [
+            (one.namespace, one.revision) for one in retired
+        ]
+        newest = max((number for name, number in known if name == namespace), default=0)
         if revision != newest:
             yield Defect(namespace, newest, f"the namespace stands at revision {revision}, {newest} were published")
     yield from _pricebooks(connection, catalogs)
+    yield from _ranges(connection, catalogs, retired)
     yield from _accounts(connection, catalogs)
 
 
@@ -88,6 +110,22 @@ def _pricebooks(connection: Connection, catalogs: Catalogs) -> Iterator[Defect]:
             )
     for (namespace, name, version), (revision, _, _) in brought.items():
         yield Defect(namespace, revision, f"pricebook {name} version {version} is missing")
+
+
+def _ranges(connection: Connection, catalogs: Catalogs, retired: Sequence[Retirement]) -> Iterator[Defect]:
+    """Each version is in force when the publications and retirements say."""
+    expected: dict[tuple[str, str, int], tuple[int, int]] = {}
+    for namespace, history in catalogs.items():
+        books = {(book.id, book.version): book for _, catalog in reversed(history) for book in catalog.pricebooks}
+        ends = {(one.pricebook, one.version): one.end_us for one in retired if one.namespace == namespace}
+        expected |= {(namespace, *key): found for key, found in effective_ranges(books.values(), ends).items()}
+    for namespace, name, version, empty, start, end, plain in connection.execute(SQL.ranges).fetchall():
+        wanted = expected.pop((namespace, name, version), None)
+        stored = (wanted[0], wanted[0]) if empty and wanted else (start, END_OF_TIME_US if end is None else end)
+        if stored != wanted or not plain:
+            yield Defect(str(namespace), 0, f"pricebook {name} version {version} is not in force when it was published")
+    for namespace, name, version in expected:
+        yield Defect(namespace, 0, f"pricebook {name} version {version} is in force at no time")
 
 
 def _same_version(revision: int, book: Pricebook, stored: Sequence[object]) -> bool:

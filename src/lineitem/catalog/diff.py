@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lineitem.catalog.document import plain
-from lineitem.catalog.model import Catalog, Pricebook
+from lineitem.catalog.model import Catalog, Pricebook, owner
 from lineitem.core.period import us_to_text
 
 
@@ -21,17 +21,53 @@ class FieldChange:
 
 
 @dataclass(frozen=True, slots=True)
+class Reach:
+    """The accounts a price bills from an instant on (microseconds since the epoch), and their usage of a past month.
+
+    ``by_default``: accounts not seen yet will have it too. ``usage``: quantity and unit, the accounts' quantities summed.
+    """
+
+    accounts: int
+    first: tuple[str, ...]
+    by_default: bool
+    since_us: int
+    period: str
+    usage: tuple[tuple[str, str], ...]
+
+    def text(self) -> str:
+        """For people: two lines, indented as the fields of a change."""
+        named = ", ".join(self.first) + (", ..." if self.accounts > len(self.first) else "")
+        whom = f"{self.accounts} account{'' if self.accounts == 1 else 's'}" + (f" ({named})" if named else "")
+        later = " and new ones" if self.by_default else ""
+        used = ", ".join(f"{quantity} {unit}" for quantity, unit in self.usage) or "no usage"
+        return f"  for {whom}{later} from {us_to_text(self.since_us)}\n  in {self.period}: {used}"
+
+    def document(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {
+            "accounts": self.accounts,
+            "first": list(self.first),
+            "by_default": self.by_default,
+            "since": us_to_text(self.since_us),
+            "period": self.period,
+            "usage": [{"quantity": quantity, "unit": unit} for quantity, unit in self.usage],
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """One thing that was ``added``, ``removed`` or ``changed``.
 
-    ``what`` is ``catalog``, ``meter``, ``pricebook``, ``price``, ``defaults``, ``account`` or ``issuer``; ``id`` names
-    it (a price as ``pricebook@version/price``); ``fields`` are its fields that differ, all of them when added.
+    ``what`` is ``catalog``, ``meter``, ``pricebook``, ``price``, ``defaults``, ``account``, ``issuer`` or ``publishing``;
+    ``id`` names it (a price as ``pricebook@version/price``); ``fields`` are its fields that differ, all of them when added.
+    ``reach``: whom a changed price concerns, where a ledger was asked.
     """
 
     action: str
     what: str
     id: str
     fields: tuple[FieldChange, ...]
+    reach: Reach | None = None
 
     def text(self) -> str:
         """The change for people, one line per field below the first."""
@@ -42,12 +78,13 @@ class Change:
                 lines.append(f"  {change.field}: {change.new}")
             elif self.action == "changed":
                 lines.append(f"  {change.field}: {change.old or '(none)'} -> {change.new or '(none)'}")
-        return "\n".join(lines)
+        return "\n".join(lines if self.reach is None else [*lines, self.reach.text()])
 
     def document(self) -> dict[str, Any]:
         """The change as JSON has it."""
         fields = [{"field": change.field, "old": change.old, "new": change.new} for change in self.fields]
-        return {"action": self.action, "what": self.what, "id": self.id, "fields": fields}
+        found = {"action": self.action, "what": self.what, "id": self.id, "fields": fields}
+        return found if self.reach is None else found | {"affects": self.reach.document()}
 
 
 def diff(old: Catalog | None, new: Catalog) -> list[Change]:
@@ -63,7 +100,8 @@ def diff(old: Catalog | None, new: Catalog) -> list[Change]:
         changes += _compare("price", _prices(_counterpart(old, new, book), book), _prices(book, book))
     changes += _compare("defaults", {"": plain(old.defaults)} if old else {}, {"": plain(new.defaults)})
     changes += _compare("account", _by_id(old.accounts if old else ()), _by_id(new.accounts))
-    return changes + _compare("issuer", _issuer(old), _issuer(new))
+    changes += _compare("issuer", _issuer(old), _issuer(new))
+    return changes + _compare("publishing", _publishing(old), _publishing(new))
 
 
 def _compare(what: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
@@ -106,6 +144,10 @@ def _issuer(catalog: Catalog | None) -> dict[str, Any]:
     return {"": dict(catalog.issuer)} if catalog and catalog.issuer else {}
 
 
+def _publishing(catalog: Catalog | None) -> dict[str, Any]:
+    return {"": plain(catalog.publishing)} if catalog and catalog.publishing else {}
+
+
 def _by_id(values: tuple[Any, ...]) -> dict[str, Any]:
     return {value.id: _without_id(plain(value)) for value in values}
 
@@ -126,12 +168,26 @@ def _books(catalog: Catalog | None) -> dict[str, Any]:
 
 
 def _counterpart(old: Catalog | None, new: Catalog, book: Pricebook) -> Pricebook | None:
-    """What the prices of ``book`` replace: the same version in ``old``, else the highest version below it in either."""
+    """What the prices of ``book`` replace: the same version in ``old``, else the highest version below it in either.
+
+    An account's first override replaces the prices of the same ids in the pricebook it has.
+    """
     known = [*(old.pricebooks if old else ()), *new.pricebooks]
     candidates = [other for other in known if other.id == book.id and other.version < book.version]
     if old:
         candidates += [other for other in old.pricebooks if (other.id, other.version) == (book.id, book.version)]
+    if not candidates and owner(book.id) is not None:
+        return _overridden(known, new, book)
     return max(candidates, key=lambda other: other.version, default=None)
+
+
+def _overridden(known: list[Pricebook], new: Catalog, book: Pricebook) -> Pricebook | None:
+    has = next((account.pricebook for account in new.accounts if account.id == owner(book.id)), None)
+    then = [other for other in known if other.id == has and other.effective_from_us <= book.effective_from_us]
+    if not then:
+        return None
+    base, ids = max(then, key=lambda other: other.effective_from_us), {price.id for price in book.prices}
+    return replace(base, prices=tuple(price for price in base.prices if price.id in ids))
 
 
 def _prices(book: Pricebook | None, label: Pricebook) -> dict[str, Any]:

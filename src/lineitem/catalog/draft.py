@@ -1,62 +1,110 @@
-"""A catalog that was never published, as the snapshot it would be: what `shadow` prices past usage with. Pure."""
+"""A draft of a catalog or of a retirement: what was done to it, what state that makes, and who may do what next. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from itertools import count
+import json
+from dataclasses import dataclass
+from enum import StrEnum
+from hashlib import sha256
 
-from lineitem.catalog.model import Catalog, Pricebook
-from lineitem.catalog.published import content_of
-from lineitem.catalog.snapshot import END_OF_TIME_US, PriceRow, Snapshot
-
-DRAFT_REVISION = 0
-"""No publication has it."""
+from lineitem.catalog.document import catalog_document, catalog_from_document
+from lineitem.catalog.model import Approval, Catalog
+from lineitem.core.errors import IntegrityError, Refused
 
 
-def draft_snapshot(
-    namespace: str, namespace_key: int, published: Sequence[Pricebook], draft: Catalog, *, as_dated: bool
-) -> Snapshot:
-    """``draft`` as if it had been in force all along, over the ``published`` pricebook versions it leaves alone.
+class Act(StrEnum):
+    """What can be done to a draft; it starts with the first."""
 
-    A version of the draft is *new* when none of its number is published with this content. Where a pricebook has new
-    versions, the first of them reaches back to the beginning, the last one on to the end, and no published version of
-    it counts; with ``as_dated`` all versions keep the dates they were written with. Keys are negative: nothing stored
-    has them.
-    """
-    known = {(book.id, book.version): book for book in published}
-    new = [book for book in draft.pricebooks if known.get((book.id, book.version)) != book]
-    if as_dated:
-        known |= {(book.id, book.version): book for book in new}
-        books = list(known.values())
-    else:
-        drafted = {book.id for book in new}
-        books = [book for book in published if book.id not in drafted] + _throughout(new)
-    return Snapshot(namespace, namespace_key, DRAFT_REVISION, draft, tuple(books), tuple(_rows(draft, books)))
+    DRAFT = "draft"
+    REVIEW = "review"
+    APPROVE = "approve"
+    PUBLISH = "publish"
 
 
-def _throughout(new: Iterable[Pricebook]) -> list[Pricebook]:
-    """New versions, stretched so that each pricebook has one at any time before the second and after the last."""
-    by_id: dict[str, list[Pricebook]] = {}
-    for book in sorted(new, key=lambda book: book.effective_from_us):
-        by_id.setdefault(book.id, []).append(book)
-    for books in by_id.values():
-        books[0] = replace(books[0], effective_from_us=-END_OF_TIME_US)
-        books[-1] = replace(books[-1], effective_until_us=None)
-    return [book for books in by_id.values() for book in books]
+_STATES = {Act.PUBLISH: "published", Act.APPROVE: "approved", Act.REVIEW: "reviewed", Act.DRAFT: "draft"}
 
 
-def _rows(draft: Catalog, books: Iterable[Pricebook]) -> list[PriceRow]:
-    """As publishing would make them: a price whose content is the same in two versions has one price key."""
-    meters = {meter.id: meter for meter in draft.meters}
-    price_keys: dict[tuple[str, str, bytes], int] = {}
-    version_keys = count(-1, -1)
-    rows = []
-    for book in books:
-        for price in book.prices:
-            meter = meters.get(price.meter)
-            if meter is not None:
-                content = content_of(price, meter)
-                key = price_keys.setdefault((book.id, price.id, content), -1 - len(price_keys))
-                rows.append(PriceRow(key, next(version_keys), book.id, book.version, price, meter, content.hex()))
-    return rows
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One act; ``acted_us`` in microseconds since the epoch."""
+
+    act: Act
+    by: str
+    note: str
+    acted_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Retirement:
+    """An end for a published version, excluded, in microseconds since the epoch."""
+
+    pricebook: str
+    version: int
+    end_us: int
+
+    def document(self) -> str:
+        """Canonical JSON."""
+        fields = {"pricebook": self.pricebook, "version": self.version, "end_us": self.end_us}
+        return json.dumps(fields, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What somebody wants to publish, made when ``base_revision`` of its namespace was in force."""
+
+    number: int
+    what: str  # catalog or retirement
+    base_revision: int
+    digest: str  # SHA-256 of the document, hex
+    document: str
+    steps: tuple[Step, ...]
+
+    @property
+    def author(self) -> str:
+        """Who made it."""
+        return self.steps[0].by
+
+    @property
+    def state(self) -> str:
+        """``draft``, ``reviewed``, ``approved`` or ``published``: the furthest it has come."""
+        acts = {step.act for step in self.steps}
+        return next(state for act, state in _STATES.items() if act in acts)
+
+    def content(self) -> Catalog | Retirement:
+        """What it would put in force. Raises IntegrityError when its document is damaged."""
+        if sha256(self.document.encode()).hexdigest() != self.digest:
+            raise IntegrityError(f"draft {self.number} is not what was drafted", do="Run `lineitem verify`.")
+        return (
+            catalog_from_document(self.document) if self.what == "catalog" else Retirement(**json.loads(self.document))
+        )
+
+    def check(self, act: Act, by: str, policy: Approval, revision: int) -> None:
+        """Raise Refused when ``by`` may not do this to the draft now, ``revision`` being in force."""
+        if self.state == "published":
+            raise Refused(f"draft {self.number} is published", do="Make a new one: lineitem catalog draft FILE")
+        if self.base_revision != revision:
+            raise Refused(
+                f"draft {self.number} was made at revision {self.base_revision}, revision {revision} is in force",
+                do="What it changes is no longer what was looked at: draft it again.",
+            )
+        if act is Act.APPROVE and policy.four_eyes and by == self.author:
+            raise Refused(
+                f"draft {self.number} is by {by!r}, and its author cannot approve it (publishing.approval.four_eyes)",
+                do=f"Somebody else approves it: lineitem catalog approve {self.number}",
+            )
+        if act is Act.PUBLISH and policy.required and not self._approved(policy):
+            raise Refused(
+                f"draft {self.number} is not approved (publishing.approval.required)",
+                do=f"Have it approved: lineitem catalog approve {self.number}",
+            )
+
+    def _approved(self, policy: Approval) -> bool:
+        approvals = [step.by for step in self.steps if step.act is Act.APPROVE]
+        return any(by != self.author for by in approvals) if policy.four_eyes else bool(approvals)
+
+
+def document_of(content: Catalog | Retirement) -> tuple[str, str]:
+    """What a draft holds: ``(what, document)``."""
+    if isinstance(content, Retirement):
+        return "retirement", content.document()
+    return "catalog", catalog_document(content).decode()

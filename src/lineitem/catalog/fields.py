@@ -14,12 +14,15 @@ from lineitem.catalog.yaml_lines import KeyPath, YamlDocument
 from lineitem.core.limits import CATALOG_BYTES_MAX, FIELD_CHARS_MAX
 from lineitem.core.period import zone_exists
 
+ID_CHARS_MAX = 128
+"""Characters of an id."""
 ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}")
 """What an id may look like."""
 ID_RULE = "use up to 128 letters, digits and . _ : / -, beginning with a letter or digit"
 """The same in words."""
 
 _INSTANT = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d(?:\.\d{1,6})?) ?(Z|z|[+-]\d\d:\d\d)", re.ASCII)
+_NO_INSTANT = "is not an instant with an offset; write for example 2026-01-01T00:00:00Z"
 _EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 
 E = TypeVar("E", bound=StrEnum)
@@ -164,16 +167,10 @@ class Fields:
         value = self._entries.get(key)
         if value is None:
             return None
-        match = _INSTANT.fullmatch(value) if isinstance(value, str) else None
-        if match is None:
-            self.at(key, f"{shown(value)} is not an instant with an offset; write for example 2026-01-01T00:00:00Z")
-            return None
-        try:
-            instant = datetime.fromisoformat(f"{match[1]}T{match[2]}{match[3].upper()}")
-        except ValueError:
-            self.at(key, f"{shown(value)} names a time that does not exist; check day, hour and offset")
-            return None
-        return (instant - _EPOCH) // timedelta(microseconds=1)
+        found, defect = instant_us(value) if isinstance(value, str) else (None, _NO_INSTANT)
+        if defect is not None:
+            self.at(key, f"{shown(value)} {defect}")
+        return found
 
     def items(self, key: str) -> list[tuple[Any, KeyPath]]:
         """The entries of a list, each with its path."""
@@ -196,6 +193,18 @@ class Fields:
             elif name not in inner:
                 inner.at(name, f"{name!r} has no value; write one or remove the key")
         return tuple(sorted((name, inner.text(name, blank=True)) for name in inner))
+
+
+def instant_us(text: str) -> tuple[int, None] | tuple[None, str]:
+    """An RFC 3339 instant with an offset: ``(microseconds since the epoch, None)``, or ``(None, what is wrong)``."""
+    match = _INSTANT.fullmatch(text)
+    if match is None:
+        return None, _NO_INSTANT
+    try:
+        instant = datetime.fromisoformat(f"{match[1]}T{match[2]}{match[3].upper()}")
+    except ValueError:
+        return None, "names a time that does not exist; check day, hour and offset"
+    return (instant - _EPOCH) // timedelta(microseconds=1), None
 
 
 def suggestion(word: str, known: Collection[str]) -> str:

@@ -6,7 +6,7 @@ by id, so the order in which a file lists them means nothing.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -15,8 +15,19 @@ from typing import Any
 from lineitem.catalog.document import catalog_document, catalog_from_document, content_digest, price_digest
 from lineitem.catalog.expression import check_filter, dimension_name, parse_path, parse_value
 from lineitem.catalog.expression_words import ExpressionError
-from lineitem.catalog.fields import ID_PATTERN, ID_RULE, Fields, Problems, suggestion, unique
-from lineitem.catalog.model import Account, AccountDefaults, Aggregation, Catalog, Meter, Price, Pricebook
+from lineitem.catalog.fields import ID_CHARS_MAX, ID_PATTERN, ID_RULE, Fields, Problems, suggestion, unique
+from lineitem.catalog.model import (
+    Account,
+    AccountDefaults,
+    Aggregation,
+    Approval,
+    Catalog,
+    Meter,
+    Price,
+    Pricebook,
+    Publishing,
+    own_pricebook,
+)
 from lineitem.catalog.price_doc import MODEL_FIELDS, currency_problem, parse_price
 from lineitem.catalog.price_reader import path_text, shorten
 from lineitem.catalog.yaml_lines import KeyPath, read_yaml
@@ -41,11 +52,14 @@ VERSION_MAX = (1 << 31) - 1
 BILLING_CYCLES = ("monthly",)
 """How often an account can be billed."""
 
-_TOP_KEYS = ("currency", "meters", "pricebooks", "accounts", "issuer")
+_TOP_KEYS = ("currency", "meters", "pricebooks", "accounts", "issuer", "publishing")
 _METER_KEYS = ("id", "event_type", "aggregation", "value", "unit", "scale", "dimensions", "filter")
 _PRICEBOOK_KEYS = ("id", "version", "effective_from", "effective_until", "prices")
 _DEFAULTS_KEYS = ("pricebook", "timezone", "billing", "open")
-_ACCOUNT_KEYS = ("id", "name", "timezone", "tags", "pricebook", "billing")
+_ACCOUNT_KEYS = ("id", "name", "timezone", "tags", "pricebook", "billing", "overrides")
+_PUBLISHING_KEYS = ("approval",)
+_APPROVAL_KEYS = ("required", "four_eyes")
+_OVERRIDE_KEYS = ("version", "effective_from", "effective_until", "prices")
 
 
 def load_catalog(path: Path) -> Catalog:
@@ -99,9 +113,11 @@ def _catalog(top: Fields) -> Catalog:
     for key, example in (("meters", "[]"), ("pricebooks", "[]")):
         top.require(key, example)
     meters = _meters(top)
-    books = _pricebooks(top, currency, {meter.id: meter.aggregation for meter in meters if meter.id})
+    prices = _PriceReader(currency, {meter.id: meter.aggregation for meter in meters if meter.id})
+    books = _pricebooks(top, prices)
     book_ids = {book.id for book in books if book.id}
     defaults, accounts = _accounts(top, book_ids)
+    books += _overrides(top, accounts, books, prices)
     return Catalog(
         currency=currency,
         meters=tuple(sorted(meters, key=lambda meter: meter.id)),
@@ -109,6 +125,7 @@ def _catalog(top: Fields) -> Catalog:
         defaults=defaults,
         accounts=tuple(sorted(accounts, key=lambda account: account.id)),
         issuer=_issuer(top),
+        publishing=_publishing(top),
     )
 
 
@@ -210,11 +227,42 @@ def _filter(fields: Fields) -> str | None:
 # --- pricebooks
 
 
-def _pricebooks(top: Fields, currency: str, meters: Mapping[str, Aggregation]) -> list[Pricebook]:
-    written = [
-        _pricebook(Fields(item, path, top.problems, _PRICEBOOK_KEYS), currency, meters)
-        for item, path in top.items("pricebooks")
-    ]
+@dataclass(frozen=True, slots=True)
+class _PriceReader:
+    """What prices may name: the catalog's currency ("" when it is wrong) and the meters there are."""
+
+    currency: str
+    meters: Mapping[str, Aggregation]
+
+    def read(self, fields: Fields) -> tuple[Price, ...]:
+        """The entries of ``prices``, sorted by id."""
+        prices: list[Price] = []
+        ids: list[tuple[str, KeyPath]] = []
+        for item, path in fields.items("prices"):
+            # Without a currency of the catalog any stands in: that defect is told once, not once per price.
+            price, defects = parse_price(item, default_currency=self.currency or "USD", where=path)
+            for defect in defects:
+                fields.problems.at(defect.path, _price_problem(item, path, defect.path, defect.text))
+            if price is None:
+                continue
+            prices.append(price)
+            ids.append((price.id, (*path, "id")))
+            if not ID_PATTERN.fullmatch(price.id):
+                fields.problems.at((*path, "id"), f"{shorten(price.id)} is not an id; {ID_RULE}")
+            if price.meter not in self.meters:
+                text = f"price {price.id!r} bills the meter {price.meter!r}, which does not exist; "
+                fields.problems.at((*path, "meter"), text + suggestion(price.meter, self.meters))
+            elif MODEL_FIELDS[price.model].per_event:
+                _check_per_event(fields, path, price, self.meters[price.meter])
+        unique(ids, fields.problems, lambda id_: f"the price {id_!r}")
+        return tuple(sorted(prices, key=lambda price: price.id))
+
+
+def _pricebooks(top: Fields, prices: _PriceReader) -> list[Pricebook]:
+    written = []
+    for item, path in top.items("pricebooks"):
+        fields = Fields(item, path, top.problems, _PRICEBOOK_KEYS)
+        written.append(_version(fields, fields.identifier("id", "standard"), prices))
     by_id: dict[str, list[_Written]] = {}
     for one in written:
         by_id.setdefault(one.book.id, []).append(one)
@@ -224,8 +272,7 @@ def _pricebooks(top: Fields, currency: str, meters: Mapping[str, Aggregation]) -
     return [one.book for one in written]
 
 
-def _pricebook(fields: Fields, currency: str, meters: Mapping[str, Aggregation]) -> _Written:
-    id_ = fields.identifier("id", "standard")
+def _version(fields: Fields, id_: str, prices: _PriceReader) -> _Written:
     fields.require("version", "1")
     fields.require("effective_from", "2026-01-01T00:00:00Z")
     from_us = fields.instant_us("effective_from")
@@ -238,32 +285,9 @@ def _pricebook(fields: Fields, currency: str, meters: Mapping[str, Aggregation])
         version=fields.integer("version", 1, VERSION_MAX, 0),
         effective_from_us=from_us or 0,
         effective_until_us=until_us,
-        prices=_prices(fields, currency, meters),
+        prices=prices.read(fields),
     )
     return _Written(book, fields, dated=from_us is not None and book.version > 0)
-
-
-def _prices(fields: Fields, currency: str, meters: Mapping[str, Aggregation]) -> tuple[Price, ...]:
-    prices: list[Price] = []
-    ids: list[tuple[str, KeyPath]] = []
-    for item, path in fields.items("prices"):
-        # Without a currency of the catalog any stands in: that defect is told once, not once per price.
-        price, defects = parse_price(item, default_currency=currency or "USD", where=path)
-        for defect in defects:
-            fields.problems.at(defect.path, _price_problem(item, path, defect.path, defect.text))
-        if price is None:
-            continue
-        prices.append(price)
-        ids.append((price.id, (*path, "id")))
-        if not ID_PATTERN.fullmatch(price.id):
-            fields.problems.at((*path, "id"), f"{shorten(price.id)} is not an id; {ID_RULE}")
-        if price.meter not in meters:
-            text = f"price {price.id!r} bills the meter {price.meter!r}, which does not exist; "
-            fields.problems.at((*path, "meter"), text + suggestion(price.meter, meters))
-        elif MODEL_FIELDS[price.model].per_event:
-            _check_per_event(fields, path, price, meters[price.meter])
-    unique(ids, fields.problems, lambda id_: f"the price {id_!r}")
-    return tuple(sorted(prices, key=lambda price: price.id))
 
 
 def _check_per_event(fields: Fields, path: KeyPath, price: Price, aggregation: Aggregation) -> None:
@@ -344,6 +368,47 @@ def _account(fields: Fields, defaults: AccountDefaults, book_ids: Collection[str
     )
 
 
+def _overrides(
+    top: Fields, accounts: Sequence[Account], books: Sequence[Pricebook], prices: _PriceReader
+) -> list[Pricebook]:
+    """The pricebooks of accounts with prices of their own; ``accounts`` in the order of the file."""
+    meter_of: dict[str, dict[str, set[str]]] = {}  # pricebook -> price -> meters
+    for book in books:
+        for price in book.prices:
+            meter_of.setdefault(book.id, {}).setdefault(price.id, set()).add(price.meter)
+    found = []
+    section = Fields(top.raw("accounts") or {}, ("accounts",), top.problems, None)
+    for account, (item, path) in zip(accounts, section.items("list"), strict=True):
+        fields = Fields(item, path, top.problems, None) if isinstance(item, dict) else None
+        if fields is None or "overrides" not in fields:
+            continue
+        if len(account.id) > ID_CHARS_MAX:
+            fields.at("id", f"an account with overrides has an id of at most {ID_CHARS_MAX} characters; shorten it")
+            continue
+        replaced = meter_of.get(account.pricebook or "")
+        written = []
+        for version, where in fields.items("overrides"):
+            inner = Fields(version, where, top.problems, _OVERRIDE_KEYS)
+            written.append(_version(inner, own_pricebook(account.id), prices))
+            if replaced is not None:
+                _check_replaced(inner, account, written[-1].book, replaced)
+        _check_versions(written)
+        found += [one.book for one in written]
+    return found
+
+
+def _check_replaced(fields: Fields, account: Account, book: Pricebook, replaced: dict[str, set[str]]) -> None:
+    """An override stands in for a price of the account's pricebook: under another id or meter both would bill."""
+    for price in book.prices:
+        meters = replaced.get(price.id)
+        if meters is None:
+            text = f"the override {price.id!r} replaces no price of pricebook {account.pricebook!r}; "
+            fields.at("prices", text + suggestion(price.id, replaced))
+        elif price.meter not in meters:
+            text = f"the override {price.id!r} bills the meter {price.meter!r}, the price it replaces "
+            fields.at("prices", f"{text}{' and '.join(sorted(meters))}; use the same meter")
+
+
 def _book_of(fields: Fields, default: str | None, book_ids: Collection[str]) -> str | None:
     if "pricebook" not in fields:
         return default
@@ -367,3 +432,15 @@ def _issuer(top: Fields) -> tuple[tuple[str, str], ...]:
     if any(key == "timezone" for key, _ in pairs):
         Fields(top.raw("issuer"), ("issuer",), top.problems, None).zone("timezone", "UTC")
     return pairs
+
+
+def _publishing(top: Fields) -> Publishing | None:
+    if "publishing" not in top:
+        return None
+    path: KeyPath = ("publishing",)
+    section = Fields(top.raw("publishing"), path, top.problems, _PUBLISHING_KEYS)
+    fields = Fields(section.raw("approval") or {}, (*path, "approval"), top.problems, _APPROVAL_KEYS)
+    approval = Approval(fields.boolean("required", False), fields.boolean("four_eyes", False))
+    if approval.four_eyes and not approval.required:
+        fields.at("four_eyes", "four_eyes says who may approve; add `required: true`")
+    return Publishing(approval)

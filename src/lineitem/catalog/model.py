@@ -143,6 +143,20 @@ class Pricebook:
     prices: tuple[Price, ...]
 
 
+_ACCOUNT_BOOK = "@account/"
+"""What the name of an account's own pricebook begins with; no other can, for ids begin with a letter or a digit."""
+
+
+def own_pricebook(account: str) -> str:
+    """The pricebook of an account's overrides: its prices take the place of those with the same id, for it alone."""
+    return _ACCOUNT_BOOK + account
+
+
+def owner(pricebook: str) -> str | None:
+    """The account whose overrides a pricebook holds; None for a pricebook that anybody may have."""
+    return pricebook.removeprefix(_ACCOUNT_BOOK) if pricebook.startswith(_ACCOUNT_BOOK) else None
+
+
 @dataclass(frozen=True, slots=True)
 class AccountDefaults:
     """What an account gets that is seen first in an event; ``open`` False refuses such accounts."""
@@ -166,8 +180,23 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
+class Approval:
+    """Whether a publish needs an approved draft, and whether its author may be who approves it."""
+
+    required: bool = False
+    four_eyes: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Publishing:
+    """How the next catalog comes into force."""
+
+    approval: Approval = field(default_factory=Approval)
+
+
+@dataclass(frozen=True, slots=True)
 class Catalog:
-    """Everything one catalog file says."""
+    """Everything one catalog file says; the overrides of accounts are pricebooks of their own (``own_pricebook``)."""
 
     currency: str
     meters: tuple[Meter, ...]
@@ -175,3 +204,4 @@ class Catalog:
     defaults: AccountDefaults = field(default_factory=AccountDefaults)
     accounts: tuple[Account, ...] = ()
     issuer: tuple[tuple[str, str], ...] = ()
+    publishing: Publishing | None = None

@@ -58,6 +58,7 @@ MODEL_FIELDS: dict[str, ModelFields] = {
 
 COMMON_FIELDS = (
     "id", "meter", "model", "currency", "itemize", "description", "included", "maximum", "discount_rate", "transform",
+    "on_change",
 )  # fmt: skip
 QUANTITY_FIELDS = ("included", "transform")
 """Common keys that work on the period's quantity, which a per-event price does not have."""
@@ -100,6 +101,7 @@ def _read_price(reader: Reader, default_currency: str | None, *, required: bool)
     reader.check_keys(fields.keys, f"a {model} price")
     for key in fields.required:
         reader.require(key)
+    _check_on_change(reader)
     if model == "dynamic" and (reader.doc.get("price") is None) == (reader.doc.get("amount") is None):
         reader.problem(
             (), "a dynamic price reads either price (of one unit) or amount (of the event): name one of them"
@@ -139,6 +141,16 @@ def _read_price(reader: Reader, default_currency: str | None, *, required: bool)
     if low is not None and high is not None and low > high:
         reader.problem("minimum_per_event", f"{low} is more than maximum_per_event, {high}")
     return price
+
+
+def _check_on_change(reader: Reader) -> None:
+    """``restart`` says what happens anyway, and is not kept: writing it makes no other content."""
+    value = reader.doc.get("on_change")
+    if value == "continue":
+        text = "continue is not supported yet: where a price changes inside a month its tiers restart; write restart"
+        reader.problem("on_change", text)
+    elif value is not None and value != "restart":
+        reader.problem("on_change", f"{shorten(value)} is not one of restart, continue")
 
 
 def _read_currency(reader: Reader, default: str | None) -> str:

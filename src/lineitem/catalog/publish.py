@@ -7,25 +7,39 @@ back must carry its re-rating or is refused (DESIGN, Rating).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lineitem.catalog.model import Catalog, Pricebook
+from lineitem.catalog.ranges import Ends, collisions, effective_ranges
 from lineitem.core.errors import Refused
 from lineitem.core.period import us_to_text
 
 
 @dataclass(frozen=True, slots=True)
 class UsageSoFar:
-    """What has been rated: last event per pricebook (microseconds since the epoch), meters, accounts with usage."""
+    """What has been rated: last event per pricebook (microseconds since the epoch), meters, accounts with usage.
+
+    The last event of a pricebook is that of the accounts that have it, whatever priced it; of an account's own pricebook,
+    that of the account.
+    """
 
     last_event_us: Mapping[str, int]
     meters: frozenset[str]
     accounts: Mapping[str, tuple[str | None, str]]  # account -> (pricebook, timezone)
 
 
-def check_publish(old: Catalog | None, published: list[Pricebook], new: Catalog, usage: UsageSoFar) -> None:
-    """Raise Refused when publishing ``new`` would change what has been published or rated."""
-    problems = [*_changed_versions(published, new), *_reaching_back(published, new, usage)]
+def check_publish(
+    old: Catalog | None, published: list[Pricebook], ends_us: Ends, new: Catalog, usage: UsageSoFar
+) -> None:
+    """Raise Refused when publishing ``new`` would change what has been published or rated.
+
+    ``published`` are all versions, ``ends_us`` the ends that were set for some of them afterwards.
+    """
+    problems = [
+        *_changed_versions(published, new),
+        *_reaching_back(published, new, usage),
+        *collisions(published, ends_us, new.pricebooks),
+    ]
     if old is not None:
         problems += _changed_meters(old, new, usage)
     problems += _moved_accounts(new, usage)
@@ -53,13 +67,6 @@ def _reaching_back(published: list[Pricebook], new: Catalog, usage: UsageSoFar) 
             f"pricebook {book.id} version {book.version} takes effect at {us_to_text(book.effective_from_us)}, but usage"
             f" up to {us_to_text(last)} is already rated: choose a later effective_from"
         )
-    taken = {(book.id, book.effective_from_us): book.version for book in published}
-    for book in new.pricebooks:
-        version = taken.get((book.id, book.effective_from_us), book.version)
-        if version != book.version:
-            problems.append(
-                f"pricebook {book.id} version {book.version} takes effect when published version {version} does"
-            )
     return problems
 
 
@@ -82,3 +89,44 @@ def _moved_accounts(new: Catalog, usage: UsageSoFar) -> list[str]:
                 f" {account.pricebook} and {account.timezone}"
             )
     return problems
+
+
+def check_retire(
+    published: list[Pricebook], ends_us: Ends, pricebook: str, version: int, end_us: int, usage: UsageSoFar
+) -> None:
+    """Raise Refused when ending a version at ``end_us`` would change what has been rated, or end nothing earlier."""
+    label = f"pricebook {pricebook} version {version}"
+    ranges = effective_ranges(published, ends_us)
+    if (pricebook, version) not in ranges:
+        raise Refused(f"{label} is not published", do="`lineitem catalog list` shows what is.")
+    start, end = ranges[(pricebook, version)]
+    if max(start, end_us) >= end:
+        when = f"ends at {us_to_text(end)} already" if start < end else "was withdrawn before it started"
+        raise Refused(f"{label} {when}", do="Nothing was changed.")
+    last = usage.last_event_us.get(pricebook)
+    if last is not None and last >= max(start, end_us):
+        raise Refused(
+            f"{label} cannot end at {us_to_text(max(start, end_us))}: usage up to {us_to_text(last)} is already rated",
+            do="Choose a later instant.",
+        )
+
+
+def rolled_back(
+    current: Catalog, published: list[Pricebook], pricebook: str, version: int, from_us: int
+) -> tuple[Catalog, Pricebook]:
+    """``current`` with the prices of an old version under the next number, and that version. Raises Refused."""
+    old = next((book for book in published if (book.id, book.version) == (pricebook, version)), None)
+    if old is None:
+        raise Refused(
+            f"pricebook {pricebook} version {version} is not published", do="`lineitem catalog list` shows what is."
+        )
+    gone = {price.meter for price in old.prices} - {meter.id for meter in current.meters}
+    if gone:
+        raise Refused(
+            f"pricebook {pricebook} version {version} bills {', '.join(sorted(gone))}, which the catalog no longer measures",
+            do="Publish the meter again first.",
+        )
+    number = max(book.version for book in published if book.id == pricebook) + 1
+    new = replace(old, version=number, effective_from_us=from_us, effective_until_us=None)
+    books = tuple(sorted((*current.pricebooks, new), key=lambda book: (book.id, book.version)))
+    return replace(current, pricebooks=books), new

@@ -9,6 +9,7 @@ from hashlib import sha256
 
 from lineitem.catalog.load import catalog_document, catalog_from_document, price_digest
 from lineitem.catalog.model import Account, Catalog, Meter, Price, Pricebook
+from lineitem.catalog.ranges import END_OF_TIME_US, Version, effective_ranges
 from lineitem.catalog.snapshot import (
     AccountRow,
     PriceRow,
@@ -53,16 +54,26 @@ def lock_revision(connection: Connection, key: int) -> int:
 def load_snapshot(connection: Connection, namespace: str, revision: int | None = None) -> Snapshot | None:
     """The catalog in force, or as it was at ``revision``; None where nothing has been published."""
     key = namespace_key(connection, namespace)
+    if revision is None:  # read first: what is added to the tables from now on has a higher one
+        revision = current_revision(connection, namespace)
     where = {"namespace_key": key, "revision": revision}
     with connection.transaction():
         row = connection.execute(SQL.publication_at, where).fetchone()
         books = connection.execute(SQL.pricebook_versions, where).fetchall()
         keys = connection.execute(SQL.price_rows, where).fetchall()
+        ends_us = retired(connection, key, revision)
     if row is None:
         return None
-    catalog = catalog_from_document(row[1])
+    catalog = catalog_from_document(row[0])
     pricebooks = tuple(catalog_from_document(book[0]).pricebooks[0] for book in books)
-    return Snapshot(namespace, key, int(row[0]), catalog, pricebooks, tuple(_price_rows(catalog, pricebooks, keys)))
+    rows = tuple(_price_rows(catalog, pricebooks, keys))
+    return Snapshot(namespace, key, revision, catalog, pricebooks, rows, ends_us)
+
+
+def current_revision(connection: Connection, namespace: str) -> int:
+    """The revision in force; 0 where nothing has been published."""
+    row = connection.execute(SQL.namespace, {"namespace": namespace}).fetchone()
+    return 0 if row is None else int(row[1])
 
 
 def revision(connection: Connection, namespace: str) -> int | None:
@@ -82,6 +93,52 @@ def pricebooks(connection: Connection, key: int) -> list[Pricebook]:
     """Every published version of every pricebook of a namespace."""
     rows = connection.execute(SQL.pricebook_versions, {"namespace_key": key, "revision": None}).fetchall()
     return [catalog_from_document(document).pricebooks[0] for (document,) in rows]
+
+
+def retired(connection: Connection, key: int, revision: int | None = None) -> dict[Version, int]:
+    """Ends that were set after publishing, up to a revision or ever: microseconds since the epoch."""
+    rows = connection.execute(SQL.retirements, {"namespace_key": key, "revision": revision}).fetchall()
+    return {(pricebook, version): end_us for pricebook, version, end_us in rows}
+
+
+def add_retirement(
+    connection: Connection, key: int, revision: int, version: Version, end_us: int, by: str, now_us: int
+) -> None:
+    """Store an end for a published version and move the revision: batches rated without it are rated again."""
+    values = {
+        "namespace_key": key, "revision": revision, "pricebook": version[0], "version": version[1],
+        "ends_at": us_to_datetime(end_us), "retired_by": by, "retired_at": us_to_datetime(now_us),
+    }  # fmt: skip
+    connection.execute(SQL.add_retirement, values)
+    put_ranges(connection, key)
+    connection.execute(SQL.move_revision, {"namespace_key": key, "revision": revision})
+
+
+def versions_stored(connection: Connection, key: int) -> list[tuple[str, int, str, int]]:
+    """Every published version: pricebook, number, digest of its content, the revision that brought it."""
+    return connection.execute(SQL.versions_stored, {"namespace_key": key}).fetchall()
+
+
+def retirements_of(connection: Connection, key: int) -> dict[Version, tuple[int, str, int]]:
+    """Every retired version: its end, who set it and when, microseconds since the epoch."""
+    rows = connection.execute(SQL.retirements_of, {"namespace_key": key}).fetchall()
+    return {(row[0], row[1]): (row[2], row[3], row[4]) for row in rows}
+
+
+def put_ranges(connection: Connection, key: int) -> None:
+    """Store when each version is in force, as it follows from what is published and retired.
+
+    Raises psycopg's ExclusionViolation when two versions of a pricebook would share an instant.
+    """
+    found = effective_ranges(pricebooks(connection, key), retired(connection, key)).items()
+    values = {
+        "namespace_key": key,
+        "pricebooks": [book for (book, _), _ in found],
+        "versions": [version for (_, version), _ in found],
+        "starts": [us_to_datetime(start) for _, (start, _) in found],
+        "ends": [None if end == END_OF_TIME_US else us_to_datetime(end) for _, (_, end) in found],
+    }
+    connection.execute(SQL.put_ranges, values)
 
 
 def revision_of_pricebook(connection: Connection, key: int, pricebook: str, version: int) -> int | None:
@@ -137,6 +194,7 @@ def add_publication(connection: Connection, key: int, revision: int, catalog: Ca
     meters = {meter.id: meter for meter in catalog.meters}
     for book in books.values():
         _add_prices(connection, key, book, meters)
+    put_ranges(connection, key)
     for account in catalog.accounts:
         connection.execute(SQL.put_account, _account_values(key, account))
     connection.execute(SQL.move_revision, {"namespace_key": key, "revision": revision})
@@ -196,6 +254,11 @@ def accounts(connection: Connection, key: int, names: Sequence[str]) -> dict[str
     """The accounts of ``names`` that exist."""
     rows = connection.execute(SQL.accounts, {"namespace_key": key, "accounts": list(names)}).fetchall()
     return {row[1]: AccountRow(*row) for row in rows}
+
+
+def account_books(connection: Connection, key: int) -> dict[str, str | None]:
+    """Every account of a namespace and its pricebook."""
+    return dict(connection.execute(SQL.account_books, {"namespace_key": key}).fetchall())
 
 
 def accounts_by_key(connection: Connection, keys: Sequence[int]) -> dict[int, Account]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from bisect import bisect_right
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 
-from lineitem.catalog.model import Catalog, Meter, Price, Pricebook
+from lineitem.catalog.model import Catalog, Meter, Price, Pricebook, owner
+from lineitem.catalog.ranges import Ends, effective_ranges
 from lineitem.core.ids import text_digest
-
-END_OF_TIME_US = 253_402_300_800_000_000
-"""Year 10000: the open end of an interval."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +75,10 @@ class AccountRow:
     tags: str
 
 
+Segment = tuple[int, int, tuple[int, ...]]
+"""From, until (microseconds since the epoch, half-open), and positions in ``Snapshot.rows``."""
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """Everything that decides what an event costs, at one revision of one namespace."""
@@ -86,12 +89,15 @@ class Snapshot:
     catalog: Catalog
     pricebooks: tuple[Pricebook, ...]
     rows: tuple[PriceRow, ...]
+    ends_us: Ends = field(default_factory=dict)  # of retired versions
 
     @cached_property
-    def _versions(self) -> dict[str, list[Pricebook]]:
-        versions: dict[str, list[Pricebook]] = {}
-        for book in sorted(self.pricebooks, key=lambda book: book.effective_from_us):
-            versions.setdefault(book.id, []).append(book)
+    def _versions(self) -> dict[str, list[tuple[int, int, int]]]:
+        versions: dict[str, list[tuple[int, int, int]]] = {}
+        ranges = effective_ranges(self.pricebooks, self.ends_us)
+        for (book, version), (start, end) in sorted(ranges.items(), key=lambda item: item[1]):
+            if start < end:
+                versions.setdefault(book, []).append((start, end, version))
         return versions
 
     @cached_property
@@ -104,18 +110,67 @@ class Snapshot:
 
     def versions(self, pricebook: str) -> list[tuple[int, int, int]]:
         """``(effective from, effective until, version)`` in order, microseconds since the epoch, half-open."""
-        books = self._versions.get(pricebook, [])
-        starts = [book.effective_from_us for book in books] + [END_OF_TIME_US]
-        return [
-            (book.effective_from_us, min(book.effective_until_us or END_OF_TIME_US, starts[i + 1]), book.version)
-            for i, book in enumerate(books)
-        ]
+        return self._versions.get(pricebook, [])
 
     def version_at(self, pricebook: str, time_us: int) -> int | None:
         """The version of ``pricebook`` in force at ``time_us``."""
         versions = self.versions(pricebook)
         at = bisect_right([start for start, _, _ in versions], time_us) - 1
         return versions[at][2] if at >= 0 and time_us < versions[at][1] else None
+
+    @cached_property
+    def _schedules(self) -> dict[tuple[str | None, str | None, str], tuple[Segment, ...]]:
+        return {}
+
+    @cached_property
+    def own_books(self) -> dict[str, str]:
+        """Account -> the pricebook of its overrides, for those that have any."""
+        return {account: book for book in self._versions if (account := owner(book)) is not None}
+
+    def schedule(self, pricebook: str | None, own: str | None, meter: str) -> tuple[Segment, ...]:
+        """What bills ``meter`` and when, in order of time; a price of ``own`` replaces that of ``pricebook`` with its id."""
+        key = (pricebook, own, meter)
+        if key not in self._schedules:
+            self._schedules[key] = self._schedule(*key)
+        return self._schedules[key]
+
+    def _schedule(self, pricebook: str | None, own: str | None, meter: str) -> tuple[Segment, ...]:
+        books = [book for book in (pricebook, own) if book is not None]
+        bounds = sorted({bound for book in books for start, end, _ in self.versions(book) for bound in (start, end)})
+        found = []
+        for start, end in pairwise(bounds):
+            version = None if pricebook is None else self.version_at(pricebook, start)
+            rows = () if pricebook is None or version is None else self.rows_for(pricebook, version, meter)
+            replaced = self._replaced(own, start)
+            if own is not None and replaced is not None:
+                kept = (row for row in rows if self.rows[row].price.id not in replaced[1])
+                rows = (*kept, *self.rows_for(own, replaced[0], meter))
+            if rows:
+                found.append((start, end, rows))
+        return tuple(found)
+
+    def _replaced(self, own: str | None, time_us: int) -> tuple[int, frozenset[str]] | None:
+        """The version of an account's own pricebook at ``time_us`` and the ids of its prices."""
+        version = None if own is None else self.version_at(own, time_us)
+        if own is None or version is None:
+            return None
+        return version, self._price_ids[(own, version)]
+
+    @cached_property
+    def _price_ids(self) -> dict[tuple[str, int], frozenset[str]]:
+        return {
+            (book.id, book.version): frozenset(price.id for price in book.prices)
+            for book in self.pricebooks
+            if owner(book.id) is not None
+        }
+
+    def bills(self, pricebook: str, version: int, price: str, account: str, time_us: int) -> bool:
+        """Whether, for ``account`` at ``time_us``, it is this version of this price and no override of it."""
+        if self.version_at(pricebook, time_us) != version:
+            return False
+        own = self.own_books.get(account)
+        replaced = None if own == pricebook else self._replaced(own, time_us)
+        return replaced is None or price not in replaced[1]
 
     def rows_for(self, pricebook: str, version: int, meter: str) -> tuple[int, ...]:
         """Positions in ``rows`` of the prices that bill ``meter`` in one pricebook version."""

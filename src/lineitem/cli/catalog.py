@@ -7,17 +7,18 @@ from pathlib import Path
 
 import click
 
+from lineitem.cli.lifecycle import COMMANDS, acting, say_draft
 from lineitem.cli.output import Scope, any_folder, ledger_command, print_json, table
 from lineitem.cli.shadow import shadow, simulate
 
 
 @click.group()
 def catalog() -> None:
-    """Check, publish, compare and show catalogs: meters, prices, accounts; try drafts on past usage."""
+    """Check, draft, try, publish, compare and show catalogs: meters, prices, accounts."""
 
 
-catalog.add_command(shadow)
-catalog.add_command(simulate)
+for _command in (*COMMANDS, shadow, simulate):
+    catalog.add_command(_command)
 
 _FILE = click.argument("file", type=click.Path(path_type=Path))
 
@@ -57,15 +58,28 @@ def check(file: Path, as_json: bool) -> int:
 
 
 @catalog.command()
-@_FILE
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@click.option("--draft", type=click.IntRange(min=1), help="Publish a draft instead of a file.")
+@acting
 @ledger_command
-def publish(file: Path, scope: Scope) -> None:
-    """Put a catalog in force. Publishing the same content again does nothing."""
+def publish(file: Path | None, draft: int | None, actor: str | None, scope: Scope) -> None:
+    """Put a catalog in force: a FILE or a draft. Publishing the same content again does nothing."""
+    from lineitem.catalog.draft import Act
     from lineitem.catalog.load import load_catalog
+    from lineitem.core.errors import UsageError
 
+    if (file is None) == (draft is None):
+        raise UsageError("name what to publish", do="Either a FILE or --draft ID.")
+    if draft is not None:
+        with scope.app() as app:
+            made, revision = app.step(scope.namespace, draft, Act.PUBLISH, actor)
+        answer = {"namespace": scope.namespace, "revision": revision, "digest": made.digest, "changed": True}
+        say_draft(scope, made, f"Published draft {draft} as revision {revision} of {scope.namespace}.", **answer)
+        return
+    assert file is not None
     found = load_catalog(file)
     with scope.app() as app:
-        done = app.publish(scope.namespace, found)
+        done = app.publish(scope.namespace, found, actor)
     if scope.as_json:
         print_json(asdict(done))
     elif done.changed:
@@ -78,14 +92,12 @@ def publish(file: Path, scope: Scope) -> None:
 @_FILE
 @ledger_command
 def diff(file: Path, scope: Scope) -> None:
-    """What publishing a file would change."""
-    from lineitem.catalog import diff as differences
+    """What publishing a file would change; for a price also for whom, since when, and last month's usage."""
     from lineitem.catalog.load import load_catalog
 
     new = load_catalog(file)
     with scope.app() as app:
-        old = app.catalog(scope.namespace)
-    changes = differences.diff(old, new)
+        changes = app.catalog_diff(scope.namespace, new)
     if scope.as_json:
         print_json({"changes": [change.document() for change in changes]})
     else:

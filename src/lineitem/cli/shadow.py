@@ -83,9 +83,9 @@ def simulate(files: tuple[Path, ...], wanted: Any, scope: Scope) -> None:
 def _compare(files: Sequence[Path], wanted: Any, scope: Scope) -> Comparison:
     from lineitem.catalog.load import load_catalog
     from lineitem.kit.process import tune_for_batches
-    from lineitem.ledger.shadow import Draft
+    from lineitem.ledger.shadow import Candidate
 
-    drafts = [Draft(str(file), load_catalog(file)) for file in files]
+    drafts = [Candidate(str(file), load_catalog(file)) for file in files]
     tune_for_batches()
     with scope.app() as app, progress_bar("Rating", None, quiet=scope.as_json) as show:
         found = app.shadow(scope.namespace, drafts, wanted, show)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import pwd
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from lineitem.core.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,3 +30,29 @@ class Config:
             database_url=environment.get("LINEITEM_DATABASE_URL") or None,
             checkpoint_dir=Path(checkpoints) if checkpoints else folder / "checkpoints",
         )
+
+
+ACTOR_CHARS_MAX = 128
+"""Characters of a name somebody acts under."""
+
+
+def actor(named: str | None = None, environment: Mapping[str, str] = os.environ) -> str:
+    """Who acts: as the command says, or ``LINEITEM_ACTOR``, or the operating system's user.
+
+    A name is a record of who did what, not a proof of it: whoever may run the command may give any. Raises UsageError for
+    one that is empty, too long or not printable.
+    """
+    name = (named if named is not None else environment.get("LINEITEM_ACTOR") or _system_user()).strip()
+    if not name or len(name) > ACTOR_CHARS_MAX or not name.isprintable():
+        raise UsageError(
+            f"{name[:ACTOR_CHARS_MAX]!r} is not a name to act under",
+            do=f"Use 1 to {ACTOR_CHARS_MAX} printable characters.",
+        )
+    return name
+
+
+def _system_user() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:  # a container's user need not have an entry
+        return f"uid-{os.geteuid()}"

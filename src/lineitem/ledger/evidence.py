@@ -137,7 +137,7 @@ def _in_window(
                 and events.subject[event] == shown["account"]
                 and since_us <= time_us < until_us
                 and _dimensions(one, at) == wanted
-                and snapshot.version_at(shown["pricebook"], time_us) == shown["version"]
+                and snapshot.bills(shown["pricebook"], shown["version"], row.price.id, shown["account"], time_us)
             ):
                 yield one, at
 

@@ -1,18 +1,21 @@
-"""Publish a catalog: checked against what is in force, stored as immutable versions, recorded in lane 0."""
+"""Put a catalog in force, end a version: checked against what is in force, stored as immutable versions, recorded in lane 0."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from lineitem.catalog import published
+from lineitem.catalog.draft import Retirement
 from lineitem.catalog.load import content_digest
-from lineitem.catalog.model import Catalog
-from lineitem.catalog.publish import UsageSoFar, check_publish
+from lineitem.catalog.model import Approval, Catalog, own_pricebook
+from lineitem.catalog.publish import UsageSoFar, check_publish, check_retire
 from lineitem.core.errors import Refused
 from lineitem.kit.db import Connection, explained
 from lineitem.kit.sqlfiles import load_queries
 from lineitem.ledger.chain import BatchKind
-from lineitem.ledger.post import Fact, canonical, lock_lane, write_batch
+from lineitem.ledger.post import Fact, Head, canonical, lock_lane, write_batch
 
 SQL = load_queries("lineitem.ledger", "ledger.sql")
 
@@ -27,46 +30,104 @@ class Publication:
     changed: bool
 
 
-def publish(connection: Connection, namespace: str, catalog: Catalog, now_us: int) -> Publication:
-    """Put ``catalog`` in force. The same content again does nothing.
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """The catalog of a namespace, held by the transaction of somebody who acts on it; nobody else does meanwhile."""
 
-    Raises Refused when it would change what has been published or rated.
-    """
-    digest = content_digest(catalog)
+    connection: Connection
+    namespace: str
+    key: int
+    head: Head
+    revision: int
+    current: Catalog | None
+    by: str
+    now_us: int
+
+    @property
+    def policy(self) -> Approval:
+        """What the catalog in force asks of the next one: a draft cannot loosen it for itself."""
+        publishing = None if self.current is None else self.current.publishing
+        return Approval() if publishing is None else publishing.approval
+
+    def record(self, facts: list[Fact], revision: int) -> None:
+        """Write what was done into the chain."""
+        write_batch(
+            self.connection, self.head, self.namespace, self.key, BatchKind.PUBLISH,
+            facts=facts, catalog_revision=revision, recorded_us=self.now_us,
+        )  # fmt: skip
+
+    def check(self, content: Catalog | Retirement) -> None:
+        """Raise Refused when putting ``content`` in force would change what has been published or rated, or nothing."""
+        books, ends_us = published.pricebooks(self.connection, self.key), published.retired(self.connection, self.key)
+        if isinstance(content, Retirement):
+            used = usage_so_far(self.connection, self.key, [])
+            check_retire(books, ends_us, content.pricebook, content.version, content.end_us, used)
+            return
+        if self.current is not None and content_digest(self.current) == content_digest(content):
+            raise Refused(f"revision {self.revision} of {self.namespace} has this content already", do="Nothing to do.")
+        used = usage_so_far(self.connection, self.key, [account.id for account in content.accounts])
+        check_publish(self.current, books, ends_us, content, used)
+
+    def put_in_force(self, content: Catalog | Retirement) -> Fact:
+        """Check and store a catalog, or the end of a version, under the next revision."""
+        self.check(content)
+        revision = self.revision + 1
+        body: dict[str, object] = {"namespace": self.namespace, "revision": revision, "by": self.by}
+        if isinstance(content, Retirement):
+            version, end_us = (content.pricebook, content.version), content.end_us
+            published.add_retirement(self.connection, self.key, revision, version, end_us, self.by, self.now_us)
+            body |= {"pricebook": content.pricebook, "version": content.version, "end_us": end_us}
+            return Fact("retire", canonical(body))
+        published.add_publication(self.connection, self.key, revision, content, self.now_us)
+        return Fact("publish", canonical(body | {"digest": content_digest(content)}))
+
+
+@contextmanager
+def desk(connection: Connection, namespace: str, by: str, now_us: int) -> Iterator[Desk]:
+    """Hold the catalog of a namespace for one transaction."""
     with explained(), connection.transaction():
         head = lock_lane(connection, 0)
         key = published.namespace_key(connection, namespace)
         revision = published.lock_revision(connection, key)
-        current = published.current(connection, key)
-        if current is not None and content_digest(current) == digest:
-            return Publication(namespace, revision, digest, changed=False)
-        check_publish(current, published.pricebooks(connection, key), catalog, _usage(connection, key, catalog))
-        revision += 1
-        published.add_publication(connection, key, revision, catalog, now_us)
-        fact = Fact("publish", canonical({"namespace": namespace, "revision": revision, "digest": digest}))
-        write_batch(
-            connection, head, namespace, key, BatchKind.PUBLISH,
-            facts=[fact], catalog_revision=revision, recorded_us=now_us,
-        )  # fmt: skip
-    return Publication(namespace, revision, digest, changed=True)
+        yield Desk(connection, namespace, key, head, revision, published.current(connection, key), by, now_us)
+
+
+def publish(connection: Connection, namespace: str, catalog: Catalog, now_us: int, by: str) -> Publication:
+    """Put ``catalog`` in force. The same content again does nothing.
+
+    Raises Refused when it would change what has been published or rated, or when the catalog in force asks for approval.
+    """
+    digest = content_digest(catalog)
+    with desk(connection, namespace, by, now_us) as held:
+        if held.current is not None and content_digest(held.current) == digest:
+            return Publication(namespace, held.revision, digest, changed=False)
+        if held.policy.required:
+            raise Refused(
+                "publishing needs an approved draft (publishing.approval.required)",
+                do="Make one: lineitem catalog draft FILE; then catalog approve and catalog publish --draft.",
+            )
+        held.record([held.put_in_force(catalog)], held.revision + 1)
+    return Publication(namespace, held.revision + 1, digest, changed=True)
 
 
 def refusals(connection: Connection, key: int, catalog: Catalog) -> list[str]:
     """Why publishing ``catalog`` in the namespace with ``key`` would be refused as things are; nothing is published."""
+    books, ends_us = published.pricebooks(connection, key), published.retired(connection, key)
+    used = usage_so_far(connection, key, [account.id for account in catalog.accounts])
     try:
-        usage = _usage(connection, key, catalog)
-        check_publish(published.current(connection, key), published.pricebooks(connection, key), catalog, usage)
+        check_publish(published.current(connection, key), books, ends_us, catalog, used)
     except Refused as error:
         return error.what.splitlines()
     return []
 
 
-def _usage(connection: Connection, key: int, catalog: Catalog) -> UsageSoFar:
+def usage_so_far(connection: Connection, key: int, accounts: list[str]) -> UsageSoFar:
+    """What has been rated in a namespace; of ``accounts`` also under which pricebook and zone."""
     rows = connection.execute(SQL.usage_so_far, {"namespace_key": key}).fetchall()
-    listed = [account.id for account in catalog.accounts]
-    accounts = connection.execute(SQL.accounts_with_usage, {"namespace_key": key, "accounts": listed}).fetchall()
+    settled = connection.execute(SQL.accounts_with_usage, {"namespace_key": key, "accounts": accounts}).fetchall()
+    last = {kind: {row[1]: row[2] for row in rows if row[0] == kind} for kind in ("pricebook", "account")}
     return UsageSoFar(
-        {row[0]: row[1] for row in rows},
-        frozenset(meter for row in rows for meter in row[2]),
-        {row[0]: (row[1], row[2]) for row in accounts},
+        last["pricebook"] | {own_pricebook(account): last_us for account, last_us in last["account"].items()},
+        frozenset(meter for row in rows for meter in row[3]),
+        {row[0]: (row[1], row[2]) for row in settled},
     )

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineitem.catalog import published
-from lineitem.catalog.draft import draft_snapshot
 from lineitem.catalog.model import Catalog, Meter
 from lineitem.catalog.snapshot import AccountRow, Snapshot
+from lineitem.catalog.trial import draft_snapshot
 from lineitem.core.errors import InputError, Refused, UsageError
 from lineitem.core.period import Month, us_to_datetime
 from lineitem.core.reasons import Reason
@@ -43,7 +43,7 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
+class Candidate:
     """A catalog to try, and what it is called."""
 
     name: str
@@ -66,7 +66,7 @@ def shadow(
     connection: Connection,
     store: BlobStore,
     namespace: str,
-    drafts: Sequence[Draft],
+    drafts: Sequence[Candidate],
     wanted: Wanted,
     now_us: int,
     progress: Progress,
@@ -114,7 +114,7 @@ def _months(connection: Connection, namespace: str, wanted: Wanted, now_us: int)
 class _Run:
     """One draft under way. ``lost``: (account key, price key of the ledger, fate) -> events."""
 
-    draft: Draft
+    draft: Candidate
     snapshot: Snapshot
     pricebook_of: dict[str, str | None]
     folds: dict[int, PriceFold] = field(default_factory=dict)
@@ -143,7 +143,7 @@ class _Shadow:
         connection: Connection,
         store: BlobStore,
         in_force: Snapshot,
-        drafts: Sequence[Draft],
+        drafts: Sequence[Candidate],
         wanted: Wanted,
         since: Month,
         until: Month,
@@ -157,9 +157,8 @@ class _Shadow:
         self._events = 0
         self._runs = [self._start(draft) for draft in drafts]
 
-    def _start(self, draft: Draft) -> _Run:
-        namespace, key, books = self._in_force.namespace, self._in_force.namespace_key, self._in_force.pricebooks
-        snapshot = draft_snapshot(namespace, key, books, draft.catalog, as_dated=self._wanted.as_dated)
+    def _start(self, draft: Candidate) -> _Run:
+        snapshot = draft_snapshot(self._in_force, draft.catalog, as_dated=self._wanted.as_dated)
         return _Run(draft, snapshot, {account.id: account.pricebook for account in draft.catalog.accounts})
 
     def run(self, progress: Progress) -> Comparison:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineitem.catalog import published
-from lineitem.catalog.audit import audit, publications
+from lineitem.catalog.audit import audit, publications, retirements
 from lineitem.core.period import Month
 from lineitem.ingest import intake
 from lineitem.kit.copy import POSTGRES_EPOCH_US, SIGNATURE, TRAILER
@@ -26,6 +26,7 @@ from lineitem.ledger.checkpoint import Notary
 from lineitem.ledger.merkle import EMPTY_ROOT, HASH, root
 from lineitem.ledger.post import LANES, NO_DIGEST, canonical
 from lineitem.ledger.rows import NO_KEY, Digests, encode_rows, gather, leaf_hashes, leaf_numbers
+from lineitem.ledger.verify_lifecycle import check_lifecycle
 from lineitem.ledger.verify_state import check_state
 from lineitem.rate.exact import total
 
@@ -471,6 +472,8 @@ def _recorded(connection: Connection, kind: str) -> dict[Place, tuple[dict[str, 
 
 _FACT_KEYS = {
     "publish": {"namespace", "revision", "digest"},
+    "draft": {"namespace", "draft", "step", "act", "by", "note", "what", "base_revision", "digest"},
+    "retire": {"namespace", "revision", "pricebook", "version", "end_us", "by"},
     "period": {"namespace", "month", "state"},
     "retraction": {"namespace", "source", "id"},
 }
@@ -490,9 +493,14 @@ def _check_catalog(connection: Connection, links: dict[Place, _Link], report: Re
             report.add(place, f"catalog revision {one.revision} of {one.namespace} is not what was published")
     for namespace, revision in sorted(recorded.keys() - {(one.namespace, one.revision) for one in published_now}):
         report.add(recorded[(namespace, revision)][0], f"catalog revision {revision} of {namespace} is missing")
-    for defect in audit(connection, published_now):
+    for defect in audit(connection, published_now, retirements(connection)):
         place, _ = recorded.get((defect.namespace, defect.revision), (None, ""))
         report.add(place, f"catalog of {defect.namespace}: {defect.what}")
+    steps, ends = _recorded(connection, "draft"), _recorded(connection, "retire")
+    for place, what in check_lifecycle(
+        connection, steps, ends, {at: link.batch.recorded_us for at, link in links.items()}
+    ):
+        report.add(place, what)
 
 
 def _check_periods(connection: Connection, report: Report) -> None:

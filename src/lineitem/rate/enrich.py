@@ -136,22 +136,12 @@ def _price(
     subject = accounts.subject[match.rows]
     time = events.time_us[match.rows]
     tag_set = tags.of(match, subject)
-    used = np.unique(subject).tolist()
-    book_of = {s: row.pricebook for s in used if (row := accounts.rows[s]) is not None}
-    books = sorted({book for book in book_of.values() if book is not None})
-    number = {book: i for i, book in enumerate(books)}
-    book_table = np.full(len(accounts.rows), -1, dtype=np.int32)
-    for s, book in book_of.items():
-        book_table[s] = -1 if book is None else number[book]
-    book = book_table[subject]
     unpriced = np.ones(len(subject), dtype=np.bool_)
     usage: list[PriceUsage] = []
-    for i, name in enumerate(books):
-        of_book = book == i
-        for start, end, version in snapshot.versions(name):
-            positions = snapshot.rows_for(name, version, match.meter.id)
-            here = np.flatnonzero(of_book & (time >= start) & (time < end))
-            if not positions or not len(here):
+    for (book, own), members in _by_book(subject, accounts, snapshot):
+        for start, end, positions in snapshot.schedule(book, own, match.meter.id):
+            here = members[(time[members] >= start) & (time[members] < end)]
+            if not len(here):
                 continue
             unpriced[here] = False
             for position in positions:
@@ -174,7 +164,8 @@ def _price(
                     )
                 )
     for at in np.flatnonzero(unpriced).tolist():
-        named = book_of[int(subject[at])]
+        account = accounts.rows[int(subject[at])]
+        named = None if account is None else account.pricebook
         where = f"pricebook {named!r}" if named else "the account, which has no pricebook,"
         refused.setdefault(
             int(match.rows[at]), (Reason.NO_PRICE, f"{where} has no price for meter {match.meter.id!r} at this time")
@@ -200,6 +191,27 @@ def _charges(
     for at, flaw in flaws.items():
         refused.setdefault(int(rows[at]), (flaw.reason, f"price {row.price.id}: {flaw.text}"))
     return charges
+
+
+Books = tuple[str | None, str | None]
+"""An account's pricebook and that of its own overrides."""
+
+
+def _by_book(
+    subject: NDArray[np.int32], accounts: Accounts, snapshot: Snapshot
+) -> list[tuple[Books, NDArray[np.int64]]]:
+    """Positions in ``subject`` (n,) by what prices them; an account with overrides is a group of its own."""
+    number: dict[Books, int] = {}
+    own_books = snapshot.own_books
+    table = np.zeros(len(accounts.rows), dtype=np.int32)
+    for one in np.unique(subject).tolist():
+        account = accounts.rows[one]
+        if account is not None:
+            table[one] = number.setdefault((account.pricebook, own_books.get(account.account)), len(number))
+    group = table.astype(np.min_scalar_type(len(number)))[subject]  # narrow: a stable sort of 16 bits is a radix sort
+    order = np.argsort(group, kind="stable")
+    cuts = np.cumsum(np.bincount(group, minlength=len(number)))[:-1]
+    return list(zip(number, np.split(order, cuts), strict=True)) if number else []
 
 
 class _Months:

@@ -24,14 +24,45 @@ select revision, digest, document from catalog.publication
 where namespace_key = %(namespace_key)s order by revision desc limit 1
 
 -- name: publication_at
--- What was in force at a revision, or is now.
-select revision, document from catalog.publication where namespace_key = %(namespace_key)s
-  and revision <= coalesce(%(revision)s::bigint, 9223372036854775807) order by revision desc limit 1
+-- What was in force at a revision.
+select document from catalog.publication where namespace_key = %(namespace_key)s and revision <= %(revision)s
+order by revision desc limit 1
 
 -- name: pricebook_versions
 -- Every version published up to a revision, or ever.
 select document from catalog.pricebook_version where namespace_key = %(namespace_key)s
   and revision <= coalesce(%(revision)s::bigint, 9223372036854775807) order by pricebook, version
+
+-- name: retirements
+-- Ends set after publishing, up to a revision or ever; the newest counts.
+select distinct on (pricebook, version) pricebook, version, (extract(epoch from ends_at) * 1000000)::bigint
+from catalog.retirement where namespace_key = %(namespace_key)s
+  and revision <= coalesce(%(revision)s::bigint, 9223372036854775807) order by pricebook, version, revision desc
+
+-- name: add_retirement
+-- An end for a published version.
+insert into catalog.retirement (namespace_key, revision, pricebook, version, ends_at, retired_by, retired_at)
+values (%(namespace_key)s, %(revision)s, %(pricebook)s, %(version)s, %(ends_at)s, %(retired_by)s, %(retired_at)s)
+
+-- name: retirements_of
+-- Ends set after publishing, with who and when; the newest counts.
+select distinct on (pricebook, version) pricebook, version, (extract(epoch from ends_at) * 1000000)::bigint, retired_by,
+  (extract(epoch from retired_at) * 1000000)::bigint
+from catalog.retirement where namespace_key = %(namespace_key)s order by pricebook, version, revision desc
+
+-- name: versions_stored
+-- Every version without its content.
+select pricebook, version, digest, revision from catalog.pricebook_version
+where namespace_key = %(namespace_key)s order by pricebook, version
+
+-- name: put_ranges
+-- When each version is in force. One statement, because neighbours change places: the constraint is checked at its end.
+insert into catalog.effective_range (namespace_key, pricebook, version, during)
+select %(namespace_key)s, w.pricebook, w.version, tstzrange(w.starts, w.ends)
+from unnest(%(pricebooks)s::text[], %(versions)s::int[], %(starts)s::timestamptz[], %(ends)s::timestamptz[])
+  as w(pricebook, version, starts, ends)
+on conflict (namespace_key, pricebook, version) do update set during = excluded.during
+  where effective_range.during <> excluded.during
 
 -- name: revision_of_pricebook
 -- The publication that brought a pricebook version.
@@ -75,6 +106,10 @@ order by v.price_version_key
 -- Accounts by id.
 select account_key, account, name, pricebook, timezone, tags from catalog.account
 where namespace_key = %(namespace_key)s and account = any(%(accounts)s)
+
+-- name: account_books
+-- Whose pricebook is which.
+select account, pricebook from catalog.account where namespace_key = %(namespace_key)s
 
 -- name: accounts_by_key
 -- Accounts as an invoice names them.

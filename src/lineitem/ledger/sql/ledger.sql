@@ -187,9 +187,33 @@ join ledger.accumulator a on a.account_key = w.account_key and a.price_key = w.p
   and a.period_start = timestamptz 'epoch' + w.start_us * interval '1 microsecond'
 
 -- name: usage_so_far
--- Per pricebook, the last rated event; for the rules of publishing.
-select p.pricebook, max(a.last_event_us), array_agg(distinct p.meter) from ledger.accumulator a
-join catalog.price p using (price_key) where a.namespace_key = %(namespace_key)s group by p.pricebook
+-- The last rated event of each pricebook, the one its accounts have included, whatever prices it; and of each account.
+with used as (
+  select c.account, c.pricebook as has, p.pricebook as priced_by, p.meter, max(a.last_event_us) as last_event_us
+  from ledger.accumulator a join catalog.price p using (price_key) join catalog.account c using (account_key)
+  where a.namespace_key = %(namespace_key)s group by 1, 2, 3, 4
+)
+select 'pricebook', book, max(last_event_us), array_agg(distinct meter)
+from used, unnest(array[has, priced_by]) as book where book is not null group by book
+union all select 'account', account, max(last_event_us), '{}' from used group by account
+
+-- name: publish_facts
+-- Who published a revision, and when; nobody knows of those before names were kept.
+select (f.body::jsonb ->> 'revision')::bigint, f.body::jsonb ->> 'by', b.recorded_us
+from ledger.fact f join ledger.batch b using (lane, batch) where f.namespace_key = %(namespace_key)s and f.kind = 'publish'
+
+-- name: month_by_book
+-- What the prices of each pricebook metered in a service month.
+select p.pricebook, p.price, p.unit, p.scale, sum(a.quantity) from ledger.accumulator a
+join catalog.price p using (price_key) where a.namespace_key = %(namespace_key)s and a.service_month = %(month)s
+group by 1, 2, 3, 4
+
+-- name: month_by_account
+-- What some accounts used in a service month, whatever pricebook priced it.
+select c.account, p.price, p.unit, p.scale, sum(a.quantity) from ledger.accumulator a
+join catalog.price p using (price_key) join catalog.account c using (account_key)
+where a.namespace_key = %(namespace_key)s and a.service_month = %(month)s and c.account = any(%(accounts)s)
+group by 1, 2, 3, 4
 
 -- name: accounts_with_usage
 -- Accounts whose pricebook and zone are fixed by rated usage.

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from lineitem.catalog.draft import draft_snapshot
 from lineitem.catalog.load import parse_catalog
 from lineitem.catalog.model import Catalog, Pricebook
-from lineitem.catalog.snapshot import END_OF_TIME_US, Snapshot
+from lineitem.catalog.ranges import END_OF_TIME_US
+from lineitem.catalog.snapshot import Snapshot
+from lineitem.catalog.trial import draft_snapshot
 
 TEXT = """
 currency: USD
@@ -33,7 +34,8 @@ def version(number: int, from_us: int, until_us: int | None = None, book: str = 
 def snapshot(*new: Pricebook, as_dated: bool = False, draft: Catalog = PUBLISHED) -> Snapshot:
     """The draft of ``new`` versions over what is published."""
     books = (*(draft.pricebooks if not new else ()), *new)
-    return draft_snapshot("n", 1, PUBLISHED.pricebooks, replace(draft, pricebooks=books), as_dated=as_dated)
+    in_force = Snapshot("n", 1, 1, PUBLISHED, PUBLISHED.pricebooks, ())
+    return draft_snapshot(in_force, replace(draft, pricebooks=books), as_dated=as_dated)
 
 
 def test_what_is_published_stays_as_it_is() -> None:

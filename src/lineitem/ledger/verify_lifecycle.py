@@ -1,0 +1,45 @@
+"""Whether drafts, what was done to them, and retirements are what the chain recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from lineitem.catalog import drafts
+from lineitem.catalog.audit import retirements
+from lineitem.kit.db import Connection
+
+Place = tuple[int, int]
+Recorded = Mapping[Place, tuple[Mapping[str, Any], str]]
+"""Place -> a fact and its text."""
+
+
+def check_lifecycle(
+    connection: Connection, steps: Recorded, ends: Recorded, recorded_us: Mapping[Place, int]
+) -> Iterator[tuple[Place | None, str]]:
+    """Compare the tables with the facts ``draft`` and ``retire``; ``recorded_us`` says when each batch was written."""
+    kept, done = drafts.stored(connection)
+    wanted: dict[tuple[Any, ...], Place] = {}
+    made: dict[tuple[Any, ...], Place] = {}
+    for place, (fact, _) in steps.items():
+        who = (fact["namespace"], fact["draft"])
+        wanted[(*who, fact["step"], fact["act"], fact["by"], fact["note"], recorded_us.get(place))] = place
+        if fact["step"] == 0:
+            made[(*who, fact["what"], fact["base_revision"], fact["digest"])] = place
+    yield from _differences("draft", made, kept)
+    yield from _differences("step of draft", wanted, done)
+    ended = {}
+    for place, (fact, _) in ends.items():
+        fields = (fact["namespace"], fact["revision"], fact["pricebook"], fact["version"], fact["end_us"], fact["by"])
+        ended[(*fields, recorded_us.get(place))] = place
+    yield from _differences("retirement at revision", ended, {tuple(one) for one in retirements(connection)})
+
+
+def _differences(
+    what: str, recorded: Mapping[tuple[Any, ...], Place], stored: set[Any]
+) -> Iterator[tuple[Place | None, str]]:
+    for row, place in recorded.items():
+        if row not in stored:
+            yield place, f"{what} {row[1]} of {row[0]} is not what was recorded"
+    for row in stored - recorded.keys():
+        yield None, f"{what} {row[1]} of {row[0]} was never recorded"
