@@ -220,6 +220,24 @@ def test_each_problem_is_told_with_its_line(old: str, new: str, line: int, text:
     assert any(problem.startswith(f"c.yaml:{line}: ") and text in problem for problem in problems), problems
 
 
+def test_a_price_per_event_waits_for_the_ledger() -> None:
+    """It can be quoted, but is refused in a catalog; and only over a meter whose events each have a value of their own."""
+    text = """
+currency: USD
+meters:
+  - {id: paid, event_type: payment, aggregation: max, value: data.amount}
+pricebooks:
+  - id: standard
+    version: 1
+    effective_from: 2026-01-01T00:00:00Z
+    prices:
+      - {id: fee, meter: paid, model: percentage, rate: "0.029"}
+"""
+    problems = problems_of(text)
+    assert any("a sum or a count" in problem for problem in problems), problems
+    assert any("the ledger cannot yet" in problem for problem in problems), problems
+
+
 @pytest.mark.parametrize("key", ["currency", "meters", "pricebooks"])
 def test_required_keys(key: str) -> None:
     """Nothing can be billed without these three."""

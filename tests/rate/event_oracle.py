@@ -81,7 +81,11 @@ def percentage(**fields: Any) -> Price:
     return Price("p", "m", "percentage", "EUR", **values)
 
 
-_MAYBE = st.none() | st.builds(lambda n, p: Decimal(n).scaleb(-p), st.integers(0, 5000), st.integers(0, 4))
+_MAYBE = (
+    st.none()
+    | st.sampled_from([Decimal("0.5"), Decimal(1), Decimal("2.5")])
+    | st.builds(lambda n, p: Decimal(n).scaleb(-p), st.integers(0, 5000), st.integers(0, 4))
+)
 
 
 @st.composite

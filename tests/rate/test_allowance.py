@@ -28,7 +28,12 @@ class Event(NamedTuple):
     value: int
 
 
-VALUES = st.one_of(st.integers(-300, 3000), st.just(0), st.integers(-(10**25), 10**25))
+VALUES = st.one_of(
+    st.sampled_from([0, 50, 100, 250]),  # so that allowances are used up to the last unit
+    st.integers(-300, 3000),
+    st.just(0),
+    st.integers(-(10**25), 10**25),
+)
 KEYS = st.binary(min_size=16, max_size=16)
 EVENTS = st.lists(
     st.builds(Event, st.integers(0, TARGETS - 1), st.integers(0, 5), KEYS, VALUES),
@@ -126,3 +131,16 @@ def test_state_is_bounded_by_what_is_inside() -> None:
     events = [Event(0, 1000 - n, n.to_bytes(16, "big"), 100) for n in range(1000)]
     _, held, _ = in_batches(charge.allowance, [events[:500], events[500:]])
     assert rows(held) == events[:-4:-1]
+
+
+def test_an_allowance_used_up_to_the_last_unit_is_closed() -> None:
+    """Two free units, used exactly: both events are wholly free, without fee; the third, of value zero, pays the fee."""
+    price = event_oracle.percentage(rate="0.1", per_event="1", free_units="2")
+    charge = compile_price(price, SCALE).charge
+    assert charge is not None
+    assert charge.allowance is not None
+    events = [Event(0, time, bytes(16), value) for time, value in enumerate([100, 100, 0])]
+    sums, held, [step] = in_batches(charge.allowance, [events])
+    assert step.charges.tolist() == [0, 0, 10**charge.scale]
+    assert rows(held) == events[:2]
+    assert sums[0] == 10**charge.scale
