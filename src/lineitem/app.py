@@ -38,8 +38,9 @@ from lineitem.ledger.flush import flush
 from lineitem.ledger.post import summarize_ranges
 from lineitem.ledger.publishing import Publication, publish
 from lineitem.ledger.rating import Rater
+from lineitem.ledger.report import Report
 from lineitem.ledger.retract import retract
-from lineitem.ledger.verify import Report, verify
+from lineitem.ledger.verify import verify
 
 
 class App:
@@ -172,7 +173,8 @@ class App:
 
     def verify(self, *, deep: bool, progress: Callable[[str, int], None]) -> Report:
         """Recompute everything, over all namespaces."""
-        report = verify(self.control, self.notary, progress)
+        with db.connect(self.dsn, role=db.POST) as beside:
+            report = verify(self.control, beside, self.notary, progress)
         for problem in check_invoices(self.control):
             report.add(None, problem)
         if deep:
