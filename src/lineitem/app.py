@@ -43,11 +43,12 @@ from lineitem.ledger.post import summarize_ranges
 from lineitem.ledger.preview import preview
 from lineitem.ledger.publishing import Publication, publish
 from lineitem.ledger.rating import Rater
+from lineitem.ledger.report import Report
 from lineitem.ledger.retract import retract
 from lineitem.ledger.shadow import Candidate, Wanted, shadow
 from lineitem.ledger.shadow import Progress as ShadowProgress
 from lineitem.ledger.shadow_rows import Comparison
-from lineitem.ledger.verify import Report, verify
+from lineitem.ledger.verify import verify
 
 _LARGE_BYTES = 32 << 20
 """Files from this size on are worth a second process, which takes as long to start as 10 MB take to read."""
@@ -233,7 +234,8 @@ class App:
 
     def verify(self, *, deep: bool, progress: Callable[[str, int], None]) -> Report:
         """Recompute everything, over all namespaces."""
-        report = verify(self.control, self.notary, progress)
+        with db.connect(self.dsn, role=db.POST) as beside:
+            report = verify(self.control, beside, self.notary, progress)
         for problem in check_invoices(self.control):
             report.add(None, problem)
         if deep:

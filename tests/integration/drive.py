@@ -22,7 +22,7 @@ from lineitem.ingest.events import BatchLimits
 from lineitem.kit.db import Connection
 from lineitem.ledger.flush import flush
 from lineitem.ledger.rating import Rater
-from lineitem.ledger.verify import Report
+from lineitem.ledger.report import Report
 from tests.integration.oracle import EPOCH, Tally, Totals, tally_of
 
 _numbers = count(1)

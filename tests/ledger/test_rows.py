@@ -22,6 +22,7 @@ from lineitem.ledger.rows import (
     LineItems,
     copy_payloads,
     encoded_rows,
+    gather,
     leaf_hashes,
     leaf_starts,
     make_ids,
@@ -110,6 +111,20 @@ def test_any_other_value_is_another_leaf(rows: list[tuple[Any, ...]], data: st.D
     before = leaf_hashes(encoded(rows, 1, 1), accounts[0]).tobytes()
     after = leaf_hashes(encoded(changed, 1, 1), accounts[1]).tobytes()
     assert (before == after) == same
+
+
+@given(st.lists(st.tuples(st.integers(1, 3), st.binary(min_size=5, max_size=5)), max_size=70))
+def test_rows_of_one_width_may_be_an_array(rows: list[tuple[int, bytes]]) -> None:
+    """Leaves of one void array are those of its rows one by one."""
+    accounts = np.array([account for account, _ in rows], np.int32)
+    each = [row for _, row in rows]
+    assert leaf_hashes(np.array(each, "V5"), accounts).tobytes() == leaf_hashes(each, accounts).tobytes()
+
+
+@given(st.lists(st.integers(1, 3), max_size=40))
+def test_digests_are_gathered_by_run(keys: list[int]) -> None:
+    """Sorted or not, each row has its own key's digest."""
+    assert gather(ACCOUNTS, np.array(keys, np.int32)).tobytes() == b"".join(ACCOUNTS[key] for key in keys)
 
 
 @given(st.lists(st.tuples(st.integers(1, 4), st.integers(1, 40)), max_size=6))

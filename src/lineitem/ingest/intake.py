@@ -25,7 +25,7 @@ from lineitem.kit.sqlfiles import load_queries
 
 SQL = load_queries("lineitem.ingest", "ingest.sql")
 COPY_OUT_IDENTITIES = SQL.copy_out_identities
-"""Binary COPY of every accepted event: lane, batch, ordinal, key, digest."""
+"""Binary COPY of every accepted event, many packed in one value: lane, batch, ordinal, key, digest, namespace."""
 
 
 @dataclass(frozen=True, slots=True)

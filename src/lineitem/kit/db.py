@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Any, LiteralString, TypeVar
 
 import psycopg
+from psycopg import sql
 
 from lineitem.core.errors import DatabaseUnavailable, EnvironmentProblem
 
@@ -39,6 +41,32 @@ def connect(dsn: str, *, role: LiteralString | None = None, autocommit: bool = T
         connection.execute(role)
     connection.autocommit = autocommit
     return connection
+
+
+@contextmanager
+def asked_beside(connection: Connection, beside: Connection, query: LiteralString) -> Iterator[Future[list[Any]]]:
+    """Run a reading query on ``beside`` while the caller uses ``connection``; both see one snapshot.
+
+    For the start of a repeatable-read transaction of ``connection``. The query is cancelled where the caller leaves
+    without having waited for it.
+    """
+    exported = connection.execute("select pg_export_snapshot()").fetchone()
+    assert exported is not None
+
+    def ask() -> list[Any]:
+        with beside.transaction():
+            beside.execute("set transaction isolation level repeatable read, read only")
+            beside.execute(sql.SQL("set transaction snapshot {}").format(exported[0]))
+            return beside.execute(query).fetchall()
+
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(ask)
+        try:
+            yield answer
+        finally:
+            while not answer.done():  # a cancel that comes before the query does nothing
+                beside.cancel_safe()
+                wait([answer], timeout=0.1)
 
 
 def retried(action: Callable[[], T], tries: int = 10) -> T:

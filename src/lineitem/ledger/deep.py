@@ -18,7 +18,7 @@ from lineitem.kit.db import Connection
 from lineitem.kit.sqlfiles import load_queries
 from lineitem.ledger.rating import Rater
 from lineitem.ledger.refold import BatchDamaged, PriceFold, Replay, UsageBatch
-from lineitem.ledger.verify import Report
+from lineitem.ledger.report import Report
 from lineitem.rate.enrich import PriceUsage
 
 SQL = load_queries("lineitem.ledger", "ledger.sql")

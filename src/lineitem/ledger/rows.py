@@ -172,16 +172,15 @@ def row_dtype(id_length: int | None, wide: bool) -> np.dtype[np.void]:
     return np.dtype(fields)
 
 
-def encode_rows(id_length: int | None, wide: bool, columns: Mapping[str, Any]) -> list[bytes]:
-    """Rows of one width, encoded. ``columns``: the varying fields of ``row_dtype``, each (n,) or one value for all."""
+def row_array(id_length: int | None, wide: bool, columns: Mapping[str, Any]) -> NDArray[np.void]:
+    """Rows of one width, encoded: (n,) void. ``columns``: the varying fields of ``row_dtype``, each (n,) or one value."""
     row = np.zeros(len(columns["seq"]), dtype=row_dtype(id_length, wide))
     row["version"] = LEAF_VERSION
     row["layout"] = 2 if wide else 1
     row["event_id_length"] = NO_EVENT_ID if id_length is None else id_length
     for name, values in columns.items():
         row[name] = values
-    encoded: list[bytes] = row.view(f"V{row.dtype.itemsize}").tolist()
-    return encoded
+    return row.view(f"V{row.dtype.itemsize}")
 
 
 def encoded_rows(
@@ -212,7 +211,7 @@ def encoded_rows(
         }
         if id_length:
             columns["event_id"] = event_id_bytes(items, id_length, rows)
-        made = encode_rows(id_length, wide, columns)
+        made: list[bytes] = row_array(id_length, wide, columns).tolist()
         if len(groups) == 1:
             return made
         for at, row in zip(rows.tolist(), made, strict=True):
@@ -220,27 +219,47 @@ def encoded_rows(
     return encoded
 
 
+def run_starts(*columns: NDArray[Any]) -> NDArray[np.int64]:
+    """The first of every run of equal rows, ``columns`` of shape (n,) side by side."""
+    first = np.zeros(len(columns[0]), dtype=np.bool_)
+    first[:1] = True
+    for column in columns:
+        first[1:] |= column[1:] != column[:-1]
+    return np.flatnonzero(first)
+
+
 def leaf_starts(account_key: NDArray[np.int32]) -> NDArray[np.int64]:
     """The first row of every leaf, for rows in ``seq`` order: a leaf ends with its account or after ``LEAF_ROWS`` rows."""
     rows = np.arange(len(account_key))
-    changed = np.flatnonzero(np.concatenate([[True], account_key[1:] != account_key[:-1]])[: len(rows)])
+    changed = run_starts(account_key)
     in_run = rows - np.repeat(changed, np.diff(np.concatenate([changed, [len(rows)]])))
     return np.flatnonzero(in_run % LEAF_ROWS == 0)
 
 
-def leaf_hashes(encoded: Sequence[bytes], account_key: NDArray[np.int32]) -> NDArray[np.void]:
-    """Leaf hashes (RFC 6962) of a batch's rows in ``seq`` order: (leaves,) dtype V32."""
+def leaf_hashes(encoded: Sequence[bytes] | NDArray[np.void], account_key: NDArray[np.int32]) -> NDArray[np.void]:
+    """Leaf hashes (RFC 6962) of a batch's rows in ``seq`` order: (leaves,) dtype V32.
+
+    Rows of one width may come as one void array (``row_array``), so that a leaf is a slice of it.
+    """
     starts = leaf_starts(account_key).tolist()
     ends = [*starts, len(encoded)][1:]
-    hashed = [sha256(b"\0" + b"".join(encoded[start:end])).digest() for start, end in zip(starts, ends, strict=True)]
-    return np.frombuffer(b"".join(hashed), dtype=HASH)
+    if isinstance(encoded, np.ndarray) and encoded.dtype != object:
+        width, data = encoded.dtype.itemsize, encoded.tobytes()
+        leaves = [data[start * width : end * width] for start, end in zip(starts, ends, strict=True)]
+    else:
+        leaves = [b"".join(encoded[start:end]) for start, end in zip(starts, ends, strict=True)]
+    return np.frombuffer(b"".join([sha256(b"\0" + leaf).digest() for leaf in leaves]), dtype=HASH)
 
 
 def gather(table: dict[int, bytes], keys: NDArray[np.int32]) -> NDArray[np.void]:
-    """``table[key]`` for every key, as V32. Raises KeyError for a key that is not in ``table``."""
-    distinct, inverse = np.unique(keys, return_inverse=True)
+    """``table[key]`` for every key, as V32. Raises KeyError for a key that is not in ``table``.
+
+    Rows lie sorted by account and mostly share price and tags, so runs of a key are looked up, not rows.
+    """
+    starts = run_starts(keys)
+    distinct, inverse = np.unique(keys[starts], return_inverse=True)
     packed = np.frombuffer(b"".join([table[key] for key in distinct.tolist()]), dtype=HASH)
-    return packed[inverse]
+    return np.repeat(packed[inverse], np.diff(np.concatenate([starts, [len(keys)]])))
 
 
 def leaf_numbers(values: Any, wide: bool) -> Any:
