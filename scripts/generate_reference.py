@@ -150,7 +150,7 @@ _ORDER = {
     True: (
         "**Order.** Each event is charged exactly, as a function of that event alone. The month costs the sum of its charges,",
         "at least zero, after `discount_rate` and `maximum`, rounded once, half away from zero, to 9 decimals. The meter is a",
-        "`sum` or a `count`; the ledger does not bill such prices yet, `lineitem quote` does.",
+        "`sum` or a `count`.",
     ),
 }
 

@@ -36,7 +36,12 @@ def catalog(version: int) -> dict[str, Any]:
         {"id": "peak", "meter": "peak", "model": "volume", "tiers": _TIERS},
         {"id": "seats", "meter": "seats", "model": "package", "package_size": "2", "package_price": "5"},
         {"id": "level", "meter": "level", "model": "per_unit", "unit_price": "1", "currency": "EUR"},
-    ]
+        {"id": "fee", "meter": "total", "model": "percentage", "rate": "0.029", "per_event": "0.3", "free_events": 2},
+        {
+            "id": "cell", "meter": "calls", "model": "matrix", "itemize": "hour", "dimensions": ["data.model"],
+            "cells": [{"when": {}, "unit_price": "0.01"}],
+        },
+    ]  # fmt: skip
     books = [
         {"id": "book", "version": 1, "effective_from": "2020-01-01T00:00:00Z", "prices": prices},
         {

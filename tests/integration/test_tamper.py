@@ -42,6 +42,9 @@ ONLY_DEEP = {
     ("ledger.accumulator", "fold_time_us"),
     ("ledger.accumulator", "fold_key"),
     ("ledger.fold_member", "member"),
+    ("ledger.allowance_member", "member"),
+    ("ledger.allowance_member", "time_us"),
+    ("ledger.allowance_member", "value"),
     ("ledger.pending", "tag_set_key"),
 }
 """What the raw events have to be folded again for."""
@@ -121,8 +124,9 @@ def _tables() -> list[str]:
         "billing.invoice", "billing.series", "catalog.account", "catalog.draft", "catalog.draft_step",
         "catalog.effective_range", "catalog.namespace", "catalog.price", "catalog.price_version", "catalog.pricebook_version",
         "catalog.publication", "catalog.retirement", "catalog.tag_set", "ingest.dead_letter", "ingest.dead_letter_sighting",
-        "ingest.identity", "ingest.partition", "ingest.retraction", "ledger.accumulator", "ledger.batch", "ledger.fact",
-        "ledger.fold_member", "ledger.lane", "ledger.line_item", "ledger.pending", "ledger.period",
+        "ingest.identity", "ingest.partition", "ingest.retraction", "ledger.accumulator", "ledger.allowance_member",
+        "ledger.batch", "ledger.fact", "ledger.fold_member", "ledger.lane", "ledger.line_item", "ledger.pending",
+        "ledger.period",
     ]  # fmt: skip
 
 
@@ -274,9 +278,9 @@ def test_a_restored_old_copy(crime: Crime, tmp_path: Path) -> None:
     """All of yesterday's database in place of today's verifies in itself; the checkpoints, kept elsewhere, give it away."""
     for lane in range(5):
         _cut(crime, lane, 0)
-    for table in ("ledger.accumulator", "ledger.pending", "ledger.fold_member", "ledger.period", "billing.invoice",
-                  "billing.series", "ingest.retraction", "ingest.dead_letter", "ingest.partition", "catalog.publication",
-                  "catalog.pricebook_version", "catalog.account", "catalog.namespace", "catalog.price",
+    for table in ("ledger.accumulator", "ledger.pending", "ledger.fold_member", "ledger.allowance_member", "ledger.period",
+                  "billing.invoice", "billing.series", "ingest.retraction", "ingest.dead_letter", "ingest.partition",
+                  "catalog.publication", "catalog.pricebook_version", "catalog.account", "catalog.namespace", "catalog.price",
                   "catalog.price_version", "catalog.effective_range", "catalog.retirement", "catalog.draft",
                   "catalog.draft_step"):  # fmt: skip
         crime.tamperer.do("delete from {}", table)

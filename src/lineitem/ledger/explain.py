@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,9 @@ from lineitem.ledger.read import FoundItem, find_line_item, one_snapshot
 from lineitem.ledger.refold import Replay
 from lineitem.ledger.rows import Kind
 from lineitem.rate.price import compile_price
-from lineitem.rate.quote import Step, fraction_text, quote_explain
+from lineitem.rate.quote import quote_explain
+from lineitem.rate.quote_events import reductions
+from lineitem.rate.working import Step, fraction_text
 
 SQL = load_queries("lineitem.ledger", "read.sql")
 EVENTS_SHOWN_MAX = 100
@@ -94,7 +97,7 @@ def _target_row(connection: Connection, item: FoundItem) -> dict[str, Any]:
     row = connection.execute(SQL.target, where).fetchone()
     if row is None:
         raise IntegrityError("the line item's target has no running usage", do="Run `lineitem verify`.")
-    names = ("events", "quantity", "posted_quantity", "posted_nano")
+    names = ("events", "quantity", "posted_quantity", "posted_nano", "posted_charge")
     return dict(zip(names, [int(value) for value in row], strict=True))
 
 
@@ -147,9 +150,18 @@ def _target(connection: Connection, item: FoundItem, row: PriceRow, target: dict
         "pending_quantity": scaled_to_text(target["quantity"] - target["posted_quantity"], item.scale),
         "amount": nano_to_text(target["posted_nano"]),
         "rule": "amount of a line item = T(quantity so far) - what was posted; T is worked out below for all of it",
-        "working": [_step(step) for step in quote_explain(plain(row.price), Decimal(quantity))],
+        "working": [_step(step) for step in _working(row, Decimal(quantity), target)],
         "this_line_item": _moved(item, row, lanes, quantity_before, nano_before),
     }
+
+
+def _working(row: PriceRow, quantity: Decimal, target: dict[str, Any]) -> list[Step]:
+    """T step by step: of the quantity, or under a per-event price of the sum of its events' charges."""
+    compiled = compile_price(row.price, row.meter.quantity_scale)
+    if compiled.charge is None:
+        return quote_explain(plain(row.price), quantity)
+    gross = Fraction(target["posted_charge"], 10**compiled.charge.scale)
+    return [Step("charges of the events", Fraction(quantity), amount=gross), *reductions(compiled, gross)]
 
 
 def _moved(item: FoundItem, row: PriceRow, lanes: int, quantity_before: int, nano_before: int) -> dict[str, Any] | None:
@@ -159,8 +171,10 @@ def _moved(item: FoundItem, row: PriceRow, lanes: int, quantity_before: int, nan
     target is exact all the same.
     """
     quantity_after, nano_after = quantity_before + item.quantity, nano_before + item.amount_nano
-    total = compile_price(row.price, row.meter.quantity_scale).amount_nano(np.array([quantity_after], dtype=object))
-    if lanes != 1 or int(total[0]) != nano_after:
+    price = compile_price(row.price, row.meter.quantity_scale)
+    if lanes != 1:
+        return None
+    if price.charge is None and int(price.amount_nano(np.array([quantity_after], dtype=object))[0]) != nano_after:
         return None
     return {
         "quantity_before": scaled_to_text(quantity_before, item.scale),

@@ -23,7 +23,7 @@ from lineitem.kit.db import Connection, explained
 from lineitem.kit.sqlfiles import load_queries
 from lineitem.ledger.claims import Claim
 from lineitem.ledger.rows import Kind, place_of_id
-from lineitem.rate.quote import fraction_text
+from lineitem.rate.working import fraction_text
 
 SQL = load_queries("lineitem.ledger", "read.sql")
 _STREAM_ROWS = 5_000

@@ -18,11 +18,6 @@ from lineitem.rate.price import CompiledPrice, compile_price
 from lineitem.rate.quote_events import event_amounts, event_steps, read_decimal, read_events, reductions
 from lineitem.rate.working import Step, fraction_text
 
-__all__ = [
-    "Step", "decode", "fraction_text", "price_from_doc", "quote", "quote_events", "quote_events_explain",
-    "quote_explain", "quote_line", "quote_text",
-]  # fmt: skip
-
 
 def price_from_doc(price_doc: object) -> CompiledPrice:
     """A price as the catalog writes it, ready to quote (``id`` and ``meter`` may be left out).

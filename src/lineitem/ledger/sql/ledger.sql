@@ -258,7 +258,7 @@ with posted as (
 ), kept as (
   select a.account_key, a.price_key, a.service_month, sum(a.posted_quantity) as posted_quantity,
     sum(a.posted_nano) as posted_nano, sum(a.quantity) as quantity, sum(coalesce(w.quantity, 0)) as waiting,
-    sum(a.charge) as charge, sum(a.posted_charge + coalesce(w.charge, 0)) as counted_charge
+    coalesce(sum(a.charge), 0) as charge, sum(coalesce(a.posted_charge, 0) + coalesce(w.charge, 0)) as counted_charge
   from ledger.accumulator a left join waiting w using (account_key, price_key, period_start) group by 1, 2, 3
 )
 select c.account, p.price, coalesce(k.service_month, d.service_month), k.posted_nano, d.amount, k.posted_quantity, d.quantity,

@@ -90,7 +90,7 @@ join catalog.namespace n on n.namespace_key = a.namespace_key where n.namespace 
 
 -- name: stray_members
 -- Distinct members and free events of no target.
-select count(*) from (select account_key, price_key, period_start from ledger.fold_member
-  union all select account_key, price_key, period_start from ledger.allowance_member) m
+select count(*) from (select account_key, price_key, period_start, false as free from ledger.fold_member
+  union all select account_key, price_key, period_start, true from ledger.allowance_member) m
 left join ledger.accumulator a using (account_key, price_key, period_start)
-where a.account_key is null
+where a.account_key is null or m.free and a.charge is null
