@@ -13,6 +13,7 @@ import pytest
 
 from lineitem.kit.embedded import EmbeddedServer
 from tests.acceptance.command import Command
+from tests.faults import workload
 from tests.faults.supervisor import Supervisor
 
 MONTHS = ("2026-01", "2026-02", "2026-03")
@@ -87,4 +88,20 @@ def test_a_month_closed_during_ingest_keeps_its_sums(tmp_path: Path) -> None:
             if item["service_period"] != item["posting_period"]
         }
         assert kinds == {(MONTHS[0], MONTHS[1], "correction")}
+    supervisor.finish()
+
+
+@pytest.mark.slow
+def test_a_catalog_published_while_batches_are_prepared_ahead(tmp_path: Path) -> None:
+    """Batches that another process prepared under the revision before are priced again where they commit."""
+    supervisor = Supervisor(tmp_path, 7, 5_000)
+    command = supervisor.command
+    with EmbeddedServer(command.data_dir):
+        process = supervisor.ingest("stop:before_write@3", two_processes=True)
+        supervisor.wait_until_stopped(process)
+        changed = tmp_path / "changed.yaml"
+        changed.write_text(workload.CATALOG + "issuer: {name: Somebody else}\n")
+        assert command.json("catalog", "publish", changed)["changed"]
+        process.send_signal(signal.SIGCONT)
+        supervisor.ended(process, {0})
     supervisor.finish()
