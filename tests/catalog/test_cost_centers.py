@@ -51,7 +51,9 @@ RULES = st.lists(
 @given(RULES)
 def test_what_is_accepted_is_decided(drawn: list[CostCenterRule]) -> None:
     """Against the definition: no tag set at any time has two rules with the most keys, and the one there is is found."""
-    rules = [CostCenterRule(str(at), one.when, one.effective_from_us, one.effective_until_us) for at, one in enumerate(drawn)]
+    rules = [
+        CostCenterRule(str(at), one.when, one.effective_from_us, one.effective_until_us) for at, one in enumerate(drawn)
+    ]
     tied = False
     centers = CostCenters(rules)
     for values, time in product(product((None, "0", "1"), repeat=3), range(-1, 8)):

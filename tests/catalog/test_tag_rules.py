@@ -44,7 +44,11 @@ def test_values_are_known_by_text_and_length() -> None:
 
 def test_eras_begin_and_end_with_the_rules() -> None:
     """A start counts, an end does not."""
-    rules = [TagRule("a", effective_until_us=10), TagRule("a", effective_from_us=10), TagRule("b", "", effective_from_us=5)]
+    rules = [
+        TagRule("a", effective_until_us=10),
+        TagRule("a", effective_from_us=10),
+        TagRule("b", "", effective_from_us=5),
+    ]
     changes, found = eras(rules)
     assert changes == [5, 10]
     names = [[(rule.key, rule.effective_from_us) for rule in found[bisect_right(changes, at)]] for at in (4, 5, 9, 10)]

@@ -34,7 +34,9 @@ def test_every_key_of_a_catalog_is_documented() -> None:
     keys = {*load._TOP_KEYS, *load._METER_KEYS, *load._PRICEBOOK_KEYS, *load._DEFAULTS_KEYS, *load._ACCOUNT_KEYS}
     keys |= {*load._OVERRIDE_KEYS, *load._PUBLISHING_KEYS, *load._APPROVAL_KEYS, *TAG_KEYS, *COST_CENTER_KEYS}
     keys |= {*COMMON_FIELDS, *MODEL_FIELDS, "up_to", "divide_by", "round"}
-    keys |= {option.value for options in (Aggregation, Itemize, Rounding, Normalize, Missing, Unknown) for option in options}
+    keys |= {
+        option.value for options in (Aggregation, Itemize, Rounding, Normalize, Missing, Unknown) for option in options
+    }
     assert keys - _code("catalog.md") == set()
 
 

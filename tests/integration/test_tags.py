@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Any
@@ -65,17 +64,18 @@ def test_a_late_event_is_held_against_the_entry_of_its_time(ledger: App) -> None
     world = World(ledger)
     first = TEAM | {"values": ["ads", "search"], "unknown": "dead_letter"}
     space = world.space(catalog([first]), NOW)
-    assert space.send(usage(("1", "2026-10-05T00:00:00Z", " Search")), "a").itemized == 1
+    assert space.send(usage(("1", "2026-10-05T00:00:00Z", " Search")), "a").counts.itemized == 1
     ended = first | {"effective_until": "2026-11-01T00:00:00Z"}
     then = TEAM | {
         "values": ["ads", "discovery"], "unknown": "untagged", "missing": "untagged", "effective_from": "2026-11-01T00:00:00Z",
     }  # fmt: skip
     space.publish(catalog([ended, then]))
     late = [
-        ("2", "2026-10-31T23:59:59Z", "search"), ("3", "2026-10-31T23:59:59Z", "discovery"), ("4", "2026-11-01T00:00:00Z", "search"),
+        ("2", "2026-10-31T23:59:59Z", "search"), ("3", "2026-10-31T23:59:59Z", "discovery"),
+        ("4", "2026-11-01T00:00:00Z", "search"),
         ("5", "2026-11-01T00:00:00Z", "Discovery"), ("6", "2026-10-31T23:59:59Z", None), ("7", "2026-11-01T00:00:00Z", None),
     ]  # fmt: skip
-    summary = space.send(usage(*late), "b")
+    summary = space.send(usage(*late), "b").counts
     assert (summary.itemized, summary.dead_lettered) == (5, 1)
     assert team_of(ledger, space) == {
         "1": "search", "2": "search", "4": "untagged", "5": "discovery", "6": None, "7": "untagged",
@@ -88,10 +88,14 @@ def test_what_is_set_aside_comes_in_once_it_is_registered(ledger: App) -> None:
     world = World(ledger)
     strict = TEAM | {"values": ["ads"], "unknown": "dead_letter", "missing": "dead_letter"}
     space = world.space(catalog([strict]), NOW)
-    file = usage(("1", "2026-10-05T00:00:00Z", "serch"), ("2", "2026-10-05T00:00:00Z", None), ("3", "2026-10-05T00:00:00Z", "ads"))
-    assert space.send(file, "a").dead_lettered == 2
+    file = usage(
+        ("1", "2026-10-05T00:00:00Z", "serch"),
+        ("2", "2026-10-05T00:00:00Z", None),
+        ("3", "2026-10-05T00:00:00Z", "ads"),
+    )
+    assert space.send(file, "a").counts.dead_lettered == 2
     space.publish(catalog([strict | {"values": ["ads", "serch"]}]))
-    again = space.send(file, "a")
+    again = space.send(file, "a").counts
     assert (again.itemized, again.duplicate, again.dead_lettered) == (1, 1, 1)
     assert team_of(ledger, space) == {"1": "serch", "3": "ads"}
     assert world.findings(deep=True) == []
@@ -101,7 +105,11 @@ def test_windows_are_split_by_a_tag_and_explained_by_it(ledger: App) -> None:
     """A line item of a window leads to its own team's events, and says where each tag came from."""
     world = World(ledger)
     space = world.space(catalog([TEAM | {"missing": "account"}], itemize=BY_HOUR, team="Home"), NOW)
-    times = [("1", "2026-10-05T10:00:00Z", "ads"), ("2", "2026-10-05T10:10:00Z", " ADS "), ("3", "2026-10-05T10:20:00Z", None)]
+    times = [
+        ("1", "2026-10-05T10:00:00Z", "ads"),
+        ("2", "2026-10-05T10:10:00Z", " ADS "),
+        ("3", "2026-10-05T10:20:00Z", None),
+    ]
     space.send(usage(*times), "a")
     found = {one["tags"]["team"]: one for one in line_items(ledger.control, space.name)}
     assert {team: one["quantity"] for team, one in found.items()} == {"ads": "2", "home": "1"}
@@ -121,9 +129,9 @@ def test_the_accounts_tags_of_the_time_it_was_rated(ledger: App, itemize: str) -
     space = world.space(catalog([needed], itemize=itemize, team="home"), datetime(2026, 10, 5, 10, 30, tzinfo=UTC))
     space.send(usage(("1", "2026-10-05T10:00:00Z", None)), "a")
     space.publish(catalog([needed], itemize=itemize))
-    assert space.send(usage(("2", "2026-10-05T10:01:00Z", None)), "b").dead_lettered == 1
+    assert space.send(usage(("2", "2026-10-05T10:01:00Z", None)), "b").counts.dead_lettered == 1
     space.publish(catalog([needed], itemize=itemize, team="other"))
-    assert space.send(usage(("3", "2026-10-05T10:02:00Z", None)), "c").dead_lettered == 0
+    assert space.send(usage(("3", "2026-10-05T10:02:00Z", None)), "c").counts.dead_lettered == 0
     assert world.findings(deep=True) == []
     space.flush(NOW)
     assert world.findings(deep=True) == []
@@ -145,13 +153,22 @@ CENTERS = (
 
 
 @pytest.fixture
-def reported(ledger: App) -> Iterator[tuple[App, Space]]:
+def reported(ledger: App) -> tuple[App, Space]:
     """October and November with three teams, one untagged, over tiers that make amounts of nine decimals."""
     space = World(ledger).space(catalog([TEAM | {"missing": "untagged"}], centers=CENTERS), NOW)
-    october = [("1", "2026-10-14T00:00:00Z", "ads"), ("2", "2026-10-15T00:00:00Z", "Ads"), ("3", "2026-10-16T00:00:00Z", "old")]
-    events = [*october, ("4", "2026-10-17T00:00:00Z", None), ("5", "2026-11-01T00:00:00Z", "ads"), ("6", "2026-11-01T01:00:00Z", "new")]
+    october = [
+        ("1", "2026-10-14T00:00:00Z", "ads"),
+        ("2", "2026-10-15T00:00:00Z", "Ads"),
+        ("3", "2026-10-16T00:00:00Z", "old"),
+    ]
+    events = [
+        *october,
+        ("4", "2026-10-17T00:00:00Z", None),
+        ("5", "2026-11-01T00:00:00Z", "ads"),
+        ("6", "2026-11-01T01:00:00Z", "new"),
+    ]
     space.send(usage(*events), "a")
-    yield ledger, space
+    return ledger, space
 
 
 def test_cost_centres_tie_out_with_the_ledger(reported: tuple[App, Space]) -> None:
@@ -161,8 +178,10 @@ def test_cost_centres_tie_out_with_the_ledger(reported: tuple[App, Space]) -> No
     assert {row["cost_center"]: row["amount"] for row in found["cost_centers"]} == {
         "1": "1", "2": "1", "unallocated": "0.666666666",
     }  # fmt: skip
-    posted = [one for one in line_items(app.control, space.name, month=OCTOBER)]
-    assert sum(Fraction(row["amount"]) for row in found["cost_centers"]) == sum(Fraction(one["amount"]) for one in posted)
+    posted = list(line_items(app.control, space.name, month=OCTOBER))
+    assert sum(Fraction(row["amount"]) for row in found["cost_centers"]) == sum(
+        Fraction(one["amount"]) for one in posted
+    )
     assert found["totals"] == [{"currency": "USD", "amount": "2.666666666", "line_items": len(posted)}]
     space.publish(catalog([TEAM | {"missing": "untagged"}], centers=({"when": {}, "cost_center": "all"},)))
     rows = report.cost_centers(app.control, space.name, OCTOBER)["cost_centers"]
@@ -201,7 +220,9 @@ def test_drift_between_months(reported: tuple[App, Space]) -> None:
 def test_a_reader_sees_its_namespace_only(reported: tuple[App, Space]) -> None:
     """The reports' query runs in the reading role, under row-level security."""
     app, space = reported
-    where = {"namespace_key": space.rows("select namespace_key from catalog.namespace where namespace = %(namespace)s")[0][0]}
+    where = {
+        "namespace_key": space.rows("select namespace_key from catalog.namespace where namespace = %(namespace)s")[0][0]
+    }
     where |= {"posting_month": None, "changes": []}
     with connect(app.dsn, role=READ) as reader:
         assert reader.execute(report.SQL.tag_sums, where).fetchall() == []

@@ -30,7 +30,9 @@ def test_nothing_is_counted_twice_or_lost(sums: list[Sum]) -> None:
         added = (sum(part.line_items for part in parts.values()), sum(part.amount_nano for part in parts.values()))
         assert added == whole[currency]
         assert "" not in parts
-    centers = CostCenters([CostCenterRule("1", (("a", "x"),), effective_from_us=5), CostCenterRule("2", (("b", "y"), ("a", "x")))])
+    centers = CostCenters(
+        [CostCenterRule("1", (("a", "x"),), effective_from_us=5), CostCenterRule("2", (("b", "y"), ("a", "x")))]
+    )
     found = by_cost_center(sums, centers)
     assert {row["currency"] for row in found["cost_centers"] if row["cost_center"] == "unallocated"} == set(whole)
     for total in found["totals"]:
@@ -42,6 +44,11 @@ def test_nothing_is_counted_twice_or_lost(sums: list[Sum]) -> None:
 
 def test_shares_are_exact_to_six_decimals() -> None:
     """Halves away from zero; of a negative whole too; of nothing there is none."""
-    assert [share_text(1, 3), share_text(-1, 3), share_text(1, 1), share_text(1, -2)] == ["33.333333", "-33.333333", "100", "-50"]
+    assert [share_text(1, 3), share_text(-1, 3), share_text(1, 1), share_text(1, -2)] == [
+        "33.333333",
+        "-33.333333",
+        "100",
+        "-50",
+    ]
     assert share_text(1, 2 * 10**8) == "0.000001"
     assert share_text(0, 0) is None

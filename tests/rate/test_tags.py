@@ -51,11 +51,11 @@ def settled(rules: tuple[TagRule, ...], seen: list[Seen]) -> tuple[Told, dict[in
         refused: dict[int, tuple[Reason, str]] = {}
         numbers = sets.of(one, refused)
         for at, row in enumerate(one.rows.tolist()):
-            found = refused[row][0] if row in refused else json.loads(sets.texts[numbers[at]])
+            found: dict[str, str] | Reason = refused[row][0] if row in refused else json.loads(sets.texts[numbers[at]])
             told[(one.meter.id, row)] = found
             assert sets.text_of(one, at) == (None if row in refused else sets.texts[numbers[at]]), "one row alone"
             origins = sets.origins(one, at)
-            assert row in refused or origins.keys() == found.keys()
+            assert isinstance(found, Reason) or origins.keys() == found.keys()
         texts |= {row: text for row, (_, text) in refused.items()}
     return told, texts
 

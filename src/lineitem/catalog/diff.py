@@ -152,9 +152,7 @@ def _publishing(catalog: Catalog | None) -> dict[str, Any]:
 
 
 def _tags(catalog: Catalog | None) -> dict[str, Any]:
-    return {
-        _since(rule.key, rule.effective_from_us): _dated(rule, "key") for rule in (catalog.tags if catalog else ())
-    }
+    return {_since(rule.key, rule.effective_from_us): _dated(rule, "key") for rule in (catalog.tags if catalog else ())}
 
 
 def _cost_centers(catalog: Catalog | None) -> dict[str, Any]:

@@ -223,7 +223,9 @@ def check_account_tags(top: Fields, accounts: Iterable[Account], rules: Sequence
             entries = strict.get(key, [])
             if value and entries and not any(_takes(rule, value) for rule in entries):
                 words = suggestion(value, entries[-1].values) if entries[-1].values else "see its pattern"
-                told = f"the tag {key!r} of account {account.id!r} is {shorten(value)}, which is not registered; {words}"
+                told = (
+                    f"the tag {key!r} of account {account.id!r} is {shorten(value)}, which is not registered; {words}"
+                )
                 top.problems.at((*path, "tags", key), told)
 
 

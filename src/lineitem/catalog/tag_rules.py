@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, TypeVar
 
 from lineitem.catalog.model import Normalize, TagRule
@@ -15,17 +15,23 @@ TAG_CHARS_MAX = 256
 PATTERN_CHARS_MAX = 256
 """Characters of a pattern."""
 
-_STEPS = {Normalize.TRIM: str.strip, Normalize.LOWER: str.lower, Normalize.UPPER: str.upper}
+_STEPS: dict[Normalize, Callable[[str], str]] = {
+    Normalize.TRIM: str.strip,
+    Normalize.LOWER: str.lower,
+    Normalize.UPPER: str.upper,
+}
 
 
 class Dated(Protocol):
     """Something that counts for event times in ``[effective_from, effective_until)``, microseconds since the epoch."""
 
     @property
-    def effective_from_us(self) -> int | None: ...
+    def effective_from_us(self) -> int | None:
+        """The start; None for no bound."""
 
     @property
-    def effective_until_us(self) -> int | None: ...
+    def effective_until_us(self) -> int | None:
+        """The end, excluded; None for no bound."""
 
 
 D = TypeVar("D", bound=Dated)

@@ -64,7 +64,15 @@ def drift(period: str, against: str, key: str | None, top: int, scope: Scope) ->
         return
     columns = ["key", "currency", "value", "state", f"% in {against}", f"% in {period}", "change"]
     rows = [
-        [one["key"], one["currency"], row["value"], _state(one, row), row["share_then"], row["share_now"], row["change"]]
+        [
+            one["key"],
+            one["currency"],
+            row["value"],
+            _state(one, row),
+            row["share_then"],
+            row["share_now"],
+            row["change"],
+        ]
         for one in found["keys"]
         for row in one["values"]
     ]

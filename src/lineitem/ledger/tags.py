@@ -79,7 +79,13 @@ def coverage(
 
 @explained()
 def drift(
-    connection: Connection, namespace: str, month: Month, against: Month, *, key: str | None = None, top: int = TOP_VALUES
+    connection: Connection,
+    namespace: str,
+    month: Month,
+    against: Month,
+    *,
+    key: str | None = None,
+    top: int = TOP_VALUES,
 ) -> dict[str, Any]:
     """How the values of each tag changed from ``against`` to ``month``, the ``top`` largest changes first.
 

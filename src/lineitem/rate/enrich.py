@@ -81,7 +81,10 @@ class Accounts:
 
 
 def enrich(events: EventColumns, matches: Sequence[MeterMatch], accounts: Accounts, snapshot: Snapshot) -> Enriched:
-    """Resolve accounts, prices, periods and tags. Rejects carry ``unknown_account``, ``no_price``, or what the tag registry refuses."""
+    """Resolve accounts, prices, periods and tags.
+
+    Rejects carry ``unknown_account``, ``no_price``, ``missing_tag``, ``unknown_tag``, or what a price or tag cannot read.
+    """
     count = len(events.time_us)
     billable = np.zeros(count, dtype=np.bool_)
     for match in matches:

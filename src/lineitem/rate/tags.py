@@ -74,13 +74,7 @@ class _Read:
     index: NDArray[np.int32]
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """A tag set with the origin of each tag, or why there is none."""
-
-    tags: dict[str, str]
-    origins: dict[str, Origin]
-    flaw: Flaw | None = None
+Origins = dict[str, Origin]
 
 
 class TagSets:
@@ -115,10 +109,10 @@ class TagSets:
         flaws: dict[int, Flaw] = {}
         for at, one in enumerate(distinct.tolist()):
             found = self._resolve(match, read, one)
-            if found.flaw is None:
-                numbers[at] = self._add(canonical_tags(found.tags))
+            if isinstance(found, Flaw):
+                flaws[at] = found
             else:
-                flaws[at] = found.flaw
+                numbers[at] = self._add(canonical_tags(found))
         if flaws:
             bad = np.zeros(len(distinct), dtype=np.bool_)
             bad[list(flaws)] = True
@@ -129,15 +123,17 @@ class TagSets:
     def text_of(self, match: MeterMatch, at: int) -> str | None:
         """The tag set of one matched row, None where the registry refuses it."""
         found = self._at(match, at)
-        return canonical_tags(found.tags) if found.flaw is None else None
+        return None if isinstance(found, Flaw) else canonical_tags(found)
 
-    def origins(self, match: MeterMatch, at: int) -> dict[str, Origin]:
+    def origins(self, match: MeterMatch, at: int) -> Origins:
         """Where each tag of one matched row came from."""
-        return self._at(match, at).origins
+        origins: Origins = {}
+        self._at(match, at, origins)
+        return origins
 
-    def _at(self, match: MeterMatch, at: int) -> _Found:
+    def _at(self, match: MeterMatch, at: int, origins: Origins | None = None) -> dict[str, str] | Flaw:
         read = self._read(match.meter.event_type)
-        return self._resolve(match, read, int(self._code(match, read, slice(at, at + 1))[0]))
+        return self._resolve(match, read, int(self._code(match, read, slice(at, at + 1))[0]), origins)
 
     def _code(self, match: MeterMatch, read: _Read | None, at: slice) -> NDArray[np.int64]:
         """One number for each distinct combination of account's tags, dimensions and values read.
@@ -152,7 +148,10 @@ class TagSets:
             code = code * len(read.values) + read.index[rows]
         return code
 
-    def _resolve(self, match: MeterMatch, read: _Read | None, code: int) -> _Found:
+    def _resolve(
+        self, match: MeterMatch, read: _Read | None, code: int, origins: Origins | None = None
+    ) -> dict[str, str] | Flaw:
+        """The tags of one combination, or why there are none; ``origins``, where given, learns where each came from."""
         values: tuple[str, ...] = ()
         if read is not None:
             code, of_event = divmod(code, len(read.values))
@@ -162,9 +161,18 @@ class TagSets:
             code, of_meter = divmod(code, len(match.dimensions))
             dimensions = dict(zip(dimension_names(match.meter), match.dimensions[of_meter], strict=True))
         account = self._accounts[code]
-        if read is None:
-            return _Found(account | dimensions, _origins(account, dimensions))
-        return _settled(read.rules[int(values[-1])], account, dimensions, values)
+        if origins is not None:
+            origins |= dict.fromkeys(account, Origin.ACCOUNT) | dict.fromkeys(dimensions, Origin.EVENT)
+        tags = account | dimensions
+        for rule in read.rules[int(values[-1])] if read is not None else ():
+            found = _value(rule, account, dimensions, "" if rule.at is None else values[rule.at])
+            if isinstance(found, Flaw):
+                return found
+            if found is not None:
+                tags[rule.rule.key] = found[0]
+                if origins is not None:
+                    origins[rule.rule.key] = found[1]
+        return tags
 
     def _add(self, text: str) -> int:
         if text not in self._number:
@@ -225,25 +233,6 @@ def _column(columns: Columns, path: str) -> Dimension:
             texts.append(text)
         index[at] = number[text]
     return Dimension(texts, index)
-
-
-def _origins(account: Mapping[str, str], dimensions: Mapping[str, str]) -> dict[str, Origin]:
-    return dict.fromkeys(account, Origin.ACCOUNT) | dict.fromkeys(dimensions, Origin.EVENT)
-
-
-def _settled(
-    rules: Sequence[_Rule], account: Mapping[str, str], dimensions: Mapping[str, str], values: Sequence[str]
-) -> _Found:
-    """A tag set under the entries in force."""
-    tags = {**account, **dimensions}
-    origins = _origins(account, dimensions)
-    for rule in rules:
-        found = _value(rule, account, dimensions, "" if rule.at is None else values[rule.at])
-        if isinstance(found, Flaw):
-            return _Found({}, {}, found)
-        if found is not None:
-            tags[rule.rule.key], origins[rule.rule.key] = found
-    return _Found(tags, origins)
 
 
 def _value(
