@@ -75,6 +75,22 @@ def test_a_new_version_is_compared_with_the_one_before() -> None:
     ]
 
 
+def test_tags_and_cost_centres_are_told() -> None:
+    """An entry by its key and start; moving its start is another entry, ending it a change."""
+    team = "{key: team, from: data.team, values: [a, b]%s}"
+    old = f"tags: [{team % ''}]\ncost_centers: [{{when: {{team: a}}, cost_center: '1'}}]\n"
+    new = f"tags: [{team % ', effective_until: 2026-06-01T00:00:00Z'}, {{key: team, effective_from: 2026-06-01T00:00:00Z}}]\n"
+    new += "cost_centers: [{when: {team: a}, cost_center: '2'}, {when: {}, cost_center: '3'}]\n"
+    assert [change.text() for change in diff(catalog(OLD + old), catalog(OLD + new))] == [
+        "changed tag team\n  effective_until: (none) -> 2026-06-01T00:00:00Z",
+        "added tag team@2026-06-01T00:00:00Z\n  unknown: accept",
+        "added cost_center *\n  cost_center: 3",
+        "changed cost_center team=a\n  cost_center: 1 -> 2",
+    ]
+    (first, *_) = diff(catalog(), catalog(OLD + old))
+    assert first.text() == "added tag team\n  values: a, b\n  unknown: accept\n  from: data.team"
+
+
 def test_changes_are_json() -> None:
     """One document per change; None where a field was not set."""
     (change,) = diff(catalog(), catalog(OLD.replace("issuer: {name: Me}", "issuer: {name: Me, email: a@b}")))

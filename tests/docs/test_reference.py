@@ -9,9 +9,10 @@ import click
 import pytest
 
 from lineitem.catalog import load
-from lineitem.catalog.model import Aggregation, Itemize, Rounding
+from lineitem.catalog.model import Aggregation, Itemize, Missing, Normalize, Rounding, Unknown
 from lineitem.catalog.price_doc import COMMON_FIELDS, MODEL_FIELDS
 from lineitem.catalog.price_fields import FIELD_MEANINGS
+from lineitem.catalog.tag_reader import COST_CENTER_KEYS, TAG_KEYS
 from lineitem.cli.main import cli
 from lineitem.ingest.formats import FORMATS
 from lineitem.ingest.formats.access_log import FIELDS
@@ -31,9 +32,11 @@ def _code(page: str) -> set[str]:
 def test_every_key_of_a_catalog_is_documented() -> None:
     """What the loader reads is what the page lists."""
     keys = {*load._TOP_KEYS, *load._METER_KEYS, *load._PRICEBOOK_KEYS, *load._DEFAULTS_KEYS, *load._ACCOUNT_KEYS}
-    keys |= {*load._OVERRIDE_KEYS, *load._PUBLISHING_KEYS, *load._APPROVAL_KEYS}
+    keys |= {*load._OVERRIDE_KEYS, *load._PUBLISHING_KEYS, *load._APPROVAL_KEYS, *TAG_KEYS, *COST_CENTER_KEYS}
     keys |= {*COMMON_FIELDS, *MODEL_FIELDS, "up_to", "divide_by", "round"}
-    keys |= {option.value for options in (Aggregation, Itemize, Rounding) for option in options}
+    keys |= {
+        option.value for options in (Aggregation, Itemize, Rounding, Normalize, Missing, Unknown) for option in options
+    }
     assert keys - _code("catalog.md") == set()
 
 

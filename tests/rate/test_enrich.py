@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from decimal import Decimal
+from types import MappingProxyType
 
 import numpy as np
 import pytest
 
-from lineitem.catalog.model import Aggregation, Catalog, Meter, Price, Pricebook
+from lineitem.catalog.model import Aggregation, Catalog, Meter, Missing, Price, Pricebook, TagRule
 from lineitem.catalog.snapshot import AccountRow, PriceRow, Snapshot
 from lineitem.core.period import Month
 from lineitem.core.reasons import Reason
@@ -57,7 +60,9 @@ KNOWN = {
 }
 
 
-def enriched(*seen: tuple[str, str, str]) -> Enriched:
+def enriched(
+    *seen: tuple[str, str, str], rules: tuple[TagRule, ...] = (), env: Mapping[int, str] = MappingProxyType({})
+) -> Enriched:
     """Events as (account, time, model) through match and enrich."""
     count = len(seen)
     names = list(dict.fromkeys(account for account, _, _ in seen))
@@ -65,14 +70,15 @@ def enriched(*seen: tuple[str, str, str]) -> Enriched:
     events = EventColumns(
         np.arange(count, dtype=np.int32), [str(n) for n in range(count)], ["s"] * count, ["a.used"] * count,
         [account for account, _, _ in seen], parse_rfc3339([time for _, time, _ in seen])[0],
-        [{"model": model} for _, _, model in seen], [None] * count, keys, keys,
+        [{"model": model, "env": env.get(n)} for n, (_, _, model) in enumerate(seen)], [None] * count, keys, keys,
     )  # fmt: skip
     accounts = Accounts(
         np.array([names.index(account) for account, _, _ in seen], np.int32), [KNOWN.get(n) for n in names]
     )
     matches, rejects = match(events, [METER])
     assert rejects == []
-    return enrich(events, matches, accounts, SNAPSHOT)
+    catalog = replace(SNAPSHOT.catalog, tags=rules)
+    return enrich(events, matches, accounts, replace(SNAPSHOT, catalog=catalog))
 
 
 @pytest.mark.parametrize(
@@ -174,3 +180,16 @@ def test_no_events() -> None:
     """An empty batch is no special case."""
     found = enriched()
     assert (found.usage, found.tag_sets, found.rejects) == ([], [], [])
+
+
+def test_what_the_tag_registry_refuses_is_billed_by_nothing() -> None:
+    """An event without a tag it must have is one reject, whatever prices there are; its neighbours go on."""
+    rule = TagRule("env", missing=Missing.DEAD_LETTER, read_from=(("", "data.env"),))
+    found = enriched(
+        ("paris", CHANGE, "x"), ("nobody", CHANGE, "x"), ("bookless", CHANGE, "x"), rules=(rule,), env={0: "prod"}
+    )
+    assert {reject.ordinal: reject.reason for reject in found.rejects} == {
+        1: Reason.UNKNOWN_ACCOUNT, 2: Reason.MISSING_TAG,
+    }  # fmt: skip
+    assert found.tag_sets == ['{"cost_center":"42","env":"prod","model":"x"}']
+    assert {event for usage in found.usage for event in usage.event.tolist()} == {0}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lineitem.catalog.document import plain
-from lineitem.catalog.model import Catalog, Pricebook, owner
+from lineitem.catalog.model import Catalog, CostCenterRule, Pricebook, TagRule, owner
 from lineitem.core.period import us_to_text
 
 
@@ -58,8 +58,9 @@ class Reach:
 class Change:
     """One thing that was ``added``, ``removed`` or ``changed``.
 
-    ``what`` is ``catalog``, ``meter``, ``pricebook``, ``price``, ``defaults``, ``account``, ``issuer`` or ``publishing``;
-    ``id`` names it (a price as ``pricebook@version/price``); ``fields`` are its fields that differ, all of them when added.
+    ``what`` is ``catalog``, ``meter``, ``pricebook``, ``price``, ``defaults``, ``account``, ``issuer``, ``publishing``,
+    ``tag`` or ``cost_center``; ``id`` names it (a price as ``pricebook@version/price``, what has a start of its own as
+    ``key@start``, a cost centre by what it is for); ``fields`` are its fields that differ, all of them when added.
     ``reach``: whom a changed price concerns, where a ledger was asked.
     """
 
@@ -101,7 +102,9 @@ def diff(old: Catalog | None, new: Catalog) -> list[Change]:
     changes += _compare("defaults", {"": plain(old.defaults)} if old else {}, {"": plain(new.defaults)})
     changes += _compare("account", _by_id(old.accounts if old else ()), _by_id(new.accounts))
     changes += _compare("issuer", _issuer(old), _issuer(new))
-    return changes + _compare("publishing", _publishing(old), _publishing(new))
+    changes += _compare("publishing", _publishing(old), _publishing(new))
+    changes += _compare("tag", _tags(old), _tags(new))
+    return changes + _compare("cost_center", _cost_centers(old), _cost_centers(new))
 
 
 def _compare(what: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
@@ -146,6 +149,33 @@ def _issuer(catalog: Catalog | None) -> dict[str, Any]:
 
 def _publishing(catalog: Catalog | None) -> dict[str, Any]:
     return {"": plain(catalog.publishing)} if catalog and catalog.publishing else {}
+
+
+def _tags(catalog: Catalog | None) -> dict[str, Any]:
+    return {_since(rule.key, rule.effective_from_us): _dated(rule, "key") for rule in (catalog.tags if catalog else ())}
+
+
+def _cost_centers(catalog: Catalog | None) -> dict[str, Any]:
+    rules = catalog.cost_centers if catalog else ()
+    return {
+        _since(", ".join(f"{key}={value}" for key, value in rule.when) or "*", rule.effective_from_us): _dated(
+            rule, "when"
+        )
+        for rule in rules
+    }
+
+
+def _since(name: str, start_us: int | None) -> str:
+    return name if start_us is None else f"{name}@{us_to_text(start_us)}"
+
+
+def _dated(rule: TagRule | CostCenterRule, name: str) -> dict[str, Any]:
+    """An entry without what names it; its end as people write it."""
+    document = {key: value for key, value in plain(rule).items() if key not in (name, "effective_from_us")}
+    until_us = document.pop("effective_until_us", None)
+    if "read_from" in document:
+        document["from"] = [path if not type_ else [type_, path] for type_, path in document.pop("read_from")]
+    return document if until_us is None else document | {"effective_until": us_to_text(until_us)}
 
 
 def _by_id(values: tuple[Any, ...]) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from lineitem.catalog.model import (
 )
 from lineitem.catalog.price_doc import MODEL_FIELDS, currency_problem, parse_price
 from lineitem.catalog.price_reader import path_text, shorten
+from lineitem.catalog.tag_reader import check_account_tags, read_cost_centers, read_tags
 from lineitem.catalog.yaml_lines import KeyPath, read_yaml
 from lineitem.core.errors import CatalogError, InputError
 from lineitem.core.limits import CATALOG_BYTES_MAX, FIELD_CHARS_MAX, QUANTITY_SCALE_DEFAULT
@@ -52,7 +53,7 @@ VERSION_MAX = (1 << 31) - 1
 BILLING_CYCLES = ("monthly",)
 """How often an account can be billed."""
 
-_TOP_KEYS = ("currency", "meters", "pricebooks", "accounts", "issuer", "publishing")
+_TOP_KEYS = ("currency", "meters", "pricebooks", "accounts", "issuer", "publishing", "tags", "cost_centers")
 _METER_KEYS = ("id", "event_type", "aggregation", "value", "unit", "scale", "dimensions", "filter")
 _PRICEBOOK_KEYS = ("id", "version", "effective_from", "effective_until", "prices")
 _DEFAULTS_KEYS = ("pricebook", "timezone", "billing", "open")
@@ -118,6 +119,8 @@ def _catalog(top: Fields) -> Catalog:
     book_ids = {book.id for book in books if book.id}
     defaults, accounts = _accounts(top, book_ids)
     books += _overrides(top, accounts, books, prices)
+    tags = read_tags(top, {meter.event_type for meter in meters if meter.event_type})
+    check_account_tags(top, accounts, tags)
     return Catalog(
         currency=currency,
         meters=tuple(sorted(meters, key=lambda meter: meter.id)),
@@ -126,6 +129,8 @@ def _catalog(top: Fields) -> Catalog:
         accounts=tuple(sorted(accounts, key=lambda account: account.id)),
         issuer=_issuer(top),
         publishing=_publishing(top),
+        tags=tags,
+        cost_centers=read_cost_centers(top),
     )
 
 

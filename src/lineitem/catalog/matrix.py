@@ -120,7 +120,7 @@ def _undecided(
             if not any(tuple((name, event[name]) for name in names) in groups[names] for names in deciding):
                 first, second = sorted((groups[left][when], groups[right][other]))
                 text = ", ".join(f"{name}={event[name]}" for name in both)
-                yield first, second, f"both match {text} and neither is more specific; add a cell for that"
+                yield first, second, f"both match {text} and neither is more specific; add one for that"
                 return
 
 

@@ -194,6 +194,72 @@ class Publishing:
     approval: Approval = field(default_factory=Approval)
 
 
+class Normalize(StrEnum):
+    """What is done to a tag's value before it is looked at."""
+
+    TRIM = "trim"
+    LOWER = "lower"
+    UPPER = "upper"
+
+
+class Missing(StrEnum):
+    """What becomes of an event without a tag it must have."""
+
+    DEAD_LETTER = "dead_letter"
+    UNTAGGED = "untagged"
+    ACCOUNT = "account"
+
+
+class Unknown(StrEnum):
+    """What becomes of an event whose tag has a value that is not registered."""
+
+    DEAD_LETTER = "dead_letter"
+    UNTAGGED = "untagged"
+    ACCEPT = "accept"
+
+
+@dataclass(frozen=True, slots=True)
+class TagRule:
+    """What a tag may say while ``[effective_from, effective_until)`` (event time) lasts; None: without a bound.
+
+    ``values`` and ``pattern`` (RE2, matched from end to end) exclude each other; without either every value is known.
+    ``missing`` None: nobody must have the tag. ``required_for``: of whom it is asked; empty: of all. ``read_from``: sorted
+    pairs of event type and path into the event; the type "" stands for every type.
+    """
+
+    key: str
+    owner: str = ""
+    description: str = ""
+    values: tuple[str, ...] = ()
+    pattern: str | None = None
+    normalize: tuple[Normalize, ...] = ()
+    required_for: tuple[str, ...] = ()
+    missing: Missing | None = None
+    unknown: Unknown = Unknown.ACCEPT
+    read_from: tuple[tuple[str, str], ...] = ()
+    effective_from_us: int | None = None
+    effective_until_us: int | None = None
+
+    def path_for(self, event_type: str) -> str | None:
+        """The path the tag is read from in events of a type; None where it is not read from them."""
+        paths = dict(self.read_from)
+        return paths.get(event_type, paths.get(""))
+
+    def is_required(self, event_type: str) -> bool:
+        """Whether events of a type must have the tag."""
+        return self.missing is not None and (not self.required_for or event_type in self.required_for)
+
+
+@dataclass(frozen=True, slots=True)
+class CostCenterRule:
+    """The cost centre of line items that have the tags ``when`` (sorted pairs), for event times as in ``TagRule``."""
+
+    cost_center: str
+    when: tuple[tuple[str, str], ...] = ()
+    effective_from_us: int | None = None
+    effective_until_us: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Catalog:
     """Everything one catalog file says; the overrides of accounts are pricebooks of their own (``own_pricebook``)."""
@@ -205,3 +271,5 @@ class Catalog:
     accounts: tuple[Account, ...] = ()
     issuer: tuple[tuple[str, str], ...] = ()
     publishing: Publishing | None = None
+    tags: tuple[TagRule, ...] = ()
+    cost_centers: tuple[CostCenterRule, ...] = ()

@@ -270,6 +270,12 @@ def accounts_by_key(connection: Connection, keys: Sequence[int]) -> dict[int, Ac
     }
 
 
+def account_tags_at(connection: Connection, key: int, revision: int) -> dict[str, str]:
+    """The tags (canonical JSON) of the accounts listed up to a revision, as they were then; all others had none."""
+    rows = connection.execute(SQL.account_tags_at, {"namespace_key": key, "revision": revision}).fetchall()
+    return {account: canonical_tags(dict(tags or ())) for account, tags in rows}
+
+
 def open_accounts(connection: Connection, snapshot: Snapshot, names: Sequence[str]) -> dict[str, AccountRow]:
     """The accounts of ``names``; those seen for the first time are opened with the catalog's defaults, if it allows."""
     found = accounts(connection, snapshot.namespace_key, names)

@@ -135,7 +135,7 @@ def _line_item_tree(found: Document) -> Tree:
         )
     )
     if shown["tags"]:
-        tree.add(_text("tags " + ", ".join(f"{name}={value}" for name, value in shown["tags"].items())))
+        tree.add(_text("tags " + ", ".join(_tag(name, value, found) for name, value in shown["tags"].items())))
     _add_rule(tree, found)
     if found["target"]["this_line_item"]:
         tree.add(_text(_moved(found)))
@@ -147,6 +147,11 @@ def _line_item_tree(found: Document) -> Tree:
     )
     _add_events(tree, found["events"])
     return tree
+
+
+def _tag(name: str, value: str, found: Document) -> str:
+    origin = found.get("tag_origins", {}).get(name)
+    return f"{name}={value}" + (f" (from the {origin})" if origin else "")
 
 
 def _add_rule(tree: Tree, found: Document) -> None:

@@ -27,6 +27,8 @@ class Reason(IntEnum):
     NO_PRICE = 16
     TOO_OLD = 17
     CURRENCY_MISMATCH = 18
+    MISSING_TAG = 19
+    UNKNOWN_TAG = 20
 
     @property
     def code(self) -> str:
@@ -102,5 +104,13 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.CURRENCY_MISMATCH: Explanation(
         "The event says that its price is in another currency than the price it is billed by.",
         "Correct the producer's currency, or publish a price in that currency.",
+    ),
+    Reason.MISSING_TAG: Explanation(
+        "The event has no value for a tag that the catalog requires of its type, and `missing` is `dead_letter`.",
+        "Send the tag, or choose another policy in the catalog's `tags`, then replay.",
+    ),
+    Reason.UNKNOWN_TAG: Explanation(
+        "A tag's value is none of the values, or not of the pattern, registered for the event's time (`unknown: dead_letter`).",
+        "Correct the value, or register it in the catalog's `tags` and publish, then replay.",
     ),
 }

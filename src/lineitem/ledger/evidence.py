@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from lineitem.catalog.model import Aggregation
-from lineitem.catalog.snapshot import PriceRow
+from lineitem.catalog.snapshot import PriceRow, canonical_tags
 from lineitem.core.errors import IntegrityError
 from lineitem.core.money import scaled_to_text
 from lineitem.core.period import Month, us_to_text
@@ -32,7 +32,8 @@ from lineitem.kit.sqlfiles import load_queries
 from lineitem.ledger.chain import records_digest
 from lineitem.ledger.read import FoundItem
 from lineitem.ledger.refold import Replay
-from lineitem.rate.match import MeterMatch, dimension_names, match
+from lineitem.rate.match import MeterMatch, match
+from lineitem.rate.tags import TagSets
 
 SQL = load_queries("lineitem.ledger", "read.sql")
 _NEVER_US = (1 << 63) - 1
@@ -50,6 +51,8 @@ class Evidence:
     total: int = 0
     quantity: int | None = None
     events: list[dict[str, Any]] = field(default_factory=list)
+    origins: dict[str, str] = field(default_factory=dict)
+    """Where each tag came from, as the first event tells: ``event``, ``account`` or ``policy``."""
 
 
 @dataclass(slots=True)
@@ -77,7 +80,10 @@ def event_behind(replay: Replay, row: PriceRow, event_key: bytes) -> Evidence:
         if len(decoded.events) and bytes(decoded.events.key[0]) == event_key:
             matches, _ = match(decoded.events, [row.meter])
             value = _value_text(matches[0], 0) if matches else None
-            return Evidence(1, None, [_event(replay.connection, decoded, 0, value)])
+            evidence = Evidence(1, None, [_event(replay.connection, decoded, 0, value)])
+            if matches:
+                evidence.origins |= _tag_sets(replay, decoded).origins(matches[0], 0)
+            return evidence
     raise IntegrityError(
         "the event of this line item is not where it was accepted",
         where=f"batch {where['lane']}-{where['batch']}, record {int(wanted[0])}",
@@ -105,7 +111,9 @@ def events_of_window(replay: Replay, item: FoundItem, row: PriceRow, *, flushed:
     evidence = Evidence(quantity=0 if summed else None)
     for found in replay.connection.execute(SQL.segments_of_time, where).fetchall():
         decoded = _decode(replay.segments, found, None, item.document["account"])
-        for one, at in _in_window(replay, decoded, item, row, since_us, until_us):
+        tag_sets = _tag_sets(replay, decoded)
+        for one, at in _in_window(replay, decoded, tag_sets, item, row, since_us, until_us):
+            evidence.origins = evidence.origins or dict(tag_sets.origins(one, at))
             evidence.total += 1
             if evidence.quantity is not None:
                 evidence.quantity += 1 if row.meter.aggregation in _COUNTED else int(one.value[at])
@@ -121,14 +129,20 @@ def _window(item: FoundItem, row: PriceRow) -> tuple[int, int]:
 
 
 def _in_window(
-    replay: Replay, decoded: _Decoded, item: FoundItem, row: PriceRow, since_us: int, until_us: int
+    replay: Replay,
+    decoded: _Decoded,
+    tag_sets: TagSets,
+    item: FoundItem,
+    row: PriceRow,
+    since_us: int,
+    until_us: int,
 ) -> Iterator[tuple[MeterMatch, int]]:
     """Rows of ``match`` that the line item stands for."""
     events, shown = decoded.events, item.document
     snapshot = replay.snapshot(decoded.revision)
     accepted = _accepted(replay.connection, decoded)
     matches, _ = match(events, [row.meter])
-    wanted = tuple(shown["tags"].get(name, "") for name in dimension_names(row.meter))
+    wanted = canonical_tags(shown["tags"])
     for one in matches:
         for at, event in enumerate(one.rows.tolist()):
             time_us = int(events.time_us[event])
@@ -136,16 +150,17 @@ def _in_window(
                 accepted[event]
                 and events.subject[event] == shown["account"]
                 and since_us <= time_us < until_us
-                and _dimensions(one, at) == wanted
                 and snapshot.bills(shown["pricebook"], shown["version"], row.price.id, shown["account"], time_us)
+                and tag_sets.text_of(one, at) == wanted
             ):
                 yield one, at
 
 
-def _dimensions(one: MeterMatch, at: int) -> tuple[str, ...]:
-    if one.dimensions is None or one.dimension_index is None:
-        return ()
-    return one.dimensions[int(one.dimension_index[at])]
+def _tag_sets(replay: Replay, decoded: _Decoded) -> TagSets:
+    """The tag sets of a batch under the catalog it was rated with."""
+    snapshot = replay.snapshot(decoded.revision)
+    accounts = replay.accounts(decoded.events, snapshot)
+    return TagSets(decoded.events, accounts.subject, accounts.rows, snapshot.catalog.tags)
 
 
 def _accepted(connection: Connection, decoded: _Decoded) -> NDArray[np.bool_]:

@@ -53,8 +53,10 @@ def explain(
 ) -> dict[str, Any]:
     """Everything a line item's amount rests on, as a JSON document.
 
-    ``line_item`` as `line-items` shows it · ``price``: its version and rule · ``target``: the running usage of account,
-    price and service month, T worked out step by step, and where it can be told, what this line item moved ·
+    ``line_item`` as `line-items` shows it · ``tag_origins``: whether a tag came from the event, the account or a policy of
+    the registry; empty where no event is behind the line item · ``price``: its version and rule · ``target``: the
+    running usage of account, price and service month, T worked out step by step, and where it can be told, what this
+    line item moved ·
     ``batch``: when and by what it was written · ``events``: the raw records, the first ``events_max`` of ``total``.
 
     Raises InputError for an unknown id, IntegrityError where ledger and segments do not say what was written.
@@ -68,6 +70,7 @@ def explain(
         evidence = _evidence(replay, item, row, record, events_max)
         return {
             "line_item": item.document,
+            "tag_origins": {key: evidence.origins[key] for key in item.document["tags"] if key in evidence.origins},
             "price": _price(row),
             "target": _target(connection, item, row, target),
             "batch": _batch(record),

@@ -80,7 +80,7 @@ def line_items(
     are many; this process holds a few thousand at a time. The iterator keeps a transaction open until it is exhausted
     or closed. Quantities and amounts are plain decimal text. Raises InputError for an unknown namespace or account.
     """
-    namespace_key, account_key = _keys(connection, namespace, account)
+    namespace_key, account_key = keys_of(connection, namespace, account)
     where = {
         "namespace_key": namespace_key,
         "account_key": account_key,
@@ -117,7 +117,7 @@ def find_line_item(connection: Connection, namespace: str, line_item_id: str) ->
         wanted = UUID(line_item_id)
     except ValueError:
         raise InputError(f"{line_item_id!r} is not the id of a line item", do=do) from None
-    namespace_key, _ = _keys(connection, namespace, None)
+    namespace_key, _ = keys_of(connection, namespace, None)
     batch = place_of_id(wanted.bytes)[1]
     where = {"namespace_key": namespace_key, "account_key": None, "posting_month": None, "batch": batch, "id": wanted}
     row = connection.execute(SQL.line_items, where, binary=True).fetchone()
@@ -175,7 +175,7 @@ def usage(connection: Connection, namespace: str, account: str, month: Month) ->
     rest owes. A price whose content changed within the month stands once for each content, with the pricebook versions
     that carry it. Raises InputError for an unknown account.
     """
-    namespace_key, account_key = _keys(connection, namespace, account)
+    namespace_key, account_key = keys_of(connection, namespace, account)
     where = {"namespace_key": namespace_key, "account_key": account_key, "service_month": month.index}
     rows = connection.execute(SQL.usage, where).fetchall()
     return {"account": account, "period": str(month), "prices": [_usage_document(row) for row in rows]}
@@ -199,7 +199,7 @@ def _usage_document(row: tuple[Any, ...]) -> dict[str, Any]:
     return document
 
 
-def _keys(connection: Connection, namespace: str, account: str | None) -> tuple[int, int | None]:
+def keys_of(connection: Connection, namespace: str, account: str | None) -> tuple[int, int | None]:
     """The keys of a namespace and of an account, None for no account. Raises InputError for what is not known."""
     row = connection.execute(SQL.account, {"namespace": namespace, "account": account}).fetchone()
     if row is None:

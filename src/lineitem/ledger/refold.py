@@ -100,6 +100,7 @@ class Replay:
     namespace: str
     _snapshots: dict[int, Snapshot] = field(default_factory=dict)
     _accounts: dict[str, AccountRow] = field(default_factory=dict)
+    _tags: dict[int, dict[str, str]] = field(default_factory=dict)  # by revision
 
     def batches(self, since_us: int | None = None, until_us: int | None = None) -> Iterator[UsageBatch]:
         """Batches with an event in ``[since_us, until_us)``, in lane and batch order, each with its usage.
@@ -188,18 +189,22 @@ class Replay:
     def _usage(self, batch: DecodedBatch) -> tuple[list[PriceUsage], list[str]]:
         snapshot, events = self.snapshot(batch.revision), batch.events
         matches, _ = match(events, snapshot.catalog.meters)
-        enriched = enrich(events, matches, self.accounts(events, snapshot.namespace_key), snapshot)
+        enriched = enrich(events, matches, self.accounts(events, snapshot), snapshot)
         usage = [one.select(batch.alive[one.event]) for one in enriched.usage]
         return [one for one in usage if len(one.event)], enriched.tag_sets
 
-    def accounts(self, events: EventColumns, namespace_key: int) -> Accounts:
-        """The accounts of a batch as they are now."""
+    def accounts(self, events: EventColumns, snapshot: Snapshot) -> Accounts:
+        """The accounts of a batch with the tags they had at the snapshot's revision; nothing else of them can change."""
         encoded = pa.array(events.subject, pa.string()).dictionary_encode()
         names: list[str] = encoded.dictionary.to_pylist()
         missing = [name for name in names if name not in self._accounts]
         if missing:
-            self._accounts |= published.accounts(self.connection, namespace_key, missing)
-        rows = [self._accounts.get(name) for name in names]
+            self._accounts |= published.accounts(self.connection, snapshot.namespace_key, missing)
+        if snapshot.revision not in self._tags:
+            found = published.account_tags_at(self.connection, snapshot.namespace_key, snapshot.revision)
+            self._tags[snapshot.revision] = found
+        tags = self._tags[snapshot.revision]
+        rows = [_with_tags(self._accounts.get(name), tags.get(name, "{}")) for name in names]
         return Accounts(np.asarray(encoded.indices).astype(np.int32), rows)
 
     def snapshot(self, revision: int) -> Snapshot:
@@ -210,6 +215,10 @@ class Replay:
                 raise IntegrityError(f"catalog revision {revision} of {self.namespace!r} is missing")
             self._snapshots[revision] = found
         return self._snapshots[revision]
+
+
+def _with_tags(row: AccountRow | None, tags: str) -> AccountRow | None:
+    return row if row is None or row.tags == tags else replace(row, tags=tags)
 
 
 def rows_by_ordinal(events: EventColumns) -> NDArray[np.int64]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from lineitem.catalog import published
 from lineitem.catalog.model import Catalog, Meter
-from lineitem.catalog.snapshot import AccountRow, Snapshot
+from lineitem.catalog.snapshot import AccountRow, Snapshot, canonical_tags
 from lineitem.catalog.trial import draft_snapshot
 from lineitem.core.errors import InputError, Refused, UsageError
 from lineitem.core.period import Month, us_to_datetime
@@ -116,7 +116,7 @@ class _Run:
 
     draft: Candidate
     snapshot: Snapshot
-    pricebook_of: dict[str, str | None]
+    listed: dict[str, tuple[str | None, str]]  # account -> its pricebook and its tags (canonical JSON) in the draft
     folds: dict[int, PriceFold] = field(default_factory=dict)
     lost: Counter[tuple[int, int, int]] = field(default_factory=Counter)
     fates: NDArray[np.int64] = field(default_factory=lambda: np.zeros(1 + len(LOSSES), dtype=np.int64))
@@ -124,15 +124,16 @@ class _Run:
     events: int = 0
 
     def accounts(self, known: Accounts) -> Accounts:
-        """The accounts of a batch, with the pricebooks that the draft lists for them."""
-        if not self.pricebook_of:
+        """The accounts of a batch, with the pricebooks and tags that the draft lists for them."""
+        if not self.listed:
             return known
         return Accounts(known.subject, [self._moved(row) for row in known.rows])
 
     def _moved(self, row: AccountRow | None) -> AccountRow | None:
-        if row is None or self.pricebook_of.get(row.account, row.pricebook) == row.pricebook:
+        if row is None or self.listed.get(row.account, (row.pricebook, row.tags)) == (row.pricebook, row.tags):
             return row
-        return replace(row, pricebook=self.pricebook_of[row.account])
+        pricebook, tags = self.listed[row.account]
+        return replace(row, pricebook=pricebook, tags=tags)
 
 
 class _Shadow:
@@ -159,7 +160,9 @@ class _Shadow:
 
     def _start(self, draft: Candidate) -> _Run:
         snapshot = draft_snapshot(self._in_force, draft.catalog, as_dated=self._wanted.as_dated)
-        return _Run(draft, snapshot, {account.id: account.pricebook for account in draft.catalog.accounts})
+        accounts = draft.catalog.accounts
+        listed = {account.id: (account.pricebook, canonical_tags(dict(account.tags))) for account in accounts}
+        return _Run(draft, snapshot, listed)
 
     def run(self, progress: Progress) -> Comparison:
         """Decode every batch once, rate it everywhere, compare in the end."""
@@ -183,7 +186,7 @@ class _Shadow:
     def _add(self, batch: DecodedBatch) -> None:
         """Fold one batch under the catalog it was rated with and under every draft."""
         snapshot, events = self._replay.snapshot(batch.revision), batch.events
-        accounts = self._replay.accounts(events, snapshot.namespace_key)
+        accounts = self._replay.accounts(events, snapshot)
         self._names |= {row.account_key: row.account for row in accounts.rows if row is not None}
         matched: dict[tuple[Meter, ...], tuple[list[MeterMatch], list[Reject]]] = {}
         matches, _ = matched[snapshot.catalog.meters] = match(events, snapshot.catalog.meters)

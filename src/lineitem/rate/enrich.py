@@ -5,7 +5,6 @@ An event is accepted whole or not at all: where one of its meters finds no price
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
@@ -14,14 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lineitem.catalog.snapshot import AccountRow, PriceRow, Snapshot, canonical_tags
+from lineitem.catalog.snapshot import AccountRow, PriceRow, Snapshot
 from lineitem.core.period import month_start_us
 from lineitem.core.reasons import Reason
 from lineitem.ingest.events import EventColumns, Reject
 from lineitem.rate.columns import Columns
 from lineitem.rate.exact import IntArray
-from lineitem.rate.match import MeterMatch, dimension_names
+from lineitem.rate.match import MeterMatch
 from lineitem.rate.price import compile_price
+from lineitem.rate.tags import TagSets
 
 
 @dataclass(slots=True)
@@ -81,7 +81,10 @@ class Accounts:
 
 
 def enrich(events: EventColumns, matches: Sequence[MeterMatch], accounts: Accounts, snapshot: Snapshot) -> Enriched:
-    """Resolve accounts, prices, periods and tags. Rejects carry ``unknown_account`` or ``no_price``."""
+    """Resolve accounts, prices, periods and tags.
+
+    Rejects carry ``unknown_account``, ``no_price``, ``missing_tag``, ``unknown_tag``, or what a price or tag cannot read.
+    """
     count = len(events.time_us)
     billable = np.zeros(count, dtype=np.bool_)
     for match in matches:
@@ -92,7 +95,7 @@ def enrich(events: EventColumns, matches: Sequence[MeterMatch], accounts: Accoun
         for i in np.flatnonzero(billable & ~known)
     }
     months = _Months(events.time_us, accounts)
-    tags = _TagSets(accounts)
+    tags = TagSets(events, accounts.subject, accounts.rows, snapshot.catalog.tags)
     usage: list[PriceUsage] = []
     for match in matches:
         usage.extend(_price(match.select(known[match.rows]), events, accounts, snapshot, months, tags, refused))
@@ -129,13 +132,13 @@ def _price(
     accounts: Accounts,
     snapshot: Snapshot,
     months: _Months,
-    tags: _TagSets,
+    tags: TagSets,
     refused: dict[int, tuple[Reason, str]],
 ) -> list[PriceUsage]:
     """Usage of one meter under every price version in force; events without a price go to ``refused``."""
     subject = accounts.subject[match.rows]
     time = events.time_us[match.rows]
-    tag_set = tags.of(match, subject)
+    tag_set = tags.of(match, refused)
     unpriced = np.ones(len(subject), dtype=np.bool_)
     usage: list[PriceUsage] = []
     for (book, own), members in _by_book(subject, accounts, snapshot):
@@ -245,39 +248,3 @@ class _Months:
 def _utc_month(time_us: int) -> int:
     moment = datetime.fromtimestamp(time_us // 1_000_000, UTC)
     return moment.year * 12 + moment.month - 1
-
-
-class _TagSets:
-    """Distinct tag sets of a batch: an account's tags and the event's dimensions, dimensions winning."""
-
-    def __init__(self, accounts: Accounts) -> None:
-        self.texts: list[str] = []
-        self._number: dict[str, int] = {}
-        distinct: dict[str, int] = {}
-        self._account_tags = np.array(
-            [distinct.setdefault(row.tags if row else "{}", len(distinct)) for row in accounts.rows], dtype=np.int64
-        )
-        self._account_texts = list(distinct)
-
-    def of(self, match: MeterMatch, subject: NDArray[np.int32]) -> NDArray[np.int32]:
-        """Positions in ``texts`` of each matched row's tag set."""
-        names = dimension_names(match.meter)
-        dimensions = match.dimensions or [()]
-        index = match.dimension_index if match.dimension_index is not None else np.zeros(len(subject), dtype=np.int32)
-        if not len(subject):
-            return np.zeros(0, dtype=np.int32)
-        code = self._account_tags[subject] * len(dimensions) + index
-        distinct, inverse = np.unique(code, return_inverse=True)
-        numbers = []
-        for one in distinct.tolist():
-            of_account, of_event = divmod(one, len(dimensions))
-            tags = json.loads(self._account_texts[of_account])
-            tags.update(dict(zip(names, dimensions[of_event], strict=True)))
-            numbers.append(self._add(canonical_tags(tags)))
-        return np.array(numbers, dtype=np.int32)[inverse]
-
-    def _add(self, text: str) -> int:
-        if text not in self._number:
-            self._number[text] = len(self.texts)
-            self.texts.append(text)
-        return self._number[text]

@@ -146,7 +146,7 @@ class _Reader:
             self._refuse(meter, {int(positions[at]): flaw for at, flaw in flaws.items()})
         if meter.dimensions:
             parts = [self._dimension(meter, path, positions) for path in meter.dimensions]
-            match.dimensions, match.dimension_index = _combined(parts)
+            match.dimensions, match.dimension_index = combined(parts)
         return match
 
     def _read_value(self, match: MeterMatch, meter: Meter, rows: Rows | None) -> Flaws:
@@ -183,8 +183,8 @@ def _about(path: str, flaws: Flaws) -> Flaws:
     return {at: Flaw(flaw.reason, f"{path} {flaw.text}") for at, flaw in flaws.items()}
 
 
-def _combined(parts: Sequence[Dimension]) -> tuple[list[tuple[str, ...]], NDArray[np.int32]]:
-    """Dimensions side by side: the distinct tuples that occur, and which one each event has."""
+def combined(parts: Sequence[Dimension]) -> tuple[list[tuple[str, ...]], NDArray[np.int32]]:
+    """Dimensions side by side: the distinct tuples that occur, and which one each of the n events has, (n,) int32."""
     tuples: list[tuple[str, ...]] = [(text,) for text in parts[0].texts]
     index = parts[0].index
     for part in parts[1:]:

@@ -122,6 +122,14 @@ select %(namespace_key)s, account, account, %(pricebook)s, %(timezone)s, %(billi
 from unnest(%(accounts)s::text[]) as account order by account
 on conflict (namespace_key, account) do nothing
 
+-- name: account_tags_at
+-- The tags of every account some catalog up to a revision listed, as the last of them gave them.
+select distinct on (account ->> 'id') account ->> 'id', account -> 'tags'
+from catalog.publication p
+cross join lateral jsonb_array_elements(coalesce(p.document::jsonb #> '{catalog,accounts}', '[]')) as account
+where p.namespace_key = %(namespace_key)s and p.revision <= %(revision)s
+order by account ->> 'id', p.revision desc
+
 -- name: put_account
 -- An account the catalog lists.
 insert into catalog.account (namespace_key, account, name, pricebook, timezone, billing, tags)
