@@ -58,8 +58,8 @@ class Reach:
 class Change:
     """One thing that was ``added``, ``removed`` or ``changed``.
 
-    ``what`` is ``catalog``, ``meter``, ``pricebook``, ``price``, ``defaults``, ``account``, ``issuer`` or ``publishing``;
-    ``id`` names it (a price as ``pricebook@version/price``); ``fields`` are its fields that differ, all of them when added.
+    ``what`` is ``catalog``, ``currency``, ``meter``, ``pricebook``, ``price``, ``defaults``, ``account``, ``issuer``,
+    ``publishing`` or ``conversion``; ``id`` names it (a price as ``pricebook@version/price``); ``fields`` are its fields that differ, all of them when added.
     ``reach``: whom a changed price concerns, where a ledger was asked.
     """
 
@@ -94,6 +94,7 @@ def diff(old: Catalog | None, new: Catalog) -> list[Change]:
     the accounts.
     """
     changes = _compare("catalog", _settings(old), _settings(new))
+    changes += _compare("currency", _currencies(old), _currencies(new))
     changes += _compare("meter", _by_id(old.meters if old else ()), _by_id(new.meters))
     changes += _compare("pricebook", _books(old), _books(new))
     for book in new.pricebooks:
@@ -101,7 +102,8 @@ def diff(old: Catalog | None, new: Catalog) -> list[Change]:
     changes += _compare("defaults", {"": plain(old.defaults)} if old else {}, {"": plain(new.defaults)})
     changes += _compare("account", _by_id(old.accounts if old else ()), _by_id(new.accounts))
     changes += _compare("issuer", _issuer(old), _issuer(new))
-    return changes + _compare("publishing", _publishing(old), _publishing(new))
+    changes += _compare("publishing", _publishing(old), _publishing(new))
+    return changes + _compare("conversion", _conversion(old), _conversion(new))
 
 
 def _compare(what: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
@@ -138,6 +140,14 @@ def _text(value: Any) -> str | None:
 
 def _settings(catalog: Catalog | None) -> dict[str, Any]:
     return {"": {"currency": catalog.currency}} if catalog else {}
+
+
+def _currencies(catalog: Catalog | None) -> dict[str, Any]:
+    return {one.code: plain(one) for one in catalog.currencies} if catalog else {}
+
+
+def _conversion(catalog: Catalog | None) -> dict[str, Any]:
+    return {"": plain(catalog.conversion)} if catalog and catalog.conversion else {}
 
 
 def _issuer(catalog: Catalog | None) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from lineitem.kit.db import Connection
 from lineitem.kit.sqlfiles import load_queries
 from lineitem.ledger.chain import GENESIS, HASH_VERSION, Batch, accepted_digest, batch_hash, fact_leaf, set_aside_digest
 from lineitem.ledger.checkpoint import Notary
+from lineitem.ledger.fx import check_rates
 from lineitem.ledger.merkle import EMPTY_ROOT, HASH, root
 from lineitem.ledger.post import LANES, NO_DIGEST, canonical
 from lineitem.ledger.rows import NO_KEY, Digests, encode_rows, gather, leaf_hashes, leaf_numbers
@@ -500,6 +501,8 @@ def _check_catalog(connection: Connection, links: dict[Place, _Link], report: Re
     for place, what in check_lifecycle(
         connection, steps, ends, {at: link.batch.recorded_us for at, link in links.items()}
     ):
+        report.add(place, what)
+    for place, what in check_rates(connection):
         report.add(place, what)
 
 
