@@ -9,7 +9,8 @@ import click
 import pytest
 
 from lineitem.catalog import load
-from lineitem.catalog.model import Aggregation, Itemize, Rounding
+from lineitem.catalog.currency_fields import CONVERSION_KEYS, CURRENCY_KEYS
+from lineitem.catalog.model import Aggregation, ConversionDate, Itemize, Rounding
 from lineitem.catalog.price_doc import COMMON_FIELDS, MODEL_FIELDS
 from lineitem.catalog.price_fields import FIELD_MEANINGS
 from lineitem.cli.main import cli
@@ -31,9 +32,9 @@ def _code(page: str) -> set[str]:
 def test_every_key_of_a_catalog_is_documented() -> None:
     """What the loader reads is what the page lists."""
     keys = {*load._TOP_KEYS, *load._METER_KEYS, *load._PRICEBOOK_KEYS, *load._DEFAULTS_KEYS, *load._ACCOUNT_KEYS}
-    keys |= {*load._OVERRIDE_KEYS, *load._PUBLISHING_KEYS, *load._APPROVAL_KEYS}
+    keys |= {*load._OVERRIDE_KEYS, *load._PUBLISHING_KEYS, *load._APPROVAL_KEYS, *CURRENCY_KEYS, *CONVERSION_KEYS}
     keys |= {*COMMON_FIELDS, *MODEL_FIELDS, "up_to", "divide_by", "round"}
-    keys |= {option.value for options in (Aggregation, Itemize, Rounding) for option in options}
+    keys |= {option.value for options in (Aggregation, Itemize, Rounding, ConversionDate) for option in options}
     assert keys - _code("catalog.md") == set()
 
 

@@ -60,17 +60,18 @@ class RateTable:
         if currency == target:
             return ()
         direct = self._between(currency, target)
-        pivot = self.applied.rule.pivot
         if direct is not None and self._young(direct):
             return (direct,)
+        pivot = self.applied.rule.pivot
         if pivot is None or pivot in (currency, target):
             raise self._missing(currency, target, direct)
-        legs = [(currency, pivot), (pivot, target)]
-        found = [(start, end, self._between(start, end)) for start, end in legs]
-        for start, end, rate in found:
-            if rate is None or not self._young(rate):
-                raise self._missing(start, end, rate)
-        return tuple(rate for _, _, rate in found if rate is not None)
+        found: list[Rate] = []
+        for one, other in ((currency, pivot), (pivot, target)):
+            leg = self._between(one, other)
+            if leg is None or not self._young(leg):
+                raise self._missing(one, other, leg) if direct is None else self._missing(currency, target, direct)
+            found.append(leg)
+        return tuple(found)
 
     def _between(self, one: str, other: str) -> Rate | None:
         """The newest rate between two currencies, whichever is its base; of one day the one that multiplies."""
