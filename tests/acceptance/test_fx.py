@@ -111,7 +111,9 @@ def test_decimals_from_price_to_paper(
     run, folder = desk
     own = "" if exponent is None else f"currencies: [{{code: {currency}, name: credits, exponent: 4, symbol: cr}}]\n"
     catalog = folder / f"{currency}.yaml"
-    catalog.write_text(own + CATALOG.replace("currency: USD", f"currency: {currency}").replace("0.0000025", "12.3456789"))
+    catalog.write_text(
+        own + CATALOG.replace("currency: USD", f"currency: {currency}").replace("0.0000025", "12.3456789")
+    )
     space = ("--namespace", currency.lower())
     run.json("catalog", "publish", catalog, *space)
     run.json("ingest", ndjson(folder / f"{currency}.ndjson", [line("1", 1)]), *space)

@@ -114,10 +114,8 @@ def fill(world: World) -> Space:
     space.send(b"broken\n" + waiting[0], "november", 2)
     space.flush(LATER)
     known = Rate("ecb", "EUR", "USD", date(2026, 10, 30), Decimal("1.08"))
-    for rate, correct in ((known, False), (known._replace(rate=Decimal("1.0832")), True)):
-        space.act(lambda app, rate=rate, correct=correct: fx.load(
-            app.control, space.name, [rate], correct, "ana", app.clock.now_us()
-        ))  # fmt: skip
+    load_rate(space, known, correct=False)
+    load_rate(space, known._replace(rate=Decimal("1.0832")), correct=True)
     space.act(lambda app: app.bill(space.name, Month.parse("2026-10"), None))
     drafted = catalog(2) | {"issuer": {"name": "Somebody"}}
     space.act(lambda app: app.draft(space.name, parse_catalog(json.dumps(drafted), "draft"), "ana", "a note"))
@@ -126,6 +124,12 @@ def fill(world: World) -> Space:
     end_us = microseconds(datetime(2027, 1, 1, tzinfo=UTC))
     space.act(lambda app: app.retire(space.name, Retirement("book", 2, end_us), "ana"))
     return space
+
+
+def load_rate(space: Space, rate: Rate, *, correct: bool) -> None:
+    """Load one exchange rate."""
+    now_us = space.clock.now_us()
+    space.act(lambda app: fx.load(app.control, space.name, [rate], correct, "ana", now_us))
 
 
 Row = tuple[str, str]

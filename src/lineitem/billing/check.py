@@ -94,9 +94,9 @@ def check_invoices(connection: Connection) -> list[str]:
         problems += twice
         for rows in _by_month(connection):
             read = [_check_document(row, recorded.pop((row.namespace, row.number), None), problems) for row in rows]
-            for row, found in zip(rows, read, strict=True):
+            for one, found in zip(rows, read, strict=True):
                 if found is not None and found.converted is not None:
-                    problems += [f"{_named(row)}: {what}" for what in _check_conversion(found, row, rates)]
+                    problems += [f"{_named(one)}: {what}" for what in _check_conversion(found, one, rates)]
             above = list(_check_sequence(rows, problems, {price.currency for price in prices.values()}))
             try:
                 problems += _check_lines(connection, rows, read, above, prices)

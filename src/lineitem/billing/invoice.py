@@ -323,9 +323,11 @@ class _Lines:
         )
 
     def _original(self, first: PricedSum, amount_nano: int) -> Original | None:
-        if self.rates is None:
-            return None
         currency = first.currency or self.currency
+        if self.rates is None:
+            if currency != self.currency:
+                raise InputError(f"{first.price} is in {currency}, not in {self.currency}", do="Convert it by a rule.")
+            return None
         return Original(currency, amount_nano, self.rates.path(currency, self.currency))
 
 

@@ -59,7 +59,8 @@ class Change:
     """One thing that was ``added``, ``removed`` or ``changed``.
 
     ``what`` is ``catalog``, ``currency``, ``meter``, ``pricebook``, ``price``, ``defaults``, ``account``, ``issuer``,
-    ``publishing`` or ``conversion``; ``id`` names it (a price as ``pricebook@version/price``); ``fields`` are its fields that differ, all of them when added.
+    ``publishing`` or ``conversion``; ``id`` names it (a price as ``pricebook@version/price``); ``fields`` are its fields
+    that differ, all of them when added.
     ``reach``: whom a changed price concerns, where a ledger was asked.
     """
 

@@ -343,9 +343,7 @@ def _check_versions(versions: list[_Written]) -> None:
 # --- accounts and issuer
 
 
-def _accounts(
-    top: Fields, book_ids: Collection[str], money: Money
-) -> tuple[AccountDefaults, list[Account]]:
+def _accounts(top: Fields, book_ids: Collection[str], money: Money) -> tuple[AccountDefaults, list[Account]]:
     if "accounts" not in top:
         return AccountDefaults(), []
     section = Fields(top.raw("accounts"), ("accounts",), top.problems, ("defaults", "list"))
@@ -369,9 +367,7 @@ def _accounts(
     return defaults, accounts
 
 
-def _account(
-    fields: Fields, defaults: AccountDefaults, book_ids: Collection[str], money: Money
-) -> Account:
+def _account(fields: Fields, defaults: AccountDefaults, book_ids: Collection[str], money: Money) -> Account:
     # Not a catalog id: it is the subject other people's events carry, be it an address or an e-mail.
     fields.require("id", "team-1")
     id_ = fields.text("id", chars_max=FIELD_CHARS_MAX)

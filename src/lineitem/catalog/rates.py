@@ -148,16 +148,12 @@ def add(connection: Connection, key: int, rates: Sequence[Rate], batch: int) -> 
     connection.execute(SQL.add_rates, values)
 
 
-def rates_at(
-    connection: Connection, key: int, day: date | None = None, source: str | None = None
-) -> list[KeptRate]:
+def rates_at(connection: Connection, key: int, day: date | None = None, source: str | None = None) -> list[KeptRate]:
     """The rate of every pair that counts on ``day``: its own or the latest before it; None: the latest there is."""
     return list(_kept(connection.execute(SQL.rates_at, {"namespace_key": key, "day": day, "source": source})))
 
 
-def rates_all(
-    connection: Connection, key: int, day: date | None = None, source: str | None = None
-) -> list[KeptRate]:
+def rates_all(connection: Connection, key: int, day: date | None = None, source: str | None = None) -> list[KeptRate]:
     """Every rate kept, those that were corrected behind their correction; of one day or of all."""
     return list(_kept(connection.execute(SQL.rates_all, {"namespace_key": key, "day": day, "source": source})))
 

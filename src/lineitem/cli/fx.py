@@ -18,7 +18,9 @@ def fx() -> None:
 
 @fx.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--correct", is_flag=True, help="Also take rates that differ from known ones; both are kept, the newer counts.")
+@click.option(
+    "--correct", is_flag=True, help="Also take rates that differ from known ones; both are kept, the newer counts."
+)
 @acting
 @ledger_command
 def load(file: Path, correct: bool, actor: str | None, scope: Scope) -> None:
@@ -37,7 +39,9 @@ def load(file: Path, correct: bool, actor: str | None, scope: Scope) -> None:
 @fx.command()
 @click.option("--date", "day", metavar="YYYY-MM-DD", help="The rates that count on this day.  [default: the newest]")
 @click.option("--source", help="Only this source's.")
-@click.option("--all", "every", is_flag=True, help="Every rate kept (with --date: of that day), corrected ones included.")
+@click.option(
+    "--all", "every", is_flag=True, help="Every rate kept (with --date: of that day), corrected ones included."
+)
 @ledger_command
 def show(day: str | None, source: str | None, every: bool, scope: Scope) -> None:
     """Show the rate of each pair: of a day, or the latest before it."""

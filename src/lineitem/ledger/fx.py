@@ -23,7 +23,7 @@ _SHOWN_MAX = 20
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What a load came to: rates ``added``, of them ``corrected`` ones, and ``known`` ones; ``batch`` None where none is new."""
+    """What a load came to: rates ``added``, some of them ``corrected``, ``known`` ones; ``batch`` None without a new one."""
 
     namespace: str
     added: int
@@ -77,13 +77,13 @@ def check_rates(connection: Connection) -> Iterator[tuple[tuple[int, int] | None
         for source, base, quote, day, rate in _read(body):
             if lane == 0:
                 recorded[(namespace, batch, source, base, quote, day)] = rate
-    for namespace, (rate, batch) in rates.stored(connection):
-        key = (namespace, batch, rate.source, rate.base, rate.quote, rate.day.isoformat())
+    for namespace, (kept, batch) in rates.stored(connection):
+        key = (namespace, batch, kept.source, kept.base, kept.quote, kept.day.isoformat())
         was = recorded.pop(key, None)
         if was is None:
-            yield None, f"rate {rate.what} of {namespace} was never recorded"
-        elif was != rate.text:
-            yield (0, batch), f"rate {rate.what} of {namespace} is {rate.text}, it was recorded as {was}"
+            yield None, f"rate {kept.what} of {namespace} was never recorded"
+        elif was != kept.text:
+            yield (0, batch), f"rate {kept.what} of {namespace} is {kept.text}, it was recorded as {was}"
     for namespace, batch, source, base, quote, day in recorded:
         yield (0, batch), f"rate {base}/{quote} of {day} from {source} of {namespace} is missing"
 
