@@ -21,7 +21,7 @@ from lineitem.catalog import published
 from lineitem.catalog.diff import Change
 from lineitem.catalog.draft import Act, Draft, Retirement
 from lineitem.catalog.model import Catalog, Pricebook
-from lineitem.catalog.rates import RATES_BYTES_MAX, parse_rates
+from lineitem.catalog.rate_file import RATES_BYTES_MAX, parse_rates
 from lineitem.catalog.snapshot import Snapshot
 from lineitem.core.clock import Clock, SystemClock
 from lineitem.core.errors import DatabaseUnavailable, EnvironmentProblem, InputError, Refused

@@ -23,7 +23,7 @@ from lineitem.billing.history import Claimed, History
 from lineitem.billing.invoice import canonical_bytes, invoice_from_json, invoice_to_json
 from lineitem.billing.rounding import RoundingMode
 from lineitem.catalog.model import Conversion, ConversionDate, OwnCurrency
-from lineitem.catalog.rates import Rate
+from lineitem.catalog.rate_file import Rate
 from lineitem.core.errors import IntegrityError
 from tests.billing.samples import OCTOBER, final, priced
 

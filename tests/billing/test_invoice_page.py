@@ -11,7 +11,7 @@ from typing import Any
 from lineitem.billing.conversion import RateTable
 from lineitem.billing.invoice import invoice_to_json
 from lineitem.catalog.model import Conversion, ConversionDate, OwnCurrency
-from lineitem.catalog.rates import Rate
+from lineitem.catalog.rate_file import Rate
 from tests.billing.samples import final, priced
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "invoice-json.md").read_text()

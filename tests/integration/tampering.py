@@ -11,7 +11,7 @@ from psycopg import sql
 
 from lineitem.catalog.draft import Act, Retirement
 from lineitem.catalog.load import parse_catalog
-from lineitem.catalog.rates import Rate
+from lineitem.catalog.rate_file import Rate
 from lineitem.core.period import Month
 from lineitem.kit.db import Connection
 from lineitem.ledger import fx

@@ -16,7 +16,7 @@ from lineitem.billing.invoice import Invoice, invoice_from_json
 from lineitem.billing.rounding import round_to_minor
 from lineitem.billing.run import FACT, SQL, PriceInfo, fact_body, number_text, price_infos
 from lineitem.catalog import rates as fx_rates
-from lineitem.catalog.rates import Rate
+from lineitem.catalog.rate_file import Rate
 from lineitem.core.errors import IntegrityError
 from lineitem.core.limits import AMOUNT_SCALE
 from lineitem.core.money import nano_to_text

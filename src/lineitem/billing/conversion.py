@@ -8,7 +8,7 @@ from datetime import date, timedelta
 from fractions import Fraction
 
 from lineitem.catalog.model import Conversion, ConversionDate
-from lineitem.catalog.rates import Rate
+from lineitem.catalog.rate_file import Rate
 from lineitem.core.errors import Refused
 from lineitem.core.period import Month
 

@@ -13,7 +13,7 @@ from lineitem.billing.conversion import Original, totals
 from lineitem.billing.currency import format_amount, format_exact, format_money
 from lineitem.billing.invoice import CORRECTION, USAGE, Invoice, InvoiceLine, Status
 from lineitem.billing.rounding import RoundingMode
-from lineitem.catalog.rates import Rate
+from lineitem.catalog.rate_file import Rate
 from lineitem.core.limits import AMOUNT_SCALE
 from lineitem.core.money import nano_to_text
 from lineitem.core.period import Month, local_day, us_to_text

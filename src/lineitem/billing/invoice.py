@@ -19,7 +19,7 @@ from lineitem.billing.conversion import Applied, Original, RateTable, convert, t
 from lineitem.billing.currency import minor_digits, minor_from_text, minor_to_text
 from lineitem.billing.rounding import RoundingMode, round_to_minor
 from lineitem.catalog.model import Account, Conversion, ConversionDate, OwnCurrency
-from lineitem.catalog.rates import Rate
+from lineitem.catalog.rate_file import Rate
 from lineitem.core.errors import InputError, IntegrityError, LineitemError
 from lineitem.core.limits import AMOUNT_SCALE
 from lineitem.core.money import nano_to_text, scaled_to_text, text_to_scaled

@@ -1,5 +1,4 @@
-"""Bill a month: one invoice per account and currency over the line items that no invoice has claimed yet, or one per
-account in the currency it asks for.
+"""Bill a month: one invoice per account and currency, or one in the currency it asks for, over what none has claimed yet.
 
 Sums are read first, without any lock, up to a cut that cannot change any more. Then invoices are written in chunks,
 each one transaction that holds lane 0: the numbers (so they have no gaps), the documents, and a batch whose facts bind

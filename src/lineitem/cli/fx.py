@@ -45,7 +45,7 @@ def load(file: Path, correct: bool, actor: str | None, scope: Scope) -> None:
 @ledger_command
 def show(day: str | None, source: str | None, every: bool, scope: Scope) -> None:
     """Show the rate of each pair: of a day, or the latest before it."""
-    from lineitem.catalog.rates import parse_day
+    from lineitem.catalog.rate_file import parse_day
     from lineitem.core.errors import UsageError
 
     on = None if day is None else parse_day(day)

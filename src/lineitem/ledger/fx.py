@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from lineitem.catalog import rates
-from lineitem.catalog.rates import KeptRate, Rate
+from lineitem.catalog.rate_file import KeptRate, Rate
 from lineitem.core.errors import Refused
 from lineitem.kit.db import Connection
 from lineitem.ledger import claims

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lineitem.catalog.rates import Rate, parse_rates
+from lineitem.catalog.rate_file import Rate, parse_rates
 from lineitem.core.errors import InputError
 
 HEADER = "date,base,quote,rate,source\n"
