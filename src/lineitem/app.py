@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import date
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -20,6 +21,7 @@ from lineitem.catalog import published
 from lineitem.catalog.diff import Change
 from lineitem.catalog.draft import Act, Draft, Retirement
 from lineitem.catalog.model import Catalog, Pricebook
+from lineitem.catalog.rate_file import RATES_BYTES_MAX, parse_rates
 from lineitem.catalog.snapshot import Snapshot
 from lineitem.core.clock import Clock, SystemClock
 from lineitem.core.errors import DatabaseUnavailable, EnvironmentProblem, InputError, Refused
@@ -34,11 +36,12 @@ from lineitem.kit.config import Config, actor
 from lineitem.kit.db import Connection
 from lineitem.kit.embedded import EmbeddedServer
 from lineitem.kit.migrate import migrate
-from lineitem.ledger import drafting
+from lineitem.ledger import drafting, fx
 from lineitem.ledger.checkpoint import Notary
 from lineitem.ledger.closing import close_period, show_period
 from lineitem.ledger.deep import verify_deep
 from lineitem.ledger.flush import flush
+from lineitem.ledger.fx import Loaded
 from lineitem.ledger.post import summarize_ranges
 from lineitem.ledger.preview import preview
 from lineitem.ledger.publishing import Publication, publish
@@ -174,6 +177,25 @@ class App:
     def catalog_history(self, namespace: str) -> dict[str, object]:
         """Drafts and versions of a namespace."""
         return drafting.history(self.control, namespace, self.clock.now_us())
+
+    def load_rates(self, namespace: str, path: Path, correct: bool, by: str | None) -> Loaded:
+        """Load a CSV file of exchange rates, sign the ledger."""
+        with readable(path) as file:
+            raw = file.read(RATES_BYTES_MAX + 1)
+        if len(raw) > RATES_BYTES_MAX:
+            raise InputError(f"is larger than {RATES_BYTES_MAX >> 20} MiB", where=str(path), do="Split it.")
+        in_force = self.catalog(namespace)
+        own = [one.code for one in in_force.currencies] if in_force else []
+        found = parse_rates(raw, str(path), own)
+        done = fx.load(self.control, namespace, found, correct, actor(by), self.clock.now_us())
+        if done.added:
+            self.checkpoint()
+        return done
+
+    def rates(self, namespace: str, day: date | None, source: str | None, every: bool) -> list[dict[str, str]]:
+        """Exchange rates: what counts on a day, or everything kept."""
+        key = published.namespace_key(self.control, namespace)
+        return fx.shown(self.control, key, day, source, every)
 
     @contextmanager
     def source(self, path: Path, format: str | None, mapping: Path | None, stream: str) -> Iterator[Source]:

@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineitem.billing.check import _check_counter, _compare, _LineKey, _LineSum
-from lineitem.billing.run import BillingResult, cut_text, number_text, parse_cut, series_of
+from lineitem.billing.history import cut_text, parse_cut
+from lineitem.billing.run import BillingResult, number_text, series_of
 from tests.billing.samples import OCTOBER
 
-KEY = _LineKey(OCTOBER.index, "standard", "web", "requests", "request")
+KEY = _LineKey(OCTOBER.index, "standard", "web", "requests", "request", "USD")
 
 
 @pytest.mark.parametrize(
@@ -63,11 +64,11 @@ def test_lines_are_compared_by_amount_quantity_and_count() -> None:
     """Each difference is told once, by the line's price and service month."""
     line = _LineSum(3, Fraction(1500), 2_500_000_000)
     said = {KEY: line}
-    assert list(_compare(said, said, "USD")) == []
-    assert list(_compare(said, {KEY: line._replace(amount_nano=1)}, "USD")) == [
+    assert list(_compare(said, said)) == []
+    assert list(_compare(said, {KEY: line._replace(amount_nano=1)})) == [
         "line web of 2026-10 says 2.5 USD, its line items come to 0.000000001"
     ]
     for other in (line._replace(line_items=4), line._replace(quantity=Fraction(1501))):
-        assert "another quantity or count" in next(_compare(said, {KEY: other}, "USD"))
-    assert list(_compare(said, {}, "USD")) == ["line web of 2026-10 has no line items in the ledger"]
-    assert "is missing, the ledger has 3 line items" in next(_compare({}, said, "USD"))
+        assert "another quantity or count" in next(_compare(said, {KEY: other}))
+    assert list(_compare(said, {})) == ["line web of 2026-10 has no line items in the ledger"]
+    assert "is missing, the ledger has 3 line items" in next(_compare({}, said))

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lineitem.catalog.currencies import currency_problem
 from lineitem.catalog.model import Itemize, Rounding, Tier, Transform
-from lineitem.catalog.price_doc import currency_problem, parse_price
+from lineitem.catalog.price_doc import parse_price
 from lineitem.catalog.price_reader import Problem, decimal_of, path_text
 
 FLAT: dict[str, Any] = {"id": "p", "meter": "m", "model": "per_unit", "currency": "EUR", "unit_price": "0.004"}

@@ -9,7 +9,8 @@ import click
 import pytest
 
 from lineitem.catalog import load
-from lineitem.catalog.model import Aggregation, Itemize, Missing, Normalize, Rounding, Unknown
+from lineitem.catalog.currency_fields import CONVERSION_KEYS, CURRENCY_KEYS
+from lineitem.catalog.model import Aggregation, ConversionDate, Itemize, Missing, Normalize, Rounding, Unknown
 from lineitem.catalog.price_doc import COMMON_FIELDS, MODEL_FIELDS
 from lineitem.catalog.price_fields import FIELD_MEANINGS
 from lineitem.catalog.tag_reader import COST_CENTER_KEYS, TAG_KEYS
@@ -35,8 +36,11 @@ def test_every_key_of_a_catalog_is_documented() -> None:
     keys |= {*load._OVERRIDE_KEYS, *load._PUBLISHING_KEYS, *load._APPROVAL_KEYS, *TAG_KEYS, *COST_CENTER_KEYS}
     keys |= {*COMMON_FIELDS, *MODEL_FIELDS, "up_to", "divide_by", "round"}
     keys |= {
-        option.value for options in (Aggregation, Itemize, Rounding, Normalize, Missing, Unknown) for option in options
+        option.value
+        for options in (Aggregation, Itemize, Rounding, Normalize, Missing, Unknown, ConversionDate)
+        for option in options
     }
+    keys |= {*CURRENCY_KEYS, *CONVERSION_KEYS}
     assert keys - _code("catalog.md") == set()
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from typing import Any
 
 from psycopg import sql
 
 from lineitem.catalog.draft import Act, Retirement
 from lineitem.catalog.load import parse_catalog
+from lineitem.catalog.rate_file import Rate
 from lineitem.core.period import Month
 from lineitem.kit.db import Connection
+from lineitem.ledger import fx
 from tests.integration.drive import Space, World, microseconds
 
 MIDWAY = datetime(2026, 11, 2, 12, 20, tzinfo=UTC)
@@ -72,9 +75,11 @@ def catalog(version: int) -> dict[str, Any]:
                     "timezone": "Europe/Paris",
                     "tags": {"cost_center": "42"},
                     "overrides": own[: version - 1],
+                    "invoice_currency": "EUR",
                 }
             ],
         },
+        "conversion": {"source": "ecb", "date": "period_end", "max_age_days": 5},
     }
 
 
@@ -113,6 +118,9 @@ def fill(world: World) -> Space:
     space.send(b"".join(waiting), "november", 2)
     space.send(b"broken\n" + waiting[0], "november", 2)
     space.flush(LATER)
+    known = Rate("ecb", "EUR", "USD", date(2026, 10, 30), Decimal("1.08"))
+    load_rate(space, known, correct=False)
+    load_rate(space, known._replace(rate=Decimal("1.0832")), correct=True)
     space.act(lambda app: app.bill(space.name, Month.parse("2026-10"), None))
     drafted = catalog(2) | {"issuer": {"name": "Somebody"}}
     space.act(lambda app: app.draft(space.name, parse_catalog(json.dumps(drafted), "draft"), "ana", "a note"))
@@ -121,6 +129,12 @@ def fill(world: World) -> Space:
     end_us = microseconds(datetime(2027, 1, 1, tzinfo=UTC))
     space.act(lambda app: app.retire(space.name, Retirement("book", 2, end_us), "ana"))
     return space
+
+
+def load_rate(space: Space, rate: Rate, *, correct: bool) -> None:
+    """Load one exchange rate."""
+    now_us = space.clock.now_us()
+    space.act(lambda app: fx.load(app.control, space.name, [rate], correct, "ana", now_us))
 
 
 Row = tuple[str, str]
@@ -202,12 +216,15 @@ _KINDS = {
     "catalog.draft_step": "act",
     "catalog.effective_range": "upper(during) is null",
     "ingest.dead_letter": "reason",
+    "billing.invoice": "converted",
 }
 _MUTATORS = {
     "smallint": "coalesce(% + 1, 1)",
     "integer": "coalesce(% + 1, 1)",
     "bigint": "coalesce(% + 1, 1)",
     "numeric": "coalesce(% + 1, 1)",
+    "boolean": "not %",
+    "date": "% + 1",
     "text": "coalesce(left(%, -1) || chr(ascii(right(%, 1)) + 1), 'x')",
     "bytea": "coalesce(case when % = '' then '\\x01' else set_byte(%, 0, 255 - get_byte(%, 0)) end, '\\x01'::bytea)",
     "uuid": "coalesce(overlay(%::text placing case right(%::text, 1) when '0' then '1' else '0' end from 36), "

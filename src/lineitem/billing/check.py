@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from fractions import Fraction
 from hashlib import sha256
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from lineitem.billing.invoice import Invoice, InvoiceLine, invoice_from_json
-from lineitem.billing.run import FACT, SQL, PriceInfo, fact_body, number_text, parse_cut, price_infos
+from lineitem.billing.conversion import convert, defects
+from lineitem.billing.history import Claimed, History, parse_cut
+from lineitem.billing.invoice import Invoice, invoice_from_json
+from lineitem.billing.rounding import round_to_minor
+from lineitem.billing.run import FACT, SQL, PriceInfo, fact_body, number_text, price_infos
+from lineitem.catalog import rates as fx_rates
+from lineitem.catalog.rate_file import Rate
 from lineitem.core.errors import IntegrityError
 from lineitem.core.limits import AMOUNT_SCALE
 from lineitem.core.money import nano_to_text
 from lineitem.core.period import Month
 from lineitem.kit.db import Connection, explained
 from lineitem.ledger import claims
-from lineitem.ledger.claims import Claim, ClaimedSum, Cut
+from lineitem.ledger.claims import NOTHING, Claim, ClaimedSum, Cut
 
 
 class _Stored(NamedTuple):
@@ -39,6 +44,12 @@ class _Stored(NamedTuple):
     digest: bytes
     lane: int
     batch: int
+    converted: bool
+
+    @property
+    def claimed(self) -> Claimed:
+        """What it has claimed, as the next one sees it."""
+        return Claimed(self.currency, self.converted, _cut(self))
 
 
 class _Recorded(NamedTuple):
@@ -57,6 +68,7 @@ class _LineKey(NamedTuple):
     price: str
     meter: str
     unit: str
+    currency: str
 
 
 class _LineSum(NamedTuple):
@@ -77,11 +89,15 @@ def check_invoices(connection: Connection) -> list[str]:
     with explained(), connection.transaction():
         connection.execute("set transaction isolation level repeatable read, read only")
         prices = price_infos(connection)
+        rates = _rates(connection)
         recorded, twice = _recorded(connection)
         problems += twice
         for rows in _by_month(connection):
             read = [_check_document(row, recorded.pop((row.namespace, row.number), None), problems) for row in rows]
-            above = list(_check_sequence(rows, problems))
+            for one, found in zip(rows, read, strict=True):
+                if found is not None and found.converted is not None:
+                    problems += [f"{_named(one)}: {what}" for what in _check_conversion(found, one, rates)]
+            above = list(_check_sequence(rows, problems, {price.currency for price in prices.values()}))
             try:
                 problems += _check_lines(connection, rows, read, above, prices)
             except IntegrityError as error:  # line items that make no sense; whose they are `ledger.verify` says
@@ -140,8 +156,9 @@ def _check_document(row: _Stored, fact: _Recorded | None, problems: list[str]) -
     except (IntegrityError, ValueError, AttributeError) as error:
         problems.append(f"{name}: {error.what if isinstance(error, IntegrityError) else 'the document is not JSON'}")
         return None
-    stored = (row.number, row.account, Month.from_index(row.posting_month), row.currency, _cut(row))
-    if stored != (found.number, found.account, found.period, found.currency, dict(found.cut)):
+    stored = (row.number, row.account, Month.from_index(row.posting_month), row.currency, _cut(row), row.converted)
+    said = (found.number, found.account, found.period, found.currency, dict(found.cut), found.converted is not None)
+    if stored != said:
         problems.append(f"{name}: number, account, period, currency or cut beside the document are not the document's")
     if row.number != number_text(row.series, row.serial):
         problems.append(f"{name}: the number is not number {row.serial} of series {row.series}")
@@ -169,50 +186,95 @@ def _check_arithmetic(found: Invoice) -> Iterator[str]:
         yield "the total is not the sum of its lines"
 
 
-def _check_sequence(rows: Sequence[_Stored], problems: list[str]) -> Iterator[Cut]:
-    """The cut above which each of a month's invoices claims; ordinals have no gap and cuts never go back."""
-    for _, same in groupby(rows, key=lambda row: (row.account_key, row.currency)):
-        above: dict[int, int] = {}
-        for ordinal, row in enumerate(same, start=1):
+Rates = Mapping[tuple[str, Rate], int]
+"""(namespace, rate) -> the batch of lane 0 that recorded it first."""
+
+
+def _rates(connection: Connection) -> Rates:
+    found: dict[tuple[str, Rate], int] = {}
+    for namespace, (rate, batch) in fx_rates.stored(connection):
+        key = (namespace, rate)
+        found[key] = min(batch, found.get(key, batch))
+    return found
+
+
+def _check_conversion(found: Invoice, row: _Stored, rates: Rates) -> Iterator[str]:
+    """Every line was converted once, as the rule says, by rates the ledger had then, and rounded from the exact result."""
+    assert found.converted is not None
+    for line in found.lines:
+        if line.original is None:
+            yield f"line {line.line} does not say what it was converted from"
+            continue
+        wrong = defects(line.original, found.currency, found.converted)
+        yield from (f"line {line.line}: {what}" for what in wrong)
+        if wrong:
+            continue
+        exact, _ = convert(line.original.amount_nano, line.original.currency, line.original.rates)
+        if (line.amount_minor, line.residual_nano) != round_to_minor(exact, found.minor_digits, found.rounding_mode):
+            yield f"line {line.line} is not its original amount converted and rounded"
+        for rate in line.original.rates:
+            if rates.get((row.namespace, rate), row.batch) >= row.batch:
+                yield f"line {line.line}: the rate {rate.what}, {rate.text}, is not one the ledger had"
+
+
+def _check_sequence(
+    rows: Sequence[_Stored], problems: list[str], currencies: Collection[str]
+) -> Iterator[Mapping[str, Cut]]:
+    """The cuts above which each of a month's invoices claims, by currency; ordinals have no gap and cuts never go back."""
+    for _, same in groupby(rows, key=lambda row: row.account_key):
+        history = History()
+        for row in same:
+            ordinal = history.next_ordinal(row.currency)
             if row.ordinal != ordinal:
                 problems.append(f"{_named(row)}: it is invoice {row.ordinal} of its account and month, not {ordinal}")
             cut = _cut(row)
-            if any(cut.get(lane, 0) < batch for lane, batch in above.items()):
+            taken = {row.currency, *currencies} if row.converted else {row.currency}
+            above = history.above(taken)
+            if any(cut.get(lane, 0) < batch for low in above.values() for lane, batch in low.items()):
                 problems.append(f"{_named(row)}: it claims line items of the invoice before it")
-            yield above
-            above = cut
+            yield {currency: above.get(currency, NOTHING) for currency in taken}
+            history.add(row.claimed)
 
 
 def _check_lines(
     connection: Connection,
     rows: Sequence[_Stored],
     read: Sequence[Invoice | None],
-    above: Sequence[Cut],
+    above: Sequence[Mapping[str, Cut]],
     prices: Mapping[int, PriceInfo],
 ) -> Iterator[str]:
     """The lines of a month's invoices are the sums of the line items they claim."""
-    claimed = [Claim(row.account_key, row.currency, low, _cut(row)) for row, low in zip(rows, above, strict=True)]
-    sums = claims.claimed(connection, rows[0].namespace_key, rows[0].posting_month, claimed)
+    claimed = [
+        (at, Claim(row.account_key, currency, low, _cut(row)))
+        for at, row in enumerate(rows)
+        for currency, low in above[at].items()
+    ]
+    found_sums = claims.claimed(connection, rows[0].namespace_key, rows[0].posting_month, [one for _, one in claimed])
+    sums: list[list[ClaimedSum]] = [[] for _ in rows]
+    for (at, _), part in zip(claimed, found_sums, strict=True):
+        sums[at] += part
     for row, found, ledger in zip(rows, read, sums, strict=True):
         if found is not None:
-            for what in _compare(_said(found.lines), _added_up(ledger, prices), row.currency):
+            for what in _compare(_said(found), _added_up(ledger, prices)):
                 yield f"{_named(row)}: {what}"
 
 
-def _said(lines: Iterable[InvoiceLine]) -> dict[_LineKey, _LineSum]:
-    return {
-        _LineKey(line.service_period.index, line.pricebook, line.price, line.meter, line.unit): _LineSum(
-            line.line_items, Fraction(Decimal(line.quantity)), line.amount_nano
-        )
-        for line in lines
-    }
+def _said(found: Invoice) -> dict[_LineKey, _LineSum]:
+    """What the lines say of their line items: of a converted line, what it was before."""
+    said = {}
+    for line in found.lines:
+        before = line.original
+        currency, nano = (found.currency, line.amount_nano) if before is None else (before.currency, before.amount_nano)
+        key = _LineKey(line.service_period.index, line.pricebook, line.price, line.meter, line.unit, currency)
+        said[key] = _LineSum(line.line_items, Fraction(Decimal(line.quantity)), nano)
+    return said
 
 
 def _added_up(sums: Iterable[ClaimedSum], prices: Mapping[int, PriceInfo]) -> dict[_LineKey, _LineSum]:
     found: dict[_LineKey, _LineSum] = {}
     for one in sums:
         price = prices[one.price_version_key]
-        key = _LineKey(one.service_month, price.pricebook, price.price, price.meter, price.unit)
+        key = _LineKey(one.service_month, price.pricebook, price.price, price.meter, price.unit, price.currency)
         before = found.get(key, _LineSum(0, Fraction(0), 0))
         found[key] = _LineSum(
             before.line_items + one.line_items,
@@ -222,7 +284,7 @@ def _added_up(sums: Iterable[ClaimedSum], prices: Mapping[int, PriceInfo]) -> di
     return found
 
 
-def _compare(said: Mapping[_LineKey, _LineSum], ledger: Mapping[_LineKey, _LineSum], currency: str) -> Iterator[str]:
+def _compare(said: Mapping[_LineKey, _LineSum], ledger: Mapping[_LineKey, _LineSum]) -> Iterator[str]:
     """Where the invoice's lines and the ledger's line items differ."""
     for key in sorted(said.keys() | ledger.keys()):
         line, rows = said.get(key), ledger.get(key)
@@ -235,7 +297,7 @@ def _compare(said: Mapping[_LineKey, _LineSum], ledger: Mapping[_LineKey, _LineS
             yield f"{name} is missing, the ledger has {rows.line_items} line items for it"
         elif line.amount_nano != rows.amount_nano:
             amounts = (nano_to_text(line.amount_nano), nano_to_text(rows.amount_nano))
-            yield f"{name} says {amounts[0]} {currency}, its line items come to {amounts[1]}"
+            yield f"{name} says {amounts[0]} {key.currency}, its line items come to {amounts[1]}"
         else:
             yield f"{name} states another quantity or count of line items than the ledger has"
 

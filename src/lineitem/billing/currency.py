@@ -6,43 +6,32 @@ import copy
 import decimal
 import re
 from decimal import Decimal
-from functools import cache
 
-import iso4217
 from babel import Locale
 from babel.numbers import format_decimal
 
+from lineitem.catalog.currencies import iso_digits
 from lineitem.core.errors import InputError
 from lineitem.core.limits import AMOUNT_SCALE, QUANTITY_DIGITS_MAX
 from lineitem.core.money import text_to_scaled
-
-RETIRED_MINOR_DIGITS = {
-    "ANG": 2, "ATS": 2, "BEF": 0, "BGN": 2, "CUC": 2, "CYP": 2, "DEM": 2, "EEK": 2, "ESP": 0, "FIM": 2, "FRF": 2,
-    "GRD": 0, "HRK": 2, "IEP": 2, "ITL": 0, "LTL": 2, "LUF": 0, "LVL": 2, "MTL": 2, "NLG": 2, "PTE": 0, "SIT": 2,
-    "SKK": 2, "SLL": 2, "VEF": 2, "ZWL": 2,
-}  # fmt: skip
-"""Currencies withdrawn from ISO 4217 (its list three) that old invoices may still be in, with the decimals they had."""
 
 _LETTER_THEN_DIGIT = re.compile(r"(?<=[^\W\d_])(?=\d)")
 """Where CLDR's currency spacing puts a no-break space, which Babel leaves out: ``KWD 5``, not ``KWD5``."""
 _DECIMAL_CONTEXT = decimal.Context(prec=2 * QUANTITY_DIGITS_MAX + AMOUNT_SCALE)
 
 
-@cache
 def minor_digits(currency: str) -> int:
     """Decimals of the currency's minor unit (ISO 4217): USD 2, JPY 0, KWD 3.
 
     Raises InputError for a code that does not exist and for one without a minor unit (gold, test codes).
     """
-    if currency in RETIRED_MINOR_DIGITS:
-        return RETIRED_MINOR_DIGITS[currency]
     try:
-        exponent = iso4217.Currency(currency).exponent
-    except ValueError:
+        exponent = iso_digits(currency)
+    except KeyError:
         raise InputError(f"{currency!r} is not a currency", do="Use an ISO 4217 code such as USD.") from None
     if exponent is None:
         raise InputError(f"{currency} has no minor unit, so nothing can be billed in it", do="Bill in a currency.")
-    return int(exponent)
+    return exponent
 
 
 def minor_to_text(minor: int, digits: int) -> str:
@@ -56,13 +45,19 @@ def minor_from_text(text: str, digits: int) -> int:
     return text_to_scaled(text, digits)
 
 
-def format_money(minor: int, currency: str, *, digits: int | None = None, locale: str = "en") -> str:
+def format_money(
+    minor: int, currency: str, *, digits: int | None = None, symbol: str | None = None, locale: str = "en"
+) -> str:
     """Money with its symbol as a person reads it: ``(123450, "USD") -> "$1,234.50"``, ``(5, "JPY") -> "¥5"``.
 
     The decimals are ISO 4217's, not the locale data's (which shows IQD, UGX and others differently), or ``digits``:
-    what was stored with an invoice holds even when the currency changes.
+    what was stored with an invoice holds even when the currency changes. ``symbol`` says that it is no ISO currency and
+    what stands before its amounts ("": its code): ``(12345, "XCR", digits=4, symbol="") -> "XCR 1.2345"``.
     """
     places = minor_digits(currency) if digits is None else digits
+    if symbol is not None:
+        sign = "-" if minor < 0 else ""
+        return f"{sign}{symbol or currency}\u00a0{format_amount(abs(minor), places, locale)}"
     babel_locale = Locale.parse(locale)
     pattern = copy.copy(babel_locale.currency_formats["standard"])
     pattern.frac_prec = (places, places)

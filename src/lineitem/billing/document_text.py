@@ -8,14 +8,15 @@ from datetime import date
 from typing import Any
 
 from babel.dates import format_date
-from whenever import Instant
 
+from lineitem.billing.conversion import Original, totals
 from lineitem.billing.currency import format_amount, format_exact, format_money
 from lineitem.billing.invoice import CORRECTION, USAGE, Invoice, InvoiceLine, Status
 from lineitem.billing.rounding import RoundingMode
+from lineitem.catalog.rate_file import Rate
 from lineitem.core.limits import AMOUNT_SCALE
 from lineitem.core.money import nano_to_text
-from lineitem.core.period import Month, us_to_text
+from lineitem.core.period import Month, local_day, us_to_text
 
 LINES_MAX = 2_000
 """Lines a PDF shows; 40,000 would take typst 3.8 GB. The rest is summed in one row, the JSON has every line."""
@@ -38,10 +39,10 @@ def invoice_view(invoice: Invoice) -> dict[str, Any]:
     issuer = dict(invoice.issuer)
     zone = issuer.get("timezone", "UTC")
     final = invoice.status is Status.FINAL
-    issued, due = _day(invoice.issued_at_us, zone), invoice.due_at_us
+    issued, due = local_day(invoice.issued_at_us, zone), invoice.due_at_us
     facts = [["Number", invoice.number or "not given yet"], ["Issued", _day_text(issued)]]
     if due is not None:
-        facts.append(["Due", _day_text(_day(due, zone))])
+        facts.append(["Due", _day_text(local_day(due, zone))])
     facts.append(["Period", _period_text(invoice)])
     facts.append(["Time zone", invoice.timezone])
     issuer_name = issuer.get("name", "")
@@ -62,6 +63,8 @@ def invoice_view(invoice: Invoice) -> dict[str, Any]:
         "currency": invoice.currency,
         "column_chars": _NUMBER_CHARS_MAX,
         "sections": list(_sections(invoice)),
+        "rates": _rates(invoice),
+        "originals": _originals(invoice),
         "totals": [["Subtotal", total]],
         "total": ["Total" if invoice.total_minor >= 0 else "Total credit", total],
         "payment": _plain(issuer.get("payment", "")) if final and due is not None else "",
@@ -78,7 +81,7 @@ def _headline(invoice: Invoice, zone: str) -> dict[str, str]:
         return {"label": "Credit in your favour", "amount": amount, "aside": "Nothing to pay."}
     if invoice.due_at_us is None:
         return {"label": "Amount due", "amount": amount, "aside": "Nothing to pay for this period."}
-    return {"label": "Amount due", "amount": amount, "aside": f"by {_day_text(_day(invoice.due_at_us, zone))}"}
+    return {"label": "Amount due", "amount": amount, "aside": f"by {_day_text(local_day(invoice.due_at_us, zone))}"}
 
 
 def _issuer_keys(issuer: dict[str, str]) -> tuple[str, ...]:
@@ -121,6 +124,8 @@ def _row(line: InvoiceLine, invoice: Invoice, widths: tuple[int, int]) -> dict[s
     if line.service_period != invoice.period:
         detail.append(f"service period {_month_text(line.service_period)}")
     detail.append(f"{line.pricebook} {', '.join(f'v{version}' for version in line.versions)}".strip())
+    if line.original is not None and line.original.currency != invoice.currency:
+        detail.append(_original_text(line.original))
     detail.append(f"{line.line_items:,}\u00a0line\u00a0item{'' if line.line_items == 1 else 's'}")
     return {
         "description": _plain(_cut(line.description or line.price, DESCRIPTION_CHARS_MAX)),
@@ -130,6 +135,33 @@ def _row(line: InvoiceLine, invoice: Invoice, widths: tuple[int, int]) -> dict[s
         "exact": _aligned(nano_to_text(line.amount_nano), widths[1]) if _moved(line) else ["", ""],
         "amount": _number(format_amount(line.amount_minor, invoice.minor_digits)),
     }
+
+
+def _original_text(original: Original) -> str:
+    amount = f"{format_exact(nano_to_text(original.amount_nano))}\u00a0{original.currency}"
+    return f"{amount} at {', '.join(_rate_text(rate) for rate in original.rates)}"
+
+
+def _rate_text(rate: Rate) -> str:
+    return f"1\u00a0{rate.base}\u00a0=\u00a0{rate.text}\u00a0{rate.quote}"
+
+
+def _rates(invoice: Invoice) -> list[list[str]]:
+    """The rates of all lines, each once, as rows: what, day, source."""
+    found = {rate for line in invoice.lines if line.original is not None for rate in line.original.rates}
+    return [
+        [_plain(_number(_rate_text(rate))), _day_text(rate.day), _plain(_cut(rate.source, _SHORT_NAME_CHARS_MAX))]
+        for rate in sorted(found)
+    ]
+
+
+def _originals(invoice: Invoice) -> list[list[str]]:
+    """Of each currency the line items are in: the exact sum, and what its lines come to on the invoice."""
+    lines = [(line.original, line.amount_minor) for line in invoice.lines if line.original is not None]
+    return [
+        [currency, _number(format_exact(nano_to_text(nano))), _money(minor, invoice)]
+        for currency, (nano, minor) in totals(lines).items()
+    ]
 
 
 def _moved(line: InvoiceLine) -> bool:
@@ -151,9 +183,10 @@ def _rest_row(rest: Sequence[InvoiceLine], invoice: Invoice) -> dict[str, Any]:
 
 def _notes(invoice: Invoice) -> list[str]:
     decimals = {0: "whole units", 1: "1 decimal"}.get(invoice.minor_digits, f"{invoice.minor_digits} decimals")
+    priced_in = "its currency" if invoice.converted else invoice.currency
     notes = [
         (
-            f"Usage is priced exactly, to {AMOUNT_SCALE} decimals of {invoice.currency}. Each line is rounded once to "
+            f"Usage is priced exactly, to {AMOUNT_SCALE} decimals of {priced_in}. Each line is rounded once to "
             f"{decimals}, {_MODES[invoice.rounding_mode]}; the total is the sum of the rounded lines. "
             f"{_rounding_text(invoice)}"
         ),
@@ -162,6 +195,15 @@ def _notes(invoice: Invoice) -> list[str]:
             f"{us_to_text(invoice.period_end_us)}: calendar days in {invoice.timezone}."
         ),
     ]
+    if invoice.own_currency is not None and invoice.own_currency[0]:
+        notes.append(f"{invoice.currency} stands for {invoice.own_currency[0]}.")
+    if invoice.converted is not None:
+        rule = invoice.converted
+        notes.append(
+            f"Amounts in other currencies are converted to {invoice.currency} once, line by line, from their exact sum "
+            f"and before rounding, by the rate of {rule.rule.source} of {_day_text(rule.on)} or the latest before it, at "
+            f"most {rule.rule.max_age_days} days older."
+        )
     if any(line.kind == CORRECTION for line in invoice.lines):
         notes.append(
             "Corrections are differences for usage of earlier periods that arrived, or was corrected, after their "
@@ -188,8 +230,8 @@ def _proof(invoice: Invoice) -> str:
 
 
 def _period_text(invoice: Invoice) -> str:
-    first = _day(invoice.period_start_us, invoice.timezone)
-    last = _day(invoice.period_end_us - 1, invoice.timezone)
+    first = local_day(invoice.period_start_us, invoice.timezone)
+    last = local_day(invoice.period_end_us - 1, invoice.timezone)
     if (first.year, first.month) == (last.year, last.month):
         return f"{first.day} \N{EN DASH} {_day_text(last)}"
     return f"{_day_text(first)} \N{EN DASH} {_day_text(last)}"
@@ -201,11 +243,6 @@ def _month_text(month: Month) -> str:
 
 def _day_text(day: date) -> str:
     return format_date(day, "d MMMM y", locale="en")
-
-
-def _day(us: int, zone: str) -> date:
-    local = Instant.from_timestamp(us // 1_000_000).to_tz(zone)
-    return date(local.year, local.month, local.day)
 
 
 def _fraction(text: str) -> str:
@@ -222,7 +259,8 @@ def _aligned(text: str, fraction_digits: int) -> list[str]:
 
 
 def _money(minor: int, invoice: Invoice) -> str:
-    return _number(format_money(minor, invoice.currency, digits=invoice.minor_digits))
+    symbol = None if invoice.own_currency is None else invoice.own_currency[1]
+    return _number(format_money(minor, invoice.currency, digits=invoice.minor_digits, symbol=symbol))
 
 
 def _number(text: str) -> str:

@@ -7,14 +7,14 @@ from typing import Any
 from uuid import UUID
 
 from lineitem.billing import run
+from lineitem.billing.history import Claimed, History, parse_cut
 from lineitem.billing.invoice import invoice_to_json
-from lineitem.billing.run import parse_cut
 from lineitem.core.errors import InputError
 from lineitem.core.period import Month
 from lineitem.kit.blobs import BlobStore
 from lineitem.kit.db import Connection, explained
 from lineitem.kit.sqlfiles import load_queries
-from lineitem.ledger.claims import Claim
+from lineitem.ledger.claims import NOTHING, Claim, Cut
 from lineitem.ledger.explain import explain as explain_line_item
 from lineitem.ledger.read import LineKey, claimed_items
 
@@ -58,8 +58,14 @@ def explain_invoice(connection: Connection, namespace: str, number: str, line: i
         raise InputError(f"invoice {number} has no line {line}", do=f"It has {len(sent['lines'])} lines.")
     row = connection.execute(SQL.claim, {"namespace": namespace, "number": number}).fetchone()
     assert row is not None
-    namespace_key, account_key, month, currency, cut, above, predecessor, lane, batch = row
-    claim = Claim(account_key, currency, parse_cut(above), parse_cut(cut))
+    namespace_key, account_key, month, currency, converted, cut, lane, batch = row
+    history = History()
+    for one in connection.execute(SQL.claims_before, {"namespace": namespace, "number": number}).fetchall():
+        history.add(Claimed(one[0], one[1], parse_cut(one[2]), one[3]))
+    # A converted invoice takes every currency, each above the invoice that took it last.
+    taken = sorted({currency} | {line["original"]["currency"] for line in sent["lines"]}) if converted else [currency]
+    claims = {one: _claim(history, account_key, one, parse_cut(cut)) for one in taken}
+    predecessor, claim = history.last(currency), claims[currency]
     return {
         "invoice": sent,
         "claim": {
@@ -68,24 +74,37 @@ def explain_invoice(connection: Connection, namespace: str, number: str, line: i
             "currency": currency,
             "above": {str(at): value for at, value in claim.above.items()},
             "up_to": {str(at): value for at, value in claim.up_to.items()},
-            "predecessor": predecessor,
+            "predecessor": None if predecessor is None else predecessor.number,
             "recorded_in": f"{lane}-{batch}",
         },
-        "lines": [_line(connection, namespace_key, month, claim, one) for one in lines],
+        "lines": [_line(connection, namespace_key, month, claims[_currency(one, currency)], one) for one in lines],
     }
+
+
+def _claim(history: History, account_key: int, currency: str, up_to: Cut) -> Claim:
+    before = history.last(currency)
+    return Claim(account_key, currency, NOTHING if before is None else before.cut, up_to)
+
+
+def _currency(line: dict[str, Any], currency: str) -> str:
+    """What the line items of a line are in: not the invoice's currency where that is converted."""
+    found: str = line["original"]["currency"] if "original" in line else currency
+    return found
 
 
 def _line(connection: Connection, namespace_key: int, month: int, claim: Claim, line: dict[str, Any]) -> dict[str, Any]:
     service = Month.parse(line["service_period"]).index
     key = LineKey(service, line["pricebook"], line["price"], line["meter"], line["unit"])
     found = claimed_items(connection, namespace_key, month, claim, key, IDS_SHOWN_MAX)
-    says = (line["line_items"], Decimal(line["quantity"]), Decimal(line["amount_exact"]))
+    exact = line.get("original", line)["amount_exact"]
+    says = (line["line_items"], Decimal(line["quantity"]), Decimal(exact))
     return {
         "line": line,
         "items": {
             "count": found.count,
             "quantity": found.quantity,
             "amount": found.amount,
+            "currency": claim.currency,
             "shown": len(found.ids),
             "ids": found.ids,
         },

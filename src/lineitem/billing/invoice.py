@@ -7,16 +7,19 @@ import re
 from calendar import timegm
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import date, datetime
+from decimal import Decimal
 from enum import StrEnum
 from hashlib import sha256
 from typing import Any
 
 from whenever import Instant
 
+from lineitem.billing.conversion import Applied, Original, RateTable, convert, totals
 from lineitem.billing.currency import minor_digits, minor_from_text, minor_to_text
 from lineitem.billing.rounding import RoundingMode, round_to_minor
-from lineitem.catalog.model import Account
+from lineitem.catalog.model import Account, Conversion, ConversionDate, OwnCurrency
+from lineitem.catalog.rate_file import Rate
 from lineitem.core.errors import InputError, IntegrityError, LineitemError
 from lineitem.core.limits import AMOUNT_SCALE
 from lineitem.core.money import nano_to_text, scaled_to_text, text_to_scaled
@@ -61,11 +64,16 @@ class PricedSum:
     line_item_count: int
     service_month: Month
     kind: str = USAGE
+    currency: str = ""
+    """What the amount is in; "": the invoice's."""
 
 
 @dataclass(frozen=True, slots=True)
 class InvoiceLine:
-    """One line: ``amount_nano`` is exact, ``amount_minor`` rounded, ``residual_nano`` what rounding took away."""
+    """One line: ``amount_nano`` is exact, ``amount_minor`` rounded, ``residual_nano`` what rounding took away.
+
+    ``original`` is None but on an invoice that is converted: there ``amount_nano`` is the converted amount to 9 decimals.
+    """
 
     line: int
     price: str
@@ -81,11 +89,15 @@ class InvoiceLine:
     line_items: int
     service_period: Month
     kind: str
+    original: Original | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Invoice:
     """An invoice of one account, posting period and currency. Instants are microseconds since the epoch, UTC.
+
+    ``own_currency``: name and symbol of a currency of the catalog's own. ``converted``: the rule by which line items of
+    any currency came into this invoice's; None on an invoice over line items of its own currency alone.
 
     ``number`` is None until it is final. ``cut`` is the (lane, batch) vector up to which the ledger was read,
     ``digest`` the SHA-256 (hex) of ``canonical_bytes``.
@@ -111,6 +123,8 @@ class Invoice:
     residual_total_nano: int
     cut: tuple[tuple[int, int], ...]
     digest: str = ""
+    own_currency: tuple[str, str] | None = None
+    converted: Applied | None = None
 
 
 def build_invoice(
@@ -125,22 +139,22 @@ def build_invoice(
     issued_at_us: int,
     mode: RoundingMode = RoundingMode.HALF_UP,
     net_days: int = NET_DAYS_DEFAULT,
+    own: OwnCurrency | None = None,
+    rates: RateTable | None = None,
 ) -> Invoice:
-    """The invoice in review for ``sums``, all of which are in ``currency``; their order does not matter.
+    """The invoice in review for ``sums``, all of which are in ``currency`` unless there are ``rates``; order means nothing.
 
     One line per price and service month, whatever kinds of line items it sums, so that rounding happens once: its kind
     is theirs if they agree, else ``usage``. Earlier service months come last, as ``correction``. The total is the sum
     of the rounded lines. An invoice with something to pay is due ``net_days`` calendar days after it is issued, in the
-    issuer's zone (``issuer["timezone"]``, else UTC); any other has no due date. Raises InputError for an unknown
-    currency or issuer zone.
+    issuer's zone (``issuer["timezone"]``, else UTC); any other has no due date. ``own``: what the catalog says of a
+    currency that is not ISO's. With ``rates`` each line is converted once, from its exact amount, unless it is in
+    ``currency`` already. Raises InputError for an unknown currency or issuer zone, NoRate where a rate is missing.
     """
-    digits = minor_digits(currency)
-    zone = issuer.get("timezone", "UTC")
-    if not zone_exists(zone):
-        raise InputError(f"the issuer's time zone {zone!r} is not known", do="Use an IANA name such as Europe/Paris.")
-    lines = tuple(
-        _line(number, group, period, digits, mode) for number, group in enumerate(_grouped(sums, period), start=1)
-    )
+    digits = minor_digits(currency) if own is None else own.exponent
+    zone = issuer_zone(issuer)
+    make = _Lines(period, currency, digits, mode, rates)
+    lines = tuple(make.line(number, group) for number, group in enumerate(_grouped(sums, period), start=1))
     total_minor = sum(line.amount_minor for line in lines)
     invoice = Invoice(
         number=None,
@@ -162,8 +176,18 @@ def build_invoice(
         total_minor=total_minor,
         residual_total_nano=sum(line.residual_nano for line in lines),
         cut=tuple(sorted(cut.items())),
+        own_currency=None if own is None else (own.name, own.symbol),
+        converted=None if rates is None else rates.applied,
     )
     return replace(invoice, digest=sha256(canonical_bytes(invoice)).hexdigest())
+
+
+def issuer_zone(issuer: Mapping[str, str]) -> str:
+    """The issuer's time zone, else UTC. Raises InputError where there is no such zone."""
+    zone = issuer.get("timezone", "UTC")
+    if not zone_exists(zone):
+        raise InputError(f"the issuer's time zone {zone!r} is not known", do="Use an IANA name such as Europe/Paris.")
+    return zone
 
 
 def finalise(invoice: Invoice, number: str) -> Invoice:
@@ -195,7 +219,13 @@ def invoice_to_json(invoice: Invoice) -> dict[str, Any]:
     """The invoice as a JSON document (``docs/reference/invoice-json.md``); money and quantities are strings."""
     digits = invoice.minor_digits
     total = minor_to_text(invoice.total_minor, digits)
-    return {
+    # What an invoice does not have is not in its document: those sent before there was such a thing keep their digests.
+    more: dict[str, Any] = {}
+    if invoice.own_currency is not None:
+        more["own_currency"] = {"name": invoice.own_currency[0], "symbol": invoice.own_currency[1]}
+    if invoice.converted is not None:
+        more["conversion"] = _conversion_to_json(invoice, invoice.converted)
+    return more | {
         "schema": SCHEMA,
         "number": invoice.number,
         "status": invoice.status.value,
@@ -240,10 +270,10 @@ def invoice_from_json(document: Mapping[str, Any]) -> Invoice:
 
 def _grouped(sums: Iterable[PricedSum], period: Month) -> list[list[PricedSum]]:
     """The sums of each line, lines in their order on the invoice: this period first, then corrections by month."""
-    groups: dict[tuple[bool, Month, str, str, str, str], list[PricedSum]] = {}
+    groups: dict[tuple[bool, Month, str, str, str, str, str], list[PricedSum]] = {}
     for one in sums:
         month = one.service_month
-        key = (month < period, month, one.pricebook, one.price, one.meter, one.unit)
+        key = (month < period, month, one.pricebook, one.price, one.meter, one.unit, one.currency)
         groups.setdefault(key, []).append(one)
     return [groups[key] for key in sorted(groups)]
 
@@ -255,28 +285,50 @@ def _kind(group: list[PricedSum], period: Month) -> str:
     return kinds.pop() if len(kinds) == 1 else USAGE
 
 
-def _line(number: int, group: list[PricedSum], period: Month, digits: int, mode: RoundingMode) -> InvoiceLine:
-    amount_nano = sum(one.amount_nano for one in group)
-    rounded = round_to_minor(amount_nano, digits, mode)
-    scale = max(one.scale for one in group)
-    first = group[0]
-    return InvoiceLine(
-        line=number,
-        price=first.price,
-        # A description may change between versions: the newest speaks for the line.
-        description=max(group, key=lambda one: (max(one.versions, default=0), one.description)).description,
-        meter=first.meter,
-        unit=first.unit,
-        quantity=scaled_to_text(sum(one.quantity * 10 ** (scale - one.scale) for one in group), scale),
-        amount_nano=amount_nano,
-        amount_minor=rounded.minor,
-        residual_nano=rounded.residual_nano,
-        pricebook=first.pricebook,
-        versions=tuple(sorted({version for one in group for version in one.versions})),
-        line_items=sum(one.line_item_count for one in group),
-        service_period=first.service_month,
-        kind=_kind(group, period),
-    )
+@dataclass(frozen=True, slots=True)
+class _Lines:
+    """How the lines of one invoice are made."""
+
+    period: Month
+    currency: str
+    digits: int
+    mode: RoundingMode
+    rates: RateTable | None
+
+    def line(self, number: int, group: list[PricedSum]) -> InvoiceLine:
+        """The line of sums that belong together: converted at most once, rounded once."""
+        amount_nano = sum(one.amount_nano for one in group)
+        original = self._original(group[0], amount_nano)
+        exact = amount_nano if original is None else convert(amount_nano, original.currency, original.rates)[0]
+        rounded = round_to_minor(exact, self.digits, self.mode)
+        scale = max(one.scale for one in group)
+        first = group[0]
+        return InvoiceLine(
+            line=number,
+            price=first.price,
+            # A description may change between versions: the newest speaks for the line.
+            description=max(group, key=lambda one: (max(one.versions, default=0), one.description)).description,
+            meter=first.meter,
+            unit=first.unit,
+            quantity=scaled_to_text(sum(one.quantity * 10 ** (scale - one.scale) for one in group), scale),
+            amount_nano=rounded.minor * 10 ** (AMOUNT_SCALE - self.digits) + rounded.residual_nano,
+            amount_minor=rounded.minor,
+            residual_nano=rounded.residual_nano,
+            pricebook=first.pricebook,
+            versions=tuple(sorted({version for one in group for version in one.versions})),
+            line_items=sum(one.line_item_count for one in group),
+            service_period=first.service_month,
+            kind=_kind(group, self.period),
+            original=original,
+        )
+
+    def _original(self, first: PricedSum, amount_nano: int) -> Original | None:
+        currency = first.currency or self.currency
+        if self.rates is None:
+            if currency != self.currency:
+                raise InputError(f"{first.price} is in {currency}, not in {self.currency}", do="Convert it by a rule.")
+            return None
+        return Original(currency, amount_nano, self.rates.path(currency, self.currency))
 
 
 def _due_at_us(issued_at_us: int, net_days: int, zone: str) -> int:
@@ -292,8 +344,36 @@ def _key_ordered(value: object) -> object:
     return value
 
 
-def _line_to_json(line: InvoiceLine, digits: int) -> dict[str, Any]:
+def _conversion_to_json(invoice: Invoice, applied: Applied) -> dict[str, Any]:
+    rule, digits = applied.rule, invoice.minor_digits
+    sums = totals((line.original, line.amount_minor) for line in invoice.lines if line.original is not None)
     return {
+        "source": rule.source,
+        "date_rule": rule.date.value,
+        "date": applied.on.isoformat(),
+        "max_age_days": rule.max_age_days,
+        "pivot": rule.pivot,
+        "totals": [
+            {"currency": currency, "amount_exact": nano_to_text(nano), "amount": minor_to_text(minor, digits)}
+            for currency, (nano, minor) in sums.items()
+        ],
+    }
+
+
+def _original_to_json(original: Original) -> dict[str, Any]:
+    return {
+        "currency": original.currency,
+        "amount_exact": nano_to_text(original.amount_nano),
+        "rates": [
+            {"base": one.base, "quote": one.quote, "rate": one.text, "date": one.day.isoformat(), "source": one.source}
+            for one in original.rates
+        ],
+    }
+
+
+def _line_to_json(line: InvoiceLine, digits: int) -> dict[str, Any]:
+    more = {} if line.original is None else {"original": _original_to_json(line.original)}
+    return more | {
         "line": line.line,
         "price": line.price,
         "description": line.description,
@@ -316,6 +396,7 @@ def _parse(document: Mapping[str, Any]) -> Invoice:
         raise ValueError(f"schema {document['schema']!r} is not {SCHEMA}")
     digits = document["rounding"]["minor_digits"]
     due_at = document["due_at"]
+    own = document.get("own_currency")
     return Invoice(
         number=document["number"],
         status=Status(document["status"]),
@@ -337,7 +418,24 @@ def _parse(document: Mapping[str, Any]) -> Invoice:
         residual_total_nano=_nano(document["residual_total"]),
         cut=tuple(sorted((int(lane), batch) for lane, batch in document["cut"].items())),
         digest=document["digest"],
+        own_currency=None if own is None else (own["name"], own["symbol"]),
+        converted=_applied_from_json(document["conversion"]) if "conversion" in document else None,
     )
+
+
+def _applied_from_json(found: Mapping[str, Any]) -> Applied:
+    rule = Conversion(found["source"], ConversionDate(found["date_rule"]), found["max_age_days"], found["pivot"])
+    return Applied(rule, date.fromisoformat(found["date"]))
+
+
+def _original_from_json(found: Mapping[str, Any]) -> Original:
+    rates = tuple(
+        Rate(one["source"], one["base"], one["quote"], date.fromisoformat(one["date"]), Decimal(one["rate"]))
+        for one in found["rates"]
+    )
+    if any(one.rate <= 0 for one in rates):
+        raise ValueError("a rate is not above zero")
+    return Original(found["currency"], _nano(found["amount_exact"]), rates)
 
 
 def _line_from_json(line: Mapping[str, Any], digits: int) -> InvoiceLine:
@@ -356,6 +454,7 @@ def _line_from_json(line: Mapping[str, Any], digits: int) -> InvoiceLine:
         line_items=line["line_items"],
         service_period=Month.parse(line["service_period"]),
         kind=line["kind"],
+        original=_original_from_json(line["original"]) if "original" in line else None,
     )
 
 

@@ -40,11 +40,20 @@ def round_half_even(numerator: int, denominator: int) -> int:
 _MODES = {RoundingMode.HALF_UP: round_half_away, RoundingMode.HALF_EVEN: round_half_even}
 
 
-def round_to_minor(amount_nano: int, minor_digits: int, mode: RoundingMode = RoundingMode.HALF_UP) -> Rounded:
-    """Round an exact amount to ``minor_digits`` decimals; the residual is kept, at most half a minor unit."""
+def round_to_minor(
+    amount_nano: int | Fraction, minor_digits: int, mode: RoundingMode = RoundingMode.HALF_UP
+) -> Rounded:
+    """Round an exact amount to ``minor_digits`` decimals, once; the residual is kept, at most half a minor unit.
+
+    A converted amount may have any number of decimals. Its minor units come from all of them, its residual is to 9:
+    0.0049999999996 is 0.00 with a residual of 0.005.
+    """
     unit_nano = 10 ** (AMOUNT_SCALE - minor_digits)
-    minor = _MODES[mode](amount_nano, unit_nano)
-    return Rounded(minor, amount_nano - minor * unit_nano)
+    if isinstance(amount_nano, int):
+        minor = _MODES[mode](amount_nano, unit_nano)
+        return Rounded(minor, amount_nano - minor * unit_nano)
+    minor = _MODES[mode](amount_nano.numerator, amount_nano.denominator * unit_nano)
+    return Rounded(minor, round_half_away(amount_nano.numerator, amount_nano.denominator) - minor * unit_nano)
 
 
 def split_largest_remainder(total: int, weights: Sequence[int | Decimal | Fraction]) -> list[int]:

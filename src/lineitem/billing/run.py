@@ -1,4 +1,4 @@
-"""Bill a month: one invoice per account and currency over the line items that no invoice has claimed yet.
+"""Bill a month: one invoice per account and currency, or one in the currency it asks for, over what none has claimed yet.
 
 Sums are read first, without any lock, up to a cut that cannot change any more. Then invoices are written in chunks,
 each one transaction that holds lane 0: the numbers (so they have no gaps), the documents, and a batch whose facts bind
@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, NamedTuple
 
+from lineitem.billing.conversion import NoRate, RateTable, conversion_day
+from lineitem.billing.history import Claimed, History, cut_text, parse_cut
 from lineitem.billing.invoice import (
     Invoice,
     PricedSum,
@@ -22,11 +24,14 @@ from lineitem.billing.invoice import (
     finalise,
     invoice_from_json,
     invoice_to_json,
+    issuer_zone,
 )
 from lineitem.catalog import published
+from lineitem.catalog.model import OwnCurrency
+from lineitem.catalog.rates import rates_at
 from lineitem.catalog.snapshot import Snapshot
 from lineitem.core.errors import InputError, IntegrityError, Refused
-from lineitem.core.period import Month
+from lineitem.core.period import Month, local_day
 from lineitem.kit.db import Connection, explained, retried
 from lineitem.kit.sqlfiles import load_queries
 from lineitem.ledger import claims
@@ -52,11 +57,13 @@ class BillingResult:
 
     ``invoices`` in the order of their numbers, each as invoice JSON (docs/reference/invoice-json.md) with
     ``open_period`` beside it: true where the month has not ended in the account's zone. ``carried``: account, period,
-    currency and total (text, negative) of what is not invoiced but nets with the next run.
+    currency and total (text, negative) of what is not invoiced but nets with the next run. ``refused``: account, period,
+    currency and why it has no invoice, though there is something to bill: a rate is missing.
     """
 
     invoices: list[dict[str, Any]] = field(default_factory=list)
     carried: list[dict[str, str]] = field(default_factory=list)
+    refused: list[dict[str, str]] = field(default_factory=list)
 
     @property
     def open_periods(self) -> list[str]:
@@ -77,22 +84,13 @@ class PriceInfo(NamedTuple):
     currency: str
 
 
-class _Predecessor(NamedTuple):
-    """The last invoice of an account, month and currency: its ordinal, and up to where it has claimed."""
-
-    ordinal: int
-    cut: Cut
-
-
-_FIRST = _Predecessor(0, claims.NOTHING)
-
-
 @dataclass(frozen=True, slots=True)
 class _Draft:
     """An invoice about to be numbered."""
 
     account_key: int
     ordinal: int
+    after: int  # invoices of the account and month that there were when it was built
     invoice: Invoice
 
     @property
@@ -111,6 +109,14 @@ class _Run:
     month: Month
     now_us: int
     per_batch: int
+    rates: RateTable | None
+    wanted: Mapping[str, str | None]  # account -> invoice currency, of those the catalog lists
+    own: Mapping[str, OwnCurrency]
+
+    @property
+    def currencies(self) -> frozenset[str]:
+        """What the prices of the namespace are in."""
+        return frozenset(price.currency for price in self.prices.values() if price.namespace_key == self.namespace_key)
 
     @property
     def namespace_key(self) -> int:
@@ -145,11 +151,12 @@ def bill(
         accounts = None if account is None else [_account_key(run, account)]
         made: list[dict[str, Any]] = []
         carried: dict[Key, dict[str, str]] = {}
+        refused: dict[Key, dict[str, str]] = {}
         while accounts is None or accounts:
-            moved = _bill_once(run, accounts, made, carried)
+            moved = _bill_once(run, accounts, made, carried, refused)
             # Another run has billed these meanwhile: read again what is left of them.
             accounts = sorted({account_key for account_key, _ in moved})
-    return BillingResult(made, list(carried.values()))
+    return BillingResult(made, list(carried.values()), list(refused.values()))
 
 
 def series_of(issuer: Mapping[str, str], month: Month) -> str:
@@ -209,7 +216,21 @@ def _start(connection: Connection, namespace: str, month: Month, now_us: int, pe
         for book in snapshot.pricebooks
         for price in book.prices
     }
-    return _Run(connection, snapshot, price_infos(connection), descriptions, month, now_us, per_batch)
+    rates = _rates(connection, snapshot, month, now_us)
+    wanted = {account.id: account.invoice_currency for account in snapshot.catalog.accounts}
+    own = {one.code: one for one in snapshot.catalog.currencies}
+    prices = price_infos(connection)
+    return _Run(connection, snapshot, prices, descriptions, month, now_us, per_batch, rates, wanted, own)
+
+
+def _rates(connection: Connection, snapshot: Snapshot, month: Month, now_us: int) -> RateTable | None:
+    """What the rule of the catalog in force may convert a month's lines by; None without a rule."""
+    rule = snapshot.catalog.conversion
+    if rule is None:
+        return None
+    issued_on = local_day(now_us, issuer_zone(dict(snapshot.catalog.issuer)))
+    on = conversion_day(rule, month, issued_on)
+    return RateTable(rule, on, [kept.rate for kept in rates_at(connection, snapshot.namespace_key, on, rule.source)])
 
 
 def _account_key(run: _Run, account: str) -> int:
@@ -223,10 +244,14 @@ def _account_key(run: _Run, account: str) -> int:
 
 
 def _bill_once(
-    run: _Run, accounts: Sequence[int] | None, made: list[dict[str, Any]], carried: dict[Key, dict[str, str]]
+    run: _Run,
+    accounts: Sequence[int] | None,
+    made: list[dict[str, Any]],
+    carried: dict[Key, dict[str, str]],
+    refused: dict[Key, dict[str, str]],
 ) -> list[Key]:
     """Bill what is unclaimed now; returns what another run has billed in between."""
-    before = _predecessors(run, accounts)
+    before, currencies = _histories(run, accounts), run.currencies
     # After the predecessors, so that the cut is never behind one of theirs.
     cut = claims.heads(run.connection)
     sums = claims.unclaimed(
@@ -234,12 +259,16 @@ def _bill_once(
         run.namespace_key,
         run.month.index,
         cut,
-        {key: predecessor.cut for key, predecessor in before.items()},
+        {
+            (account_key, currency): low
+            for account_key, history in before.items()
+            for currency, low in history.above(currencies).items()
+        },
         accounts,
     )
     moved: list[Key] = []
     chunk: list[_Draft] = []
-    for draft in _drafts(run, sums, cut, before):
+    for draft in _drafts(run, sums, cut, before, refused):
         if draft.invoice.total_minor < 0:
             carried[draft.key] = _carried(draft.invoice)
             continue
@@ -251,45 +280,52 @@ def _bill_once(
     return moved + _write_chunk(run, chunk, made)
 
 
-def _predecessors(run: _Run, accounts: Sequence[int] | None) -> dict[Key, _Predecessor]:
+def _histories(run: _Run, accounts: Sequence[int] | None) -> dict[int, History]:
+    """What the invoices of each account have claimed of the month so far."""
     values = {"namespace_key": run.namespace_key, "month": run.month.index, "accounts": accounts}
-    rows = run.connection.execute(SQL.predecessors, values).fetchall()
-    return {(key, currency): _Predecessor(ordinal, parse_cut(cut)) for key, currency, ordinal, cut in rows}
-
-
-def parse_cut(text: str) -> dict[int, int]:
-    """A stored cut: ``'{"1":7}' -> {1: 7}``."""
-    return {int(lane): int(batch) for lane, batch in json.loads(text).items()}
-
-
-def cut_text(cut: Cut) -> str:
-    """Inverse of ``parse_cut``, canonical."""
-    return canonical({str(lane): batch for lane, batch in cut.items()})
+    found: dict[int, History] = {}
+    for account_key, currency, converted, cut in run.connection.execute(SQL.claimed_before, values).fetchall():
+        found.setdefault(account_key, History()).add(Claimed(currency, converted, parse_cut(cut)))
+    return found
 
 
 def _drafts(
-    run: _Run, sums: Mapping[int, Sequence[ClaimedSum]], cut: Cut, before: Mapping[Key, _Predecessor]
+    run: _Run,
+    sums: Mapping[int, Sequence[ClaimedSum]],
+    cut: Cut,
+    before: Mapping[int, History],
+    refused: dict[Key, dict[str, str]],
 ) -> Iterator[_Draft]:
     """Invoices in the order they will be numbered: by account, then currency. One at a time, to keep memory small."""
     accounts = published.accounts_by_key(run.connection, list(sums))
     issuer = {name: value for name, value in run.issuer.items() if name != "series"}
     for account_key in sorted(sums, key=lambda key: accounts[key].id):
         account = accounts[account_key]
+        history = before.get(account_key, History())
+        wanted = run.wanted.get(account.id, run.snapshot.catalog.defaults.invoice_currency)
         by_currency: dict[str, list[PricedSum]] = {}
         for one in sums[account_key]:
-            by_currency.setdefault(run.prices[one.price_version_key].currency, []).append(_priced(run, one))
-        for currency, priced in sorted(by_currency.items()):
-            built = build_invoice(
-                priced,
-                account=account,
-                issuer=issuer,
-                period=run.month,
-                bounds_us=run.month.bounds_us(account.timezone),
-                currency=currency,
-                cut=cut,
-                issued_at_us=run.now_us,
-            )
-            yield _Draft(account_key, before.get((account_key, currency), _FIRST).ordinal + 1, built)
+            priced = _priced(run, one)
+            by_currency.setdefault(wanted or priced.currency, []).append(priced)
+        for currency, priced_sums in sorted(by_currency.items()):
+            try:
+                built = build_invoice(
+                    priced_sums,
+                    account=account,
+                    issuer=issuer,
+                    period=run.month,
+                    bounds_us=run.month.bounds_us(account.timezone),
+                    currency=currency,
+                    cut=cut,
+                    issued_at_us=run.now_us,
+                    own=run.own.get(currency),
+                    rates=run.rates if wanted else None,
+                )
+            except NoRate as error:
+                told = {"account": account.id, "period": str(run.month), "currency": currency}
+                refused[(account_key, currency)] = told | {"reason": error.what, "do": error.do}
+                continue
+            yield _Draft(account_key, history.next_ordinal(currency), len(history), built)
 
 
 def _priced(run: _Run, one: ClaimedSum) -> PricedSum:
@@ -307,6 +343,7 @@ def _priced(run: _Run, one: ClaimedSum) -> PricedSum:
         line_item_count=one.line_items,
         service_month=Month.from_index(one.service_month),
         kind=one.kind.word,
+        currency=price.currency,
     )
 
 
@@ -335,8 +372,8 @@ def _finalise(run: _Run, chunk: Sequence[_Draft]) -> tuple[list[dict[str, Any]],
     connection = run.connection
     with connection.transaction():
         head = lock_lane(connection, 0)
-        now = _predecessors(run, sorted({draft.account_key for draft in chunk}))
-        ready = [draft for draft in chunk if now.get(draft.key, _FIRST).ordinal == draft.ordinal - 1]
+        now = _histories(run, sorted({draft.account_key for draft in chunk}))
+        ready = [draft for draft in chunk if _still_true(draft, now.get(draft.account_key, History()))]
         if not ready:
             return [], [draft.key for draft in chunk]
         documents, rows, facts = _numbered(run, ready, head.lane, head.batch + 1)
@@ -350,6 +387,11 @@ def _finalise(run: _Run, chunk: Sequence[_Draft]) -> tuple[list[dict[str, Any]],
             )  # fmt: skip
     written = {draft.key for draft in ready}
     return documents, [draft.key for draft in chunk if draft.key not in written]
+
+
+def _still_true(draft: _Draft, history: History) -> bool:
+    """Whether nobody has billed since what the draft bills: an invoice in another currency alone is no matter."""
+    return history.unmoved(draft.invoice.currency, draft.invoice.converted is not None, draft.after)
 
 
 def _numbered(
@@ -370,7 +412,8 @@ def _numbered(
         digest = sha256(text.encode()).digest()
         documents.append(document)
         place = (number, run.namespace_key, run.series, serial, draft.account_key, run.month.index)
-        rows.append((*place, draft.invoice.currency, draft.ordinal, cut, text, digest, lane, batch))
+        claim = (draft.invoice.currency, draft.ordinal, cut)
+        rows.append((*place, *claim, text, digest, lane, batch, draft.invoice.converted is not None))
         facts.append(Fact(FACT, canonical(fact_body(run.snapshot.namespace, document, draft.ordinal, digest))))
     return documents, rows, facts
 

@@ -58,9 +58,10 @@ class Reach:
 class Change:
     """One thing that was ``added``, ``removed`` or ``changed``.
 
-    ``what`` is ``catalog``, ``meter``, ``pricebook``, ``price``, ``defaults``, ``account``, ``issuer``, ``publishing``,
-    ``tag`` or ``cost_center``; ``id`` names it (a price as ``pricebook@version/price``, what has a start of its own as
-    ``key@start``, a cost centre by what it is for); ``fields`` are its fields that differ, all of them when added.
+    ``what`` is ``catalog``, ``currency``, ``meter``, ``pricebook``, ``price``, ``defaults``, ``account``, ``issuer``,
+    ``publishing``, ``conversion``, ``tag`` or ``cost_center``; ``id`` names it (a price as ``pricebook@version/price``,
+    what has a start of its own as ``key@start``, a cost centre by what it is for); ``fields`` are its fields that
+    differ, all of them when added.
     ``reach``: whom a changed price concerns, where a ledger was asked.
     """
 
@@ -95,6 +96,7 @@ def diff(old: Catalog | None, new: Catalog) -> list[Change]:
     the accounts.
     """
     changes = _compare("catalog", _settings(old), _settings(new))
+    changes += _compare("currency", _currencies(old), _currencies(new))
     changes += _compare("meter", _by_id(old.meters if old else ()), _by_id(new.meters))
     changes += _compare("pricebook", _books(old), _books(new))
     for book in new.pricebooks:
@@ -103,6 +105,7 @@ def diff(old: Catalog | None, new: Catalog) -> list[Change]:
     changes += _compare("account", _by_id(old.accounts if old else ()), _by_id(new.accounts))
     changes += _compare("issuer", _issuer(old), _issuer(new))
     changes += _compare("publishing", _publishing(old), _publishing(new))
+    changes += _compare("conversion", _conversion(old), _conversion(new))
     changes += _compare("tag", _tags(old), _tags(new))
     return changes + _compare("cost_center", _cost_centers(old), _cost_centers(new))
 
@@ -141,6 +144,14 @@ def _text(value: Any) -> str | None:
 
 def _settings(catalog: Catalog | None) -> dict[str, Any]:
     return {"": {"currency": catalog.currency}} if catalog else {}
+
+
+def _currencies(catalog: Catalog | None) -> dict[str, Any]:
+    return {one.code: plain(one) for one in catalog.currencies} if catalog else {}
+
+
+def _conversion(catalog: Catalog | None) -> dict[str, Any]:
+    return {"": plain(catalog.conversion)} if catalog and catalog.conversion else {}
 
 
 def _issuer(catalog: Catalog | None) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from lineitem.catalog.currencies import currency_problem
+from lineitem.catalog.currency_fields import Money, read_conversion, read_currencies, read_invoice_currency
 from lineitem.catalog.document import catalog_document, catalog_from_document, content_digest, price_digest
 from lineitem.catalog.expression import check_filter, dimension_name, parse_path, parse_value
 from lineitem.catalog.expression_words import ExpressionError
@@ -28,7 +30,7 @@ from lineitem.catalog.model import (
     Publishing,
     own_pricebook,
 )
-from lineitem.catalog.price_doc import MODEL_FIELDS, currency_problem, parse_price
+from lineitem.catalog.price_doc import MODEL_FIELDS, parse_price
 from lineitem.catalog.price_reader import path_text, shorten
 from lineitem.catalog.tag_reader import check_account_tags, read_cost_centers, read_tags
 from lineitem.catalog.yaml_lines import KeyPath, read_yaml
@@ -53,11 +55,14 @@ VERSION_MAX = (1 << 31) - 1
 BILLING_CYCLES = ("monthly",)
 """How often an account can be billed."""
 
-_TOP_KEYS = ("currency", "meters", "pricebooks", "accounts", "issuer", "publishing", "tags", "cost_centers")
+_TOP_KEYS = (
+    "currency", "currencies", "meters", "pricebooks", "accounts", "issuer", "publishing", "conversion", "tags",
+    "cost_centers",
+)  # fmt: skip
 _METER_KEYS = ("id", "event_type", "aggregation", "value", "unit", "scale", "dimensions", "filter")
 _PRICEBOOK_KEYS = ("id", "version", "effective_from", "effective_until", "prices")
-_DEFAULTS_KEYS = ("pricebook", "timezone", "billing", "open")
-_ACCOUNT_KEYS = ("id", "name", "timezone", "tags", "pricebook", "billing", "overrides")
+_DEFAULTS_KEYS = ("pricebook", "timezone", "billing", "open", "invoice_currency")
+_ACCOUNT_KEYS = ("id", "name", "timezone", "tags", "pricebook", "billing", "overrides", "invoice_currency")
 _PUBLISHING_KEYS = ("approval",)
 _APPROVAL_KEYS = ("required", "four_eyes")
 _OVERRIDE_KEYS = ("version", "effective_from", "effective_until", "prices")
@@ -110,14 +115,17 @@ class _Written:
 
 
 def _catalog(top: Fields) -> Catalog:
-    currency = _currency(top)
+    own = read_currencies(top)
+    codes = frozenset(one.code for one in own)
+    currency = _currency(top, codes)
+    conversion = read_conversion(top, codes)
     for key, example in (("meters", "[]"), ("pricebooks", "[]")):
         top.require(key, example)
     meters = _meters(top)
-    prices = _PriceReader(currency, {meter.id: meter.aggregation for meter in meters if meter.id})
+    prices = _PriceReader(currency, {meter.id: meter.aggregation for meter in meters if meter.id}, codes)
     books = _pricebooks(top, prices)
     book_ids = {book.id for book in books if book.id}
-    defaults, accounts = _accounts(top, book_ids)
+    defaults, accounts = _accounts(top, book_ids, Money(codes, "conversion" in top))
     books += _overrides(top, accounts, books, prices)
     tags = read_tags(top, {meter.event_type for meter in meters if meter.event_type})
     check_account_tags(top, accounts, tags)
@@ -131,14 +139,16 @@ def _catalog(top: Fields) -> Catalog:
         publishing=_publishing(top),
         tags=tags,
         cost_centers=read_cost_centers(top),
+        currencies=own,
+        conversion=conversion,
     )
 
 
-def _currency(top: Fields) -> str:
+def _currency(top: Fields, own: Collection[str]) -> str:
     if not top.require("currency", "USD"):
         return ""
     currency = top.text("currency")
-    defect = currency_problem(currency) if currency else None
+    defect = currency_problem(currency, own) if currency else None
     if defect:
         top.at("currency", f"{defect}; use a code such as EUR or USD")
         return ""
@@ -234,10 +244,11 @@ def _filter(fields: Fields) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class _PriceReader:
-    """What prices may name: the catalog's currency ("" when it is wrong) and the meters there are."""
+    """What prices may name: the catalog's currency ("" when it is wrong), the meters there are, currencies of its own."""
 
     currency: str
     meters: Mapping[str, Aggregation]
+    own: Collection[str]
 
     def read(self, fields: Fields) -> tuple[Price, ...]:
         """The entries of ``prices``, sorted by id."""
@@ -245,7 +256,9 @@ class _PriceReader:
         ids: list[tuple[str, KeyPath]] = []
         for item, path in fields.items("prices"):
             # Without a currency of the catalog any stands in: that defect is told once, not once per price.
-            price, defects = parse_price(item, default_currency=self.currency or "USD", where=path)
+            price, defects = parse_price(
+                item, default_currency=self.currency or "USD", where=path, own_currencies=self.own
+            )
             for defect in defects:
                 fields.problems.at(defect.path, _price_problem(item, path, defect.path, defect.text))
             if price is None:
@@ -336,7 +349,7 @@ def _check_versions(versions: list[_Written]) -> None:
 # --- accounts and issuer
 
 
-def _accounts(top: Fields, book_ids: Collection[str]) -> tuple[AccountDefaults, list[Account]]:
+def _accounts(top: Fields, book_ids: Collection[str], money: Money) -> tuple[AccountDefaults, list[Account]]:
     if "accounts" not in top:
         return AccountDefaults(), []
     section = Fields(top.raw("accounts"), ("accounts",), top.problems, ("defaults", "list"))
@@ -347,11 +360,12 @@ def _accounts(top: Fields, book_ids: Collection[str]) -> tuple[AccountDefaults, 
         timezone=fields.zone("timezone", "UTC"),
         billing=_billing(fields, "monthly"),
         open=fields.boolean("open", True),
+        invoice_currency=read_invoice_currency(fields, None, money),
     )
     accounts = []
     ids: list[tuple[str, KeyPath]] = []
     for item, path in section.items("list"):
-        account = _account(Fields(item, path, top.problems, _ACCOUNT_KEYS), defaults, book_ids)
+        account = _account(Fields(item, path, top.problems, _ACCOUNT_KEYS), defaults, book_ids, money)
         accounts.append(account)
         if account.id:
             ids.append((account.id, (*path, "id")))
@@ -359,7 +373,7 @@ def _accounts(top: Fields, book_ids: Collection[str]) -> tuple[AccountDefaults, 
     return defaults, accounts
 
 
-def _account(fields: Fields, defaults: AccountDefaults, book_ids: Collection[str]) -> Account:
+def _account(fields: Fields, defaults: AccountDefaults, book_ids: Collection[str], money: Money) -> Account:
     # Not a catalog id: it is the subject other people's events carry, be it an address or an e-mail.
     fields.require("id", "team-1")
     id_ = fields.text("id", chars_max=FIELD_CHARS_MAX)
@@ -370,6 +384,7 @@ def _account(fields: Fields, defaults: AccountDefaults, book_ids: Collection[str
         timezone=fields.zone("timezone", defaults.timezone),
         billing=_billing(fields, defaults.billing),
         tags=fields.text_pairs("tags"),
+        invoice_currency=read_invoice_currency(fields, defaults.invoice_currency, money),
     )
 
 

@@ -165,6 +165,7 @@ class AccountDefaults:
     timezone: str = "UTC"
     billing: str = "monthly"
     open: bool = True
+    invoice_currency: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +178,40 @@ class Account:
     timezone: str
     billing: str = "monthly"
     tags: tuple[tuple[str, str], ...] = ()
+    invoice_currency: str | None = None
+    """What its one invoice of a month is in; None: one invoice for each currency of its prices."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnCurrency:
+    """A currency beside ISO 4217 (credits, tokens); ``exponent``: decimals of its minor unit."""
+
+    code: str
+    exponent: int
+    name: str = ""
+    symbol: str = ""
+
+
+class ConversionDate(StrEnum):
+    """Whose day's rate converts an invoice line."""
+
+    PERIOD_END = "period_end"
+    """The last day of the posting month."""
+    INVOICE_DATE = "invoice_date"
+    """The day the invoice is issued, in the issuer's zone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """How amounts come into an invoice's currency: by rates of ``source``, at most ``max_age_days`` older than the date.
+
+    ``pivot``: where there is no rate between two currencies, the one both have a rate with.
+    """
+
+    source: str
+    date: ConversionDate
+    max_age_days: int
+    pivot: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,3 +308,5 @@ class Catalog:
     publishing: Publishing | None = None
     tags: tuple[TagRule, ...] = ()
     cost_centers: tuple[CostCenterRule, ...] = ()
+    currencies: tuple[OwnCurrency, ...] = ()
+    conversion: Conversion | None = None

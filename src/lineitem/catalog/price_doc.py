@@ -6,11 +6,11 @@ the line and a caller of ``quote`` can read it as it is. What each model needs s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from decimal import Decimal
-from functools import cache
 from typing import NamedTuple
 
+from lineitem.catalog.currencies import currency_problem
 from lineitem.catalog.matrix import read_matrix
 from lineitem.catalog.model import Itemize, Price, Rounding, Tier, Transform
 from lineitem.catalog.price_reader import DECIMALS_MAX, Path, Problem, Reader, shorten
@@ -64,33 +64,29 @@ QUANTITY_FIELDS = ("included", "transform")
 """Common keys that work on the period's quantity, which a per-event price does not have."""
 
 
-@cache
-def currency_problem(code: str) -> str | None:
-    """Why ``code`` cannot be a price's currency, or None if it can: ISO 4217, with a minor unit to round to."""
-    from iso4217 import Currency  # reads an XML table: only once a price is really parsed
-
-    try:
-        known = Currency(code)
-    except ValueError:
-        return f"{shorten(code)} is not an ISO 4217 currency code"
-    return None if known.exponent is not None else f"{code} has no minor unit, so it cannot be invoiced"
-
-
 def parse_price(
-    doc: object, *, default_currency: str | None = None, where: Path = (), standalone: bool = False
+    doc: object,
+    *,
+    default_currency: str | None = None,
+    where: Path = (),
+    standalone: bool = False,
+    own_currencies: Collection[str] = (),
 ) -> tuple[Price | None, list[Problem]]:
     """Read one price. Returns ``(price, [])``, or ``(None, problems)`` with every defect in document order.
 
     ``where`` is put before each problem's path. ``standalone`` (a quote) leaves ``id`` and ``meter`` optional.
+    ``own_currencies``: codes beside ISO 4217 that the price may be in.
     """
     if not isinstance(doc, Mapping):
         return None, [Problem(where, f"a price is a mapping of keys, not {shorten(doc)}")]
     reader = Reader(doc, where, [])
-    price = _read_price(reader, default_currency, required=not standalone)
+    price = _read_price(reader, default_currency, own_currencies, required=not standalone)
     return (None, reader.problems) if reader.problems else (price, [])
 
 
-def _read_price(reader: Reader, default_currency: str | None, *, required: bool) -> Price | None:
+def _read_price(
+    reader: Reader, default_currency: str | None, own_currencies: Collection[str], *, required: bool
+) -> Price | None:
     model = reader.text("model", required=True)
     if model is None:
         return None
@@ -111,7 +107,7 @@ def _read_price(reader: Reader, default_currency: str | None, *, required: bool)
         id=reader.text("id", required=required) or "",
         meter=reader.text("meter", required=required) or "",
         model=model,
-        currency=_read_currency(reader, default_currency),
+        currency=_read_currency(reader, default_currency, own_currencies),
         itemize=reader.choice("itemize", Itemize) or Itemize.EACH,
         unit_price=reader.decimal("unit_price"),
         tiers=_read_tiers(reader, fields) if "tiers" in fields.required else (),
@@ -153,9 +149,9 @@ def _check_on_change(reader: Reader) -> None:
         reader.problem("on_change", f"{shorten(value)} is not one of restart, continue")
 
 
-def _read_currency(reader: Reader, default: str | None) -> str:
+def _read_currency(reader: Reader, default: str | None, own: Collection[str]) -> str:
     code = reader.text("currency", required=default is None) or default or ""
-    defect = currency_problem(code) if code else None
+    defect = currency_problem(code, own) if code else None
     if defect:
         reader.problem("currency", defect)
     return code

@@ -42,6 +42,7 @@ def check_publish(
     ]
     if old is not None:
         problems += _changed_meters(old, new, usage)
+        problems += _changed_currencies(old, published, new)
     problems += _moved_accounts(new, usage)
     if problems:
         raise Refused("\n".join(problems), do="Nothing was published.")
@@ -76,6 +77,17 @@ def _changed_meters(old: Catalog, new: Catalog, usage: UsageSoFar) -> list[str]:
         f"meter {meter.id} has usage and can neither change nor leave: give a changed meter a new id"
         for meter in old.meters
         if meter.id in usage.meters and now.get(meter.id) != meter
+    ]
+
+
+def _changed_currencies(old: Catalog, published: list[Pricebook], new: Catalog) -> list[str]:
+    """A currency of the catalog's own that published prices are in keeps its decimals: invoices are rounded to them."""
+    used = {price.currency for book in published for price in book.prices}
+    now = {one.code: one.exponent for one in new.currencies}
+    return [
+        f"currency {one.code} has published prices: it can neither leave nor change its exponent {one.exponent}"
+        for one in old.currencies
+        if one.code in used and now.get(one.code) != one.exponent
     ]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from lineitem.cli.explained import rate_text
 from lineitem.cli.output import Scope, ledger_command, print_json, say, table
 
 
@@ -13,7 +14,7 @@ from lineitem.cli.output import Scope, ledger_command, print_json, say, table
 @click.option("--period", required=True, help="The month to bill, e.g. 2026-10.")
 @click.option("--account", help="Only this account.")
 @ledger_command
-def bill(period: str, account: str | None, scope: Scope) -> None:
+def bill(period: str, account: str | None, scope: Scope) -> int:
     """Make the invoices of a period. Billing again adds nothing; late usage gets a supplementary invoice."""
     from lineitem.core.period import Month
 
@@ -22,13 +23,16 @@ def bill(period: str, account: str | None, scope: Scope) -> None:
         done = app.bill(scope.namespace, month, account)
     for invoice in done.open_periods:
         say(f"{invoice}: the period has not ended; later usage gets a supplementary invoice")
+    for one in done.refused:
+        say(f"{one['account']} has no invoice for {period}: {one['reason']}\n  {one['do']}")
     if scope.as_json:
-        print_json({"invoices": done.invoices, "carried": done.carried})
-        return
+        print_json({"invoices": done.invoices, "carried": done.carried, "refused": done.refused})
+        return 1 if done.refused else 0
     columns = ["number", "account", "currency", "total"]
     table(f"Invoices of {period}", columns, [[one[name] for name in columns] for one in done.invoices], right=["total"])
     for one in done.carried:
         say(f"{one['account']}: {one['total']} {one['currency']} is negative and carried forward")
+    return 1 if done.refused else 0
 
 
 @click.group()
@@ -70,7 +74,13 @@ def show(number: str, scope: Scope) -> None:
         return
     columns = ["line", "description", "quantity", "unit", "amount"]
     rows = [[line[name] for name in columns] for line in found["lines"]]
-    table(f"{found['number']}  {found['account_name']}  {found['period']}", columns, rows, right=["quantity", "amount"])
+    if "conversion" in found:
+        columns[4:4] = ["original", "rates"]
+        for row, line in zip(rows, found["lines"], strict=True):
+            before = line["original"]
+            row[4:4] = [f"{before['amount_exact']} {before['currency']}", ", ".join(map(rate_text, before["rates"]))]
+    right = ["quantity", "original", "amount"]
+    table(f"{found['number']}  {found['account_name']}  {found['period']}", columns, rows, right=right)
     click.echo(f"Total {found['total']} {found['currency']}")
 
 

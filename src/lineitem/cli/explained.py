@@ -47,7 +47,7 @@ def _show_invoice(found: Document, console: Console) -> None:
             str(one["line"]["line"]),
             one["line"]["description"],
             f"{_digits(one['line']['quantity'])} {one['line']['unit']}",
-            one["line"]["amount_exact"],
+            _exact(one["line"]),
             one["line"]["amount"],
             _digits(str(one["items"]["count"])),
             "yes" if one["adds_up"] else "NO",
@@ -74,6 +74,20 @@ def _cut(cut: Mapping[str, int]) -> str:
     return "batches " + ", ".join(f"{lane}-{batch}" for lane, batch in sorted(cut.items()) if batch)
 
 
+def rate_text(rate: Mapping[str, str]) -> str:
+    """A rate of a line as people read it: ``1 EUR = 1.0832 USD (ecb, 2026-10-30)``."""
+    return f"1 {rate['base']} = {rate['rate']} {rate['quote']} ({rate['source']}, {rate['date']})"
+
+
+def _exact(line: Document) -> str:
+    """What the line items of a line come to; on a converted invoice in their own currency, and by which rates it went on."""
+    if "original" not in line:
+        return str(line["amount_exact"])
+    before = line["original"]
+    rates = " at " + ", ".join(map(rate_text, before["rates"])) if before["rates"] else ""
+    return f"{before['amount_exact']} {before['currency']}{rates}"
+
+
 # --- one line of it
 
 
@@ -90,6 +104,8 @@ def _line_tree(found: Document) -> Tree:
         guide_style=_DIM,
     )
     rounded = f"{line['amount_exact']} {sent['currency']} exactly, rounded to {line['amount']}"
+    if "original" in line:
+        rounded = f"{_exact(line)}, which is {line['amount_exact']} {sent['currency']}, rounded to {line['amount']}"
     tree.add(_text(f"{_digits(line['quantity'])} {line['unit']} come to {rounded} ({line['residual']} is left over)"))
     if one["explained"]:
         _add_rule(tree, one["explained"][0])

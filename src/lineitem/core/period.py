@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 
-from whenever import Date, Time, TimeZoneNotFoundError
+from whenever import Date, Instant, Time, TimeZoneNotFoundError
 
 from lineitem.core.errors import UsageError
 
@@ -69,6 +69,12 @@ def zone_exists(zone: str) -> bool:
     except (TimeZoneNotFoundError, ValueError):
         return False
     return True
+
+
+def local_day(us: int, zone: str) -> date:
+    """The calendar day in ``zone`` of an instant in microseconds since the epoch."""
+    local = Instant.from_timestamp(us // 1_000_000).to_tz(zone)
+    return date(local.year, local.month, local.day)
 
 
 def us_to_datetime(us: int) -> datetime:

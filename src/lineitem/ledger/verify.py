@@ -18,6 +18,7 @@ from lineitem.kit.db import Connection, asked_beside
 from lineitem.kit.sqlfiles import load_queries
 from lineitem.ledger.chain import GENESIS, HASH_VERSION, Batch, batch_hash, set_aside_digest
 from lineitem.ledger.checkpoint import Notary
+from lineitem.ledger.fx import check_rates
 from lineitem.ledger.post import LANES, NO_DIGEST
 from lineitem.ledger.report import Link, Place, Progress, Report
 from lineitem.ledger.verify_accepted import check_accepted
@@ -184,6 +185,8 @@ def _check_catalog(connection: Connection, links: dict[Place, Link], report: Rep
     for place, what in check_lifecycle(
         connection, steps, ends, {at: link.batch.recorded_us for at, link in links.items()}
     ):
+        report.add(place, what)
+    for place, what in check_rates(connection):
         report.add(place, what)
 
 

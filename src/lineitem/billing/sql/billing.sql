@@ -1,9 +1,9 @@
--- name: predecessors
--- The last invoice of each account and currency in a month, and the cut up to which it has claimed.
-select distinct on (account_key, currency) account_key, currency, ordinal, cut from billing.invoice
+-- name: claimed_before
+-- What the invoices of a month have claimed, those of an account in the order they were made.
+select account_key, currency, converted, cut from billing.invoice
 where namespace_key = %(namespace_key)s and posting_month = %(month)s
   and (%(accounts)s::int[] is null or account_key = any(%(accounts)s))
-order by account_key, currency, ordinal desc
+order by account_key, batch, serial
 
 -- name: prices
 -- What every price version that line items name measures and charges.
@@ -19,7 +19,7 @@ returning last_number
 -- name: copy_invoices
 -- Final invoices.
 copy billing.invoice (number, namespace_key, series, serial, account_key, posting_month, currency, ordinal, cut, document,
-  digest, lane, batch) from stdin
+  digest, lane, batch, converted) from stdin
 
 -- name: invoice
 -- One invoice as it was sent.
@@ -37,10 +37,10 @@ order by i.series, i.serial
 -- name: stored_invoices
 -- Everything kept of every invoice, the invoices of a month together.
 select i.namespace_key, n.namespace, i.number, i.series, i.serial, i.account_key, a.account, i.posting_month, i.currency,
-  i.ordinal, i.cut, i.document, i.digest, i.lane, i.batch
+  i.ordinal, i.cut, i.document, i.digest, i.lane, i.batch, i.converted
 from billing.invoice i left join catalog.namespace n on n.namespace_key = i.namespace_key
 left join catalog.account a on a.account_key = i.account_key
-order by i.namespace_key, i.posting_month, i.account_key, i.currency, i.ordinal, i.number
+order by i.namespace_key, i.posting_month, i.account_key, i.batch, i.serial, i.number
 
 -- name: counters
 -- Every series, its counter, and the numbers taken from it.
