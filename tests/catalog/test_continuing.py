@@ -28,7 +28,8 @@ OCTOBER_US = 1_790_812_800_000_000  # 2026-10-01T00:00:00Z
 
 def version(number: int, day: str, price: str, book: str = "b") -> str:
     """A version in one line, on line 6 + number of the file."""
-    return f"  - {{id: {book}, version: {number}, effective_from: {day}T00:00:00Z, prices: [{{id: p, model: per_unit, {price}}}]}}\n"
+    about = f"id: {book}, version: {number}, effective_from: {day}T00:00:00Z"
+    return f"  - {{{about}, prices: [{{id: p, model: per_unit, {price}}}]}}\n"
 
 
 def priced(unit_price: int, on_change: str = "", meter: str = "calls") -> str:
@@ -77,15 +78,19 @@ def test_what_is_no_one_quantity_is_refused_with_its_line(case: str) -> None:
 
 def test_an_override_continues_an_override_only() -> None:
     """The first one of an account has nothing to go on with; the second one has the first."""
-    first, second = (
-        f'{{version: {n}, effective_from: 2026-0{n + 1}-01T00:00:00Z, prices: [{{id: p, model: per_unit, {priced(n, how)}}}]}}'
-        for n, how in ((1, "{}"), (2, "continue"))
-    )
-    tail = "accounts: {{list: [{{id: x, pricebook: b, overrides: [{}, {}]}}]}}\n"
-    good = catalog(("2026-01-01", priced(1)), tail=tail.format(first.format("restart"), second))
+
+    def with_overrides(first: str, second: str) -> Catalog:
+        written = (
+            f"{{version: {n}, effective_from: 2026-0{n}-01T00:00:00Z, prices: [{{id: p, model: per_unit, {priced(n, how)}}}]}}"
+            for n, how in ((1, first), (2, second))
+        )
+        tail = f"accounts: {{list: [{{id: x, pricebook: b, overrides: [{', '.join(written)}]}}]}}\n"
+        return catalog(("2026-01-01", priced(1)), tail=tail)
+
+    good = with_overrides("restart", "continue")
     assert [book.prices[0].continues for book in good.pricebooks if book.id != "b"] == [False, True]
     with pytest.raises(CatalogError, match="no override of it comes before"):
-        catalog(("2026-01-01", priced(1)), tail=tail.format(first.format("continue"), second))
+        with_overrides("continue", "restart")
 
 
 def test_publish_looks_at_what_is_published_too() -> None:
@@ -101,7 +106,9 @@ def test_publish_looks_at_what_is_published_too() -> None:
 
 def test_restart_is_no_other_content() -> None:
     """`continue` is one: line items under it are worked out otherwise."""
-    plain, restart, goes_on = (catalog(("2026-01-01", priced(1, how))).pricebooks[0].prices[0] for how in ("", "restart", "continue"))
+    plain, restart, goes_on = (
+        catalog(("2026-01-01", priced(1, how))).pricebooks[0].prices[0] for how in ("", "restart", "continue")
+    )
     assert price_digest(plain) == price_digest(restart) != price_digest(goes_on)
 
 
@@ -124,7 +131,9 @@ def test_a_chain_goes_back_to_the_part_that_restarts() -> None:
     """And a content that comes back stands where it was first."""
     october = (OCTOBER_US, OCTOBER_US + 31 * DAY_US)
     parts = [priced(1), priced(2), priced(3, "continue"), priced(4, "continue"), priced(5), priced(4, "continue")]
-    found, keys = chains(*((f"2026-10-{day:02}", part) for day, part in zip((1, 5, 10, 15, 20, 25), parts, strict=True)))
+    found, keys = chains(
+        *((f"2026-10-{day:02}", part) for day, part in zip((1, 5, 10, 15, 20, 25), parts, strict=True))
+    )
     assert found is not None
     assert keys[3] == keys[5]
     assert [[row.version for row in found.before(key, *october)] for key in keys] == [[], [], [2], [2, 3], [], [2, 3]]

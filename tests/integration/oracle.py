@@ -247,7 +247,6 @@ class Oracle:
             totals[(account, name, month)] = (before[0] + quantity, before[1] + nano)
         return {key: total for key, total in totals.items() if any(total)}
 
-
     def _gone_on_with(self, account: str, name: str, month: str, content: str) -> list[str]:
         """The contents of the price whose tiers ``content`` goes on with in a month: back to one that starts its own."""
         book, money, _ = json.loads(content)

@@ -14,7 +14,7 @@ CONTINUED = (Aggregation.SUM, Aggregation.COUNT)
 """Folds whose quantity over two parts of a period is that of both together."""
 
 
-def before(book: Pricebook, price: Price, books: Iterable[Pricebook]) -> tuple[int, Price] | None:
+def version_before(book: Pricebook, price: Price, books: Iterable[Pricebook]) -> tuple[int, Price] | None:
     """The version in front of ``book`` among ``books`` that has the price, and what it says there."""
     earlier = [
         (one.effective_from_us, one.version, other)
@@ -38,7 +38,7 @@ def meter_problem(price: Price, aggregation: Aggregation) -> str:
 
 def change_problem(book: Pricebook, price: Price, books: Iterable[Pricebook]) -> str:
     """Why a price cannot go on with the tiers of the version before it; "" when it can, or does not."""
-    found = before(book, price, books) if price.continues else None
+    found = version_before(book, price, books) if price.continues else None
     if found is None:
         return ""
     version, other = found

@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from lineitem.catalog.continuing import before, change_problem, meter_problem
+from lineitem.catalog.continuing import change_problem, meter_problem, version_before
 from lineitem.catalog.document import catalog_document, catalog_from_document, content_digest, price_digest
 from lineitem.catalog.expression import check_filter, dimension_name, parse_path, parse_value
 from lineitem.catalog.expression_words import ExpressionError
@@ -315,7 +315,7 @@ def _check_continuing(versions: list[_Written], *, own: bool) -> None:
         paths = {str(item.get("id")): path for item, path in one.fields.items("prices") if isinstance(item, dict)}
         for price in one.book.prices if one.dated else ():
             problem = change_problem(one.book, price, books)
-            if own and price.continues and before(one.book, price, books) is None:
+            if own and price.continues and version_before(one.book, price, books) is None:
                 problem = (
                     f"the override {price.id!r} continues, but no override of it comes before: an account's own price"
                     " starts tiers of its own; write restart"

@@ -152,7 +152,9 @@ def _read_on_change(reader: Reader, fields: ModelFields) -> str | None:
     if value != "continue":
         reader.problem("on_change", f"{shorten(value)} is not one of restart, continue")
     elif fields.per_event:
-        reader.problem("on_change", "this model charges each event by itself and has no tiers to continue; leave it out")
+        reader.problem(
+            "on_change", "this model charges each event by itself and has no tiers to continue; leave it out"
+        )
     return "continue"
 
 

@@ -174,7 +174,9 @@ class Snapshot:
         continuing = {(row.pricebook, row.price.id) for row in self.rows if row.price.continues}
         if not continuing:
             return None
-        ranges = {(book, version): (start, end) for book, found in self._versions.items() for start, end, version in found}
+        ranges = {
+            (book, version): (start, end) for book, found in self._versions.items() for start, end, version in found
+        }
         versions: dict[tuple[str, str], list[tuple[int, int, PriceRow]]] = {}
         for row in self.rows:
             name, span = (row.pricebook, row.price.id), ranges.get((row.pricebook, row.version))

@@ -149,9 +149,7 @@ def _windows(usage: PriceUsage, tag_sets: list[str]) -> set[tuple[int, int, int,
     return {(usage.row.price_key, *row[:3], tag_sets[row[3]]) for row in zip(*columns, strict=True)}
 
 
-def _compare(
-    found: tuple[PriceFold, int] | None, row: tuple[Any, ...], rater: Rater, base: Base | None
-) -> str:
+def _compare(found: tuple[PriceFold, int] | None, row: tuple[Any, ...], rater: Rater, base: Base | None) -> str:
     """What is wrong with one accumulator; "" when nothing is."""
     _, _, events, quantity, posted_quantity, posted_nano, last_event_us, time_us, key, charge, posted_charge = row
     if found is None:

@@ -46,7 +46,9 @@ def _flush(connection: Connection, snapshot: Snapshot, now_us: int, rater: Rater
         if not windows:
             return 0
         rows = {row.price_key: row for row in snapshot.rows}
-        ended = [_Ended.of(connection, rows[key], list(group)) for key, group in groupby(windows, key=lambda row: row[1])]
+        ended = [
+            _Ended.of(connection, rows[key], list(group)) for key, group in groupby(windows, key=lambda row: row[1])
+        ]
         held = _held(connection, snapshot, ended)
         parts = [_post_price(connection, snapshot.namespace_key, one, rater, held) for one in ended]
         items = joined([items for items, _ in parts])

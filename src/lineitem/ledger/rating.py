@@ -164,9 +164,7 @@ class Rater:
         return _PriceResult(usage.row, targets, rows, Kind.USAGE, usage, waiting)
 
 
-def _held(
-    connection: Connection, namespace_key: int, chains: TierChains, usage: Sequence[PriceUsage]
-) -> Held | None:
+def _held(connection: Connection, namespace_key: int, chains: TierChains, usage: Sequence[PriceUsage]) -> Held | None:
     """The parts of all periods concerned, locked; None where no price of the batch shares tiers in its periods."""
     if not any(tiers.concern(chains, one.row, one.period_start_us, one.period_end_us) for one in usage):
         return None

@@ -42,7 +42,8 @@ def retract(
     """Retract one event; returns how many line items that made: one per price whose target it belonged to, and one for
     each target that goes on with its tiers and owes another amount now.
 
-    Raises InputError where no such event was accepted, Refused where it is retracted already or has no reason.
+    Raises InputError where no such event was accepted, Refused where it is retracted already, has no reason, or
+    leaves a later part of the month with an amount the ledger cannot hold.
     """
     if not reason.strip():
         raise Refused("a retraction needs a reason", do="Say why with --reason; it stays in the audit trail.")
@@ -96,6 +97,12 @@ def _retract(
             parts.append(items)
             released += events
         for correction in () if held is None else held.corrections(connection, rater.compile):
+            if correction.beyond.any():
+                raise Refused(
+                    f"without the event, price {correction.row.price.id} version {correction.row.version}, which goes on"
+                    " with its tiers, would owe an amount of more than 38 digits",
+                    do="Retract usage of that version first.",
+                )
             parts.append(correction.line_items())
             currencies += [correction.row.price.currency] * len(parts[-1])
         posted = joined(parts) if parts else None
