@@ -167,7 +167,9 @@ def _target(
     count, lanes, quantity_before, nano_before = (int(value) for value in sums)
     quantity = scaled_to_text(target["posted_quantity"], item.scale)
     base = None if continued is None else continued[1]
-    document, less, worked_out = {}, [], quantity
+    document: dict[str, Any] = {}
+    less: list[dict[str, Any]] = []
+    worked_out = quantity
     if continued is not None:
         document, less = _going_on(item, row, *continued, target["posted_nano"])
         worked_out = scaled_to_text(target["posted_quantity"] + int(continued[1].quantity[0]), item.scale)

@@ -110,10 +110,10 @@ class Held:
     ) -> Correction | None:
         causes = {}
         if row.price.continues:
-            for at, (place, parts) in enumerate(self._before(row, targets)):
+            for number, (place, parts) in enumerate(self._before(row, targets)):
                 tags = [self.moved[(part.price_key, place)] for part in parts if (part.price_key, place) in self.moved]
-                if tags and state.events[at] > 0:
-                    causes[at] = tags[0]
+                if tags and state.events[number] > 0:
+                    causes[number] = tags[0]
         at = np.array(list(causes), dtype=np.int64)
         base = self.base(row, targets) if len(at) else None
         if base is None:

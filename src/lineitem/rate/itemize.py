@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,7 @@ class TargetState:
     posted_nano: IntArray
     charge: IntArray
     posted_charge: IntArray
-    base: Base | None = None
+    base: Base | None = field(default=None, kw_only=True)
 
     @classmethod
     def empty(cls, count: int) -> TargetState:
