@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 
 from lineitem.app import App
 from lineitem.core.errors import Refused
@@ -16,8 +19,10 @@ from lineitem.ledger.explain import explain
 from lineitem.ledger.rows import Kind
 from tests.integration.drive import Space, World
 from tests.integration.oracle import Oracle
+from tests.strategies import prices
 
 NOW = datetime(2026, 12, 1, tzinfo=UTC)
+law = settings(suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.reuse, Phase.generate])
 OLD: list[dict[str, Any]] = [{"up_to": "1000", "unit_price": "0.10"}, {"up_to": None, "unit_price": "0.05"}]
 NEW: list[dict[str, Any]] = [{"up_to": "1000", "unit_price": "0.12"}, {"up_to": None, "unit_price": "0.06"}]
 BEFORE, AFTER, LATE = ("1", 800, "10-14"), ("2", 700, "10-20"), ("3", 300, "10-10")
@@ -251,5 +256,56 @@ def test_explain_shows_whose_tiers_it_goes_on_with(world: World, ledger: App) ->
     assert target["continues"] == {"versions": [1], "quantity_before": "1100", "amount_before": "126"}
     assert Decimal(target["amount"]) == 42
     assert "since the usage" in documents["true_up"]["events"]["note"]
-    assert [step["amount"] for step in target["working"]][-2:] == ["-126", "42"]
+    assert [step.get("amount") for step in target["working"]][-2:] == ["-126", "42"]
     assert "continues" not in found[0]["target"]
+
+
+@st.composite
+def changing(draw: st.DrawFn) -> dict[str, Any]:
+    """One price of a sum or a count in up to four versions of October, most of which go on with its tiers."""
+    catalog = catalog_of(*[{}] * draw(st.integers(1, 3)))
+    how: list[dict[str, Any]] = [{"on_change": "continue"}, {"on_change": "continue"}, {}]
+    for book in catalog["pricebooks"]:
+        tiered = prices("p", "m").filter(lambda price: price["model"] != "per_unit" and price.get("maximum") != "0")
+        book["prices"] = [draw(tiered) | {"currency": "USD"} | draw(st.sampled_from(how))]
+    if draw(st.booleans()):
+        catalog["meters"] = [{"id": "m", "event_type": "used", "aggregation": "count"}]
+    return catalog
+
+
+def test_whatever_arrives_when(world: World) -> None:
+    """Two processes at once, windows that wait, retractions of any part: always what the oracle says, and so says --deep."""
+    days = st.sampled_from(["10-15", "10-16", "10-17", "10-18", "10-19"])
+    amounts = st.sampled_from([-3, -1, 0, 1, 1, 2, 3, 7, 250, 5001])
+
+    @settings(law, max_examples=20)
+    @given(st.data())
+    def holds(data: st.DataObject) -> None:
+        catalog = data.draw(changing())
+        now = datetime(2026, 10, 19, 13, tzinfo=UTC)
+        space, oracle = spaces(world, catalog, now)
+        drawn = data.draw(st.lists(st.tuples(amounts, days), min_size=6, max_size=14))
+        events = [(str(number), *one) for number, one in enumerate(drawn)]
+        halves = [b"".join(map(line, part)) for part in (events[: len(events) // 2], events)]
+        records_max = data.draw(st.sampled_from([1, 1, 2, 1000]))
+        with ThreadPoolExecutor(2) as pool:
+            done = [pool.submit(space.send, file, "stream", records_max, pipeline=n) for n, file in enumerate(halves)]
+            assert sum(one.result().counts.received for one in done) == len(events) + len(events) // 2
+        for file in halves:
+            oracle.send(file, "stream")
+        flushed = data.draw(st.booleans())
+        if flushed:
+            space.flush(NOW)
+            assert space.totals() == oracle.totals()
+        for id_, *_ in data.draw(st.lists(st.sampled_from(events), min_size=1, max_size=3, unique=True)):
+            space.retract("/s", id_)
+            oracle.retract(("/s", id_))
+        assert world.findings(deep=not flushed) == []
+        space.flush(NOW)
+        assert space.totals() == oracle.totals()
+
+    holds()
+    assert world.findings(deep=True) == []
+    moved = world.app.control.execute("select count(*) from ledger.line_item where kind = 3").fetchone()
+    assert moved is not None
+    assert moved[0] > 10, "the examples are too tame"
