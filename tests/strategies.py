@@ -15,6 +15,8 @@ from tests.rate import event_oracle, oracle
 START = datetime(2026, 9, 20, tzinfo=UTC)
 CHANGE = datetime(2026, 10, 17, 9, 30, tzinfo=UTC)
 """When the second version of the pricebook takes effect."""
+CHANGES = (CHANGE.isoformat(), "2026-10-25T00:30:00+00:00")
+"""When those after the first do."""
 END = datetime(2026, 11, 14, tzinfo=UTC)
 ACCOUNTS = ("paris", "tokyo", "chatham", "walk-in")
 TYPES = ("a.used", "b.used")
@@ -94,6 +96,7 @@ def prices(draw: st.DrawFn, id_: str, meter: str) -> dict[str, Any]:
     return price
 
 
+EVENT_MODELS = ("percentage", "dynamic", "matrix")
 CURRENCIES = st.sampled_from(["USD", "USD", "EUR"])
 _RATES = st.sampled_from(["0", "0.013", "0.0299", "0.333333333333", "1"])
 
@@ -152,27 +155,41 @@ def meters(draw: st.DrawFn, id_: str) -> dict[str, Any]:
     return meter
 
 
+def continuing(
+    draw: st.DrawFn, price: dict[str, Any], before: list[dict[str, Any]], summable: set[str]
+) -> dict[str, Any]:
+    """The price, which may go on with the tiers of the one with its id in the version before."""
+    found = next((one for one in before if one["id"] == price["id"]), None)
+    if found is None or price["meter"] not in summable or price["model"] in EVENT_MODELS or draw(st.booleans()):
+        return price
+    return price | {"on_change": "continue", "currency": found["currency"]}
+
+
 @st.composite
-def overrides(draw: st.DrawFn, replaced: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def overrides(draw: st.DrawFn, replaced: list[dict[str, Any]], summable: set[str]) -> list[dict[str, Any]]:
     """Up to two versions of an account's own prices, with or without a gap between them."""
     starts = draw(st.lists(st.sampled_from(EDGES), max_size=2, unique=True).map(sorted))
     ends = [{"effective_until": start.isoformat()} for start in starts[1:] if draw(st.booleans())]
     chosen = [draw(st.lists(st.sampled_from(replaced), max_size=2, unique_by=lambda p: p["id"])) for _ in starts]
-    return [
-        {
-            "version": number,
-            "effective_from": start.isoformat(),
-            **(ends[0] if ends and number == 1 else {}),
-            "prices": [draw(prices(price["id"], price["meter"])) for price in chosen[number - 1]],
-        }
-        for number, start in enumerate(starts, 1)
-    ]
+    found: list[dict[str, Any]] = []
+    for number, start in enumerate(starts, 1):
+        before = found[-1]["prices"] if found else []
+        own = [draw(prices(price["id"], price["meter"])) for price in chosen[number - 1]]
+        found.append(
+            {
+                "version": number,
+                "effective_from": start.isoformat(),
+                **(ends[0] if ends and number == 1 else {}),
+                "prices": [continuing(draw, price, before, summable) for price in own],
+            }
+        )
+    return found
 
 
 @st.composite
 def catalogs(draw: st.DrawFn) -> dict[str, Any]:
-    """A catalog document: one to three meters, one or two prices each, two versions of which some prices change, and
-    prices of an account's own."""
+    """A catalog document: one to three meters, one or two prices each, two or three versions in which some prices change,
+    with tiers that start anew or go on, and prices of an account's own."""
     found = [draw(meters(f"meter-{number}")) for number in range(draw(st.integers(1, 3)))]
     of_events = {meter["id"] for meter in found if meter["aggregation"] in ("sum", "count")}
 
@@ -185,20 +202,24 @@ def catalogs(draw: st.DrawFn) -> dict[str, Any]:
         for meter in found
         for number in range(draw(st.integers(1, 2)))
     ]
-    second = [price if draw(st.booleans()) else any_price(price["id"], price["meter"]) for price in first]
-    effective = draw(st.sampled_from(["2020-01-01T00:00:00+00:00", "2026-10-01T00:00:00+00:00"]))
+    versions = [first]
+    for _ in range(draw(st.integers(1, 2))):
+        before = versions[-1]
+        changed = [price if draw(st.booleans()) else any_price(price["id"], price["meter"]) for price in before]
+        versions.append([continuing(draw, price, before, of_events) for price in changed])
+    starts = [draw(st.sampled_from(["2020-01-01T00:00:00+00:00", "2026-10-01T00:00:00+00:00"])), *CHANGES]
     return {
         "currency": "USD",
         "meters": found,
         "pricebooks": [
-            {"id": "standard", "version": 1, "effective_from": effective, "prices": first},
-            {"id": "standard", "version": 2, "effective_from": CHANGE.isoformat(), "prices": second},
+            {"id": "standard", "version": number, "effective_from": start, "prices": found}
+            for number, (start, found) in enumerate(zip(starts, versions, strict=False), 1)
         ],
         "accounts": {
             "defaults": {"pricebook": "standard", "timezone": "America/New_York", "open": draw(st.integers(0, 5)) > 0},
             "list": [
                 {"id": "paris", "timezone": "Europe/Paris", "tags": {"cost_center": "42"}},
-                {"id": "tokyo", "timezone": "Asia/Tokyo", "overrides": draw(overrides(first))},
+                {"id": "tokyo", "timezone": "Asia/Tokyo", "overrides": draw(overrides(first, of_events))},
                 {"id": "chatham", "timezone": "Pacific/Chatham"},
             ],
         },

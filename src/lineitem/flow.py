@@ -23,7 +23,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lineitem.catalog import published
-from lineitem.catalog.snapshot import AccountRow, Snapshot, account_digest, tags_digest
+from lineitem.catalog.snapshot import AccountRow, Snapshot, TierChains, account_digest, tags_digest
 from lineitem.core.clock import Clock
 from lineitem.core.errors import CatalogMoved, Refused
 from lineitem.core.reasons import Reason
@@ -249,6 +249,7 @@ class Pipeline:
         partition, events, connection = batch.partition, batch.events, self.writer
         namespace_key = partition.namespace_key
         self._digests.add(batch.digests)
+        chains = self._tier_chains(batch.revision)
         failpoint("before_write")
         with connection.transaction():
             head = lock_lane(connection, partition.lane)
@@ -275,6 +276,7 @@ class Pipeline:
                 fate.accepted,
                 batch.tag_set_keys,
                 batch.recorded_us,
+                chains,
             )
             counts = _counts(batch, fate, len(rejects), itemized)
             # The server takes the identities in while the rows are encoded here.
@@ -296,6 +298,11 @@ class Pipeline:
             )
         failpoint("after_commit")
         return counts, written
+
+    def _tier_chains(self, revision: int) -> TierChains | None:
+        """Which prices share tiers at ``revision``: of a catalog that moves meanwhile, the batch is priced again anyway."""
+        known = self._snapshot
+        return (known if known is not None and known.revision == revision else self.snapshot()).tier_chains
 
     def _add_identities(self, batch: Prepared, head: Head, rows: NDArray[np.int64]) -> None:
         events, namespace_key = batch.events, batch.partition.namespace_key

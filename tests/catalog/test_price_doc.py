@@ -22,6 +22,7 @@ TIERED: dict[str, Any] = {
 PACKAGE: dict[str, Any] = {
     "id": "p", "meter": "m", "model": "package", "currency": "EUR", "package_size": 10, "package_price": "3",
 }  # fmt: skip
+SHARE: dict[str, Any] = {"id": "p", "meter": "m", "model": "percentage", "currency": "EUR", "rate": "0.029"}
 
 
 def problems(doc: object, **options: Any) -> list[tuple[str, str]]:
@@ -61,6 +62,8 @@ def test_the_currency_of_the_file_is_the_default() -> None:
 def test_restart_is_what_happens_anyway() -> None:
     """Writing it makes no other price."""
     assert parse_price({**FLAT, "on_change": "restart"}) == parse_price(FLAT)
+    price, found = parse_price({**FLAT, "on_change": "continue"})
+    assert (price is not None and price.continues, found) == (True, [])
 
 
 def test_a_quote_needs_no_names() -> None:
@@ -98,7 +101,7 @@ def test_a_quote_needs_no_names() -> None:
         ({**FLAT, "currency": "XAU"}, "currency", "no minor unit"),
         ({**FLAT, "itemize": "week"}, "itemize", "each, minute, hour, day"),
         ({**FLAT, "itemize": ["hour"]}, "itemize", "not one of"),
-        ({**FLAT, "on_change": "continue"}, "on_change", "not supported yet"),
+        ({**SHARE, "on_change": "continue"}, "on_change", "no tiers to continue"),
         ({**FLAT, "on_change": True}, "on_change", "restart, continue"),
         ({**FLAT, "discount_rate": "10"}, "discount_rate", "share"),
         ({**FLAT, "included": "-1"}, "included", "negative"),

@@ -175,7 +175,6 @@ class Oracle:
         member: Any,
     ) -> Usage:
         (book, price), time = priced, event["time"]
-        money = {name: held for name, held in price.items() if name not in ("id", "description")}
         window = WINDOWS.get(price.get("itemize", "each"))
         end = None
         if window:
@@ -184,7 +183,7 @@ class Oracle:
         return Usage(
             account=event["subject"],
             price=price["id"],
-            content=json.dumps([book, money, meter], sort_keys=True),
+            content=content_of(book, price, meter),
             month=time.astimezone(ZoneInfo(account["timezone"])).strftime("%Y-%m"),
             key=key,
             time=time,
@@ -236,10 +235,58 @@ class Oracle:
             _, price, meter = json.loads(content)
             quantity = FOLDS[meter["aggregation"]](usage)
             before = totals.get((account, name, month), (Fraction(0), 0))
-            charged = charged_in_order(price, usage) if price["model"] in CHARGES else amount(price, quantity)
+            earlier = [
+                one for part in self._gone_on_with(account, name, month, content)
+                for one in targets.get((account, name, month, part), [])
+            ]  # fmt: skip
+            above = sum((one.value for one in earlier), Fraction(0))
+            charged = charged_in_order(price, usage) if price["model"] in CHARGES else amount(price, above + quantity)
             nano = round_half_up(charged * 10**9)
+            if earlier:
+                nano -= round_half_up(amount(price, above) * 10**9)
             totals[(account, name, month)] = (before[0] + quantity, before[1] + nano)
         return {key: total for key, total in totals.items() if any(total)}
+
+    def _gone_on_with(self, account: str, name: str, month: str, content: str) -> list[str]:
+        """The contents of the price whose tiers ``content`` goes on with in a month: back to one that starts its own."""
+        book, money, _ = json.loads(content)
+        if money.get("on_change") != "continue":
+            return []
+        held = self._account(account)
+        meters = {meter["id"]: meter for meter in self.catalog["meters"]}
+        first = datetime.fromisoformat(f"{month}-01").replace(tzinfo=ZoneInfo(held["timezone"]))
+        after = (first + timedelta(days=32)).replace(day=1)
+        versions = [one for one in self.catalog["pricebooks"] if one["id"] == book]
+        versions = held.get("overrides", []) if book == "own" else versions
+        contents: list[str] = []
+        for start, end, version in _ranges(versions):
+            for price in version["prices"] if start < after and end > first else []:
+                found = content_of(book, price, meters[price["meter"]])
+                if price["id"] == name and found not in contents:
+                    contents.append(found)
+        parts = []
+        for part in reversed(contents[: contents.index(content)]):
+            parts.append(part)
+            if json.loads(part)[1].get("on_change") != "continue":
+                break
+        return parts
+
+
+def content_of(book: str, price: Document, meter: Document) -> str:
+    """Everything that determines money, as text."""
+    plain = {name: held for name, held in price.items() if name not in ("id", "description")}
+    return json.dumps([book, plain, meter], sort_keys=True)
+
+
+def _ranges(versions: list[Document]) -> list[tuple[datetime, datetime, Document]]:
+    """When each version counts, in order of time."""
+    found, later = [], datetime.max.replace(tzinfo=UTC)
+    for version in sorted(versions, key=lambda one: datetime.fromisoformat(one["effective_from"]), reverse=True):
+        start = datetime.fromisoformat(version["effective_from"])
+        end = min(later, datetime.fromisoformat(version.get("effective_until", later.isoformat())))
+        found.append((start, end, version))
+        later = start
+    return found[::-1]
 
 
 def _in_force(versions: list[Document], time: datetime) -> list[Document]:

@@ -341,7 +341,9 @@ def test_usage_for_a_closed_month_posts_to_the_next_open_one(world: World) -> No
         agree(space, oracle, expected)
         for service, posting, kind in space.kinds().keys() - before.keys():
             assert posting not in months
-            assert kind in (Kind.RECURRING, Kind.RETRACTION) or (kind == Kind.CORRECTION) == (service != posting)
+            assert kind in (Kind.RECURRING, Kind.RETRACTION, Kind.TRUE_UP) or (kind == Kind.CORRECTION) == (
+                service != posting
+            )
         assert world.findings() == []
 
     holds()

@@ -107,7 +107,9 @@ def _put(state: TargetState, present: np.ndarray, after: TargetState) -> TargetS
         *(merged(getattr(state.fold, one.name), getattr(after.fold, one.name)) for one in fields(FoldState))
     )
     names = ("events", "last_event_us", "posted_quantity", "posted_nano", "charge", "posted_charge")
-    return TargetState(fold=inner, **{name: merged(getattr(state, name), getattr(after, name)) for name in names})
+    return TargetState(
+        fold=inner, base=state.base, **{name: merged(getattr(state, name), getattr(after, name)) for name in names}
+    )
 
 
 def run(

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from lineitem.catalog.model import Aggregation, Price, Tier
 from lineitem.rate.folds import FoldItems, FoldState, fold
 from lineitem.rate.price import compile_price
-from lineitem.rate.targets import fixed_due_nano, rate_running
+from lineitem.rate.targets import Base, fixed_due_nano, rate_running, total_nano
 from tests.rate import oracle
 
 TARGETS = 3
@@ -110,3 +110,22 @@ def test_a_database_agrees(price: Price, sql: str) -> None:
                 FROM priced ORDER BY n"""
         ).fetchall()
     assert amounts.tolist() == [row[0] for row in expected]
+
+
+_QUANTITIES = st.one_of(st.integers(-20, 5000), st.integers(-(10**20), 10**20))
+
+
+@given(oracle.prices(), st.lists(st.tuples(_QUANTITIES, _QUANTITIES, st.booleans()), min_size=1, max_size=5))
+def test_two_parts_with_the_same_tiers_come_to_one(price: Price, parts: list[tuple[int, int, bool]]) -> None:
+    """T of the part that goes on is F(Q1 + q) - F(Q1): with the one before it, exactly F of both, due and rounding too."""
+    compiled = compile_price(price, 3)
+    filled = np.array([has for *_, has in parts])
+    before = np.array([one if has else 0 for one, _, has in parts], dtype=object)
+    after = np.array([one for _, one, _ in parts], dtype=object)
+    owed = total_nano(compiled, after, Base(before, filled))
+    for index, (one, two, has) in enumerate(parts):
+        whole = oracle.amount_nano(price, (one if has else 0) + two, 3)
+        assert int(owed[index]) == whole - (oracle.amount_nano(price, one, 3) if has else 0)
+    targets = np.arange(len(parts))
+    amounts, posted = rate_running(compiled, targets, after, np.zeros(len(parts), dtype=np.int64), Base(before, filled))
+    assert amounts.tolist() == posted.tolist() == owed.tolist()

@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from lineitem.catalog.continuing import change_problem, meter_problem, version_before
 from lineitem.catalog.currencies import currency_problem
 from lineitem.catalog.currency_fields import Money, read_conversion, read_currencies, read_invoice_currency
 from lineitem.catalog.document import catalog_document, catalog_from_document, content_digest, price_digest
@@ -272,6 +273,8 @@ class _PriceReader:
                 fields.problems.at((*path, "meter"), text + suggestion(price.meter, self.meters))
             elif MODEL_FIELDS[price.model].per_event:
                 _check_per_event(fields, path, price, self.meters[price.meter])
+            elif problem := meter_problem(price, self.meters[price.meter]):
+                fields.problems.at((*path, "on_change"), problem)
         unique(ids, fields.problems, lambda id_: f"the price {id_!r}")
         return tuple(sorted(prices, key=lambda price: price.id))
 
@@ -287,6 +290,7 @@ def _pricebooks(top: Fields, prices: _PriceReader) -> list[Pricebook]:
     for id_, versions in by_id.items():
         if id_:
             _check_versions(versions)
+            _check_continuing(versions, own=False)
     return [one.book for one in written]
 
 
@@ -320,6 +324,22 @@ def _price_problem(item: Any, path: KeyPath, defect_path: KeyPath, text: str) ->
     label = f"price {id_!r}" if isinstance(id_, str) else path_text(path)
     inner = path_text(defect_path[len(path) :])
     return f"{label}, {inner}: {text}" if inner else f"{label}: {text}"
+
+
+def _check_continuing(versions: list[_Written], *, own: bool) -> None:
+    """A price that continues has something it can go on with. ``own``: the versions are an account's overrides."""
+    books = [one.book for one in versions if one.dated]
+    for one in versions if any(price.continues for book in books for price in book.prices) else ():
+        paths = {str(item.get("id")): path for item, path in one.fields.items("prices") if isinstance(item, dict)}
+        for price in one.book.prices if one.dated else ():
+            problem = change_problem(one.book, price, books)
+            if own and price.continues and version_before(one.book, price, books) is None:
+                problem = (
+                    f"the override {price.id!r} continues, but no override of it comes before: an account's own price"
+                    " starts tiers of its own; write restart"
+                )
+            if problem:
+                one.fields.problems.at((*paths.get(price.id, one.fields.path), "on_change"), problem)
 
 
 def _check_versions(versions: list[_Written]) -> None:
@@ -413,6 +433,7 @@ def _overrides(
             if replaced is not None:
                 _check_replaced(inner, account, written[-1].book, replaced)
         _check_versions(written)
+        _check_continuing(written, own=True)
         found += [one.book for one in written]
     return found
 

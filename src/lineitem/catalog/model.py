@@ -130,6 +130,13 @@ class Price:
     currency_from: str | None = None
     dimensions: tuple[str, ...] = ()
     cells: tuple[Cell, ...] = ()
+    on_change: str | None = None
+    """``continue``: inside a period it goes on with the tiers of the version before it. None: it starts its own."""
+
+    @property
+    def continues(self) -> bool:
+        """Whether it goes on with the tiers of the version before it."""
+        return self.on_change == "continue"
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,7 +97,7 @@ def _read_price(
     reader.check_keys(fields.keys, f"a {model} price")
     for key in fields.required:
         reader.require(key)
-    _check_on_change(reader)
+    on_change = _read_on_change(reader, fields)
     if model == "dynamic" and (reader.doc.get("price") is None) == (reader.doc.get("amount") is None):
         reader.problem(
             (), "a dynamic price reads either price (of one unit) or amount (of the event): name one of them"
@@ -132,6 +132,7 @@ def _read_price(
         currency_from=reader.event_path("currency_from"),
         dimensions=dimensions,
         cells=cells,
+        on_change=on_change,
     )
     low, high = price.minimum_per_event, price.maximum_per_event
     if low is not None and high is not None and low > high:
@@ -139,14 +140,18 @@ def _read_price(
     return price
 
 
-def _check_on_change(reader: Reader) -> None:
+def _read_on_change(reader: Reader, fields: ModelFields) -> str | None:
     """``restart`` says what happens anyway, and is not kept: writing it makes no other content."""
     value = reader.doc.get("on_change")
-    if value == "continue":
-        text = "continue is not supported yet: where a price changes inside a month its tiers restart; write restart"
-        reader.problem("on_change", text)
-    elif value is not None and value != "restart":
+    if value is None or value == "restart":
+        return None
+    if value != "continue":
         reader.problem("on_change", f"{shorten(value)} is not one of restart, continue")
+    elif fields.per_event:
+        reader.problem(
+            "on_change", "this model charges each event by itself and has no tiers to continue; leave it out"
+        )
+    return "continue"
 
 
 def _read_currency(reader: Reader, default: str | None, own: Collection[str]) -> str:

@@ -12,7 +12,8 @@ FIELD_MEANINGS: dict[str, str] = {
     "included": "units of the month that cost nothing",
     "maximum": "the most a month costs",
     "discount_rate": 'a share of the amount: `"0.15"` is 15 % off',
-    "on_change": "where a new version changes the price inside a period: `restart` (default), the only choice so far",
+    "on_change": "where a new version changes the price inside a period: `restart` (default) starts tiers of its own, "
+    "`continue` goes on with those of the version before it (no per-event prices; the meter a sum or a count)",
     "transform": "`{divide_by: 1000, round: up}` converts the quantity first; `round` is `none` (default), "
     "`up`, `down` or `half_up`",
     "unit_price": "the price of one unit",

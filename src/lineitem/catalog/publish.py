@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from lineitem.catalog.continuing import publish_problems
 from lineitem.catalog.model import Catalog, Pricebook
-from lineitem.catalog.ranges import Ends, collisions, effective_ranges
+from lineitem.catalog.ranges import Ends, collisions, effective_ranges, is_withdrawn
 from lineitem.core.errors import Refused
 from lineitem.core.period import us_to_text
 
@@ -39,6 +40,7 @@ def check_publish(
         *_changed_versions(published, new),
         *_reaching_back(published, new, usage),
         *collisions(published, ends_us, new.pricebooks),
+        *publish_problems([book for book in published if not is_withdrawn(book, ends_us)], new.pricebooks, new.meters),
     ]
     if old is not None:
         problems += _changed_meters(old, new, usage)

@@ -80,6 +80,62 @@ Segment = tuple[int, int, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
+class TierChains:
+    """Which contents of a price share tiers (``on_change: continue``), period by period.
+
+    ``versions``: (pricebook, price id) -> (effective from, effective until, the price's row), in order of time, for the
+    prices that continue in some version.
+    """
+
+    versions: Mapping[tuple[str, str], list[tuple[int, int, PriceRow]]]
+
+    @cached_property
+    def _names(self) -> dict[int, tuple[str, str]]:
+        return {row.price_key: name for name, found in self.versions.items() for _, _, row in found}
+
+    @cached_property
+    def _chains(self) -> dict[tuple[int, int, int], tuple[PriceRow, ...]]:
+        return {}
+
+    def chain(self, price_key: int, start_us: int, end_us: int) -> tuple[PriceRow, ...]:
+        """The contents that share tiers with a price in the period ``[start_us, end_us)``, itself included, in order of
+        time; each one goes on where those before it ended. () where there is no other.
+
+        A content that comes back within the period stands where it was first: it is one target.
+        """
+        name = self._names.get(price_key)
+        if name is None:
+            return ()
+        key = (price_key, start_us, end_us)
+        if key not in self._chains:
+            self._chains[key] = self._chain(self.versions[name], *key)
+        return self._chains[key]
+
+    @staticmethod
+    def _chain(
+        versions: list[tuple[int, int, PriceRow]], price_key: int, start_us: int, end_us: int
+    ) -> tuple[PriceRow, ...]:
+        contents: dict[int, PriceRow] = {}
+        for start, end, row in versions:
+            if start < end_us and end > start_us:
+                contents.setdefault(row.price_key, row)
+        found: list[PriceRow] = []
+        for row in contents.values():
+            if not row.price.continues:
+                if any(one.price_key == price_key for one in found):
+                    break
+                found = []
+            found.append(row)
+        alone = len(found) < 2 or all(one.price_key != price_key for one in found)
+        return () if alone else tuple(found)
+
+    def before(self, price_key: int, start_us: int, end_us: int) -> tuple[PriceRow, ...]:
+        """The contents whose tiers a price goes on with; () where it starts its own."""
+        chain = self.chain(price_key, start_us, end_us)
+        return chain[: next((at for at, row in enumerate(chain) if row.price_key == price_key), 0)]
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """Everything that decides what an event costs, at one revision of one namespace."""
 
@@ -111,6 +167,22 @@ class Snapshot:
     def versions(self, pricebook: str) -> list[tuple[int, int, int]]:
         """``(effective from, effective until, version)`` in order, microseconds since the epoch, half-open."""
         return self._versions.get(pricebook, [])
+
+    @cached_property
+    def tier_chains(self) -> TierChains | None:
+        """Which prices share tiers; None where no price continues."""
+        continuing = {(row.pricebook, row.price.id) for row in self.rows if row.price.continues}
+        if not continuing:
+            return None
+        ranges = {
+            (book, version): (start, end) for book, found in self._versions.items() for start, end, version in found
+        }
+        versions: dict[tuple[str, str], list[tuple[int, int, PriceRow]]] = {}
+        for row in self.rows:
+            name, span = (row.pricebook, row.price.id), ranges.get((row.pricebook, row.version))
+            if name in continuing and span is not None:
+                versions.setdefault(name, []).append((*span, row))
+        return TierChains({name: sorted(found, key=lambda one: one[0]) for name, found in versions.items()})
 
     def version_at(self, pricebook: str, time_us: int) -> int | None:
         """The version of ``pricebook`` in force at ``time_us``."""

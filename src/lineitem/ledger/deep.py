@@ -17,9 +17,10 @@ from lineitem.kit.blobs import BlobStore
 from lineitem.kit.db import Connection
 from lineitem.kit.sqlfiles import load_queries
 from lineitem.ledger.rating import Rater
-from lineitem.ledger.refold import BatchDamaged, PriceFold, Replay, UsageBatch
+from lineitem.ledger.refold import BatchDamaged, PriceFold, Replay, UsageBatch, bases
 from lineitem.ledger.report import Report
 from lineitem.rate.enrich import PriceUsage
+from lineitem.rate.targets import Base, total_nano
 
 SQL = load_queries("lineitem.ledger", "ledger.sql")
 STATE = load_queries("lineitem.ledger", "verify.sql")
@@ -73,9 +74,11 @@ def _compare_all(connection: Connection, namespace: str, folds: dict[int, PriceF
     for price_key, code, member in connection.execute(STATE.members, where):
         members.setdefault(price_key, set()).add((code, member.bytes))
     rater = Rater()
+    snapshot = published.load_snapshot(connection, namespace)
+    base_of = bases(folds, None if snapshot is None else snapshot.tier_chains)
     for row in connection.execute(SQL.accumulators, where).fetchall():
         found = expected.pop((row[0], row[1]), None)
-        problem = _compare(found, row, rater)
+        problem = _compare(found, row, rater, base_of.get(row[0]))
         if problem:
             report.add(None, f"{_target(row[0], row[1], folds)}: {problem}")
     for price_key, code in expected:
@@ -146,7 +149,7 @@ def _windows(usage: PriceUsage, tag_sets: list[str]) -> set[tuple[int, int, int,
     return {(usage.row.price_key, *row[:3], tag_sets[row[3]]) for row in zip(*columns, strict=True)}
 
 
-def _compare(found: tuple[PriceFold, int] | None, row: tuple[Any, ...], rater: Rater) -> str:
+def _compare(found: tuple[PriceFold, int] | None, row: tuple[Any, ...], rater: Rater, base: Base | None) -> str:
     """What is wrong with one accumulator; "" when nothing is."""
     _, _, events, quantity, posted_quantity, posted_nano, last_event_us, time_us, key, charge, posted_charge = row
     if found is None:
@@ -167,7 +170,8 @@ def _compare(found: tuple[PriceFold, int] | None, row: tuple[Any, ...], rater: R
     if price.charge is not None and charge != int(fold.charge[i]):
         return f"charges of {charge}, folded again {int(fold.charge[i])} (at {price.charge.scale} decimals)"
     posted = posted_quantity if price.charge is None else posted_charge
-    total = int(price.amount_nano(np.array([int(posted)], dtype=object))[0])
+    at = None if base is None else base.take(np.array([i]))
+    total = int(total_nano(price, np.array([int(posted)], dtype=object), at)[0])
     if posted_nano != total:
         return f"posted {posted_nano} nano-units, the price says {total}"
     return ""

@@ -28,6 +28,7 @@ from lineitem.ledger.rows import Kind
 from lineitem.rate.price import compile_price
 from lineitem.rate.quote import quote_explain
 from lineitem.rate.quote_events import reductions
+from lineitem.rate.targets import Base, total_nano
 from lineitem.rate.working import Step, fraction_text
 
 SQL = load_queries("lineitem.ledger", "read.sql")
@@ -36,7 +37,8 @@ EVENTS_SHOWN_MAX = 100
 
 _NOTES = {
     Kind.RECURRING: "A fixed due of the target, posted once when its first event came: it stands for no event.",
-    Kind.TRUE_UP: "What a minimum or a commitment adds to the target: it stands for no event.",
+    Kind.TRUE_UP: "What a minimum or a commitment adds to the target, or how much it owes more or less since the usage "
+    "it goes on with has changed: it stands for no event.",
     Kind.REVERSAL: "Takes back another line item: it stands for no event.",
     Kind.RETRACTION: "The event was retracted: what is left of the target was folded again and the difference posted.",
 }
@@ -72,7 +74,7 @@ def explain(
             "line_item": item.document,
             "tag_origins": {key: evidence.origins[key] for key in item.document["tags"] if key in evidence.origins},
             "price": _price(row),
-            "target": _target(connection, item, row, target),
+            "target": _target(connection, item, row, target, _continued(connection, namespace, item, row, target)),
             "batch": _batch(record),
             "events": _events(item, row, evidence),
         }
@@ -100,7 +102,7 @@ def _target_row(connection: Connection, item: FoundItem) -> dict[str, Any]:
     row = connection.execute(SQL.target, where).fetchone()
     if row is None:
         raise IntegrityError("the line item's target has no running usage", do="Run `lineitem verify`.")
-    names = ("events", "quantity", "posted_quantity", "posted_nano", "posted_charge")
+    names = ("events", "quantity", "posted_quantity", "posted_nano", "start_us", "end_us", "posted_charge")
     return dict(zip(names, [int(value) for value in row], strict=True))
 
 
@@ -130,7 +132,33 @@ def _price(row: PriceRow) -> dict[str, Any]:
     }
 
 
-def _target(connection: Connection, item: FoundItem, row: PriceRow, target: dict[str, Any]) -> dict[str, Any]:
+def _continued(
+    connection: Connection, namespace: str, item: FoundItem, row: PriceRow, target: dict[str, Any]
+) -> tuple[list[int], Base] | None:
+    """The versions whose tiers the target goes on with, and their usage; None where it starts its own."""
+    snapshot = published.load_snapshot(connection, namespace) if row.price.continues else None
+    if snapshot is None or snapshot.tier_chains is None:
+        return None
+    parts = snapshot.tier_chains.before(item.price_key, target["start_us"], target["end_us"])
+    where = {
+        "account_key": item.account_key,
+        "service_month": item.service_month,
+        "price_keys": [part.price_key for part in parts],
+    }
+    found = connection.execute(SQL.continued, where).fetchone()
+    if not parts or found is None:
+        return None
+    base = Base(np.array([int(found[0])], dtype=object), np.array([found[1] > 0]))
+    return [part.version for part in parts], base
+
+
+def _target(
+    connection: Connection,
+    item: FoundItem,
+    row: PriceRow,
+    target: dict[str, Any],
+    continued: tuple[list[int], Base] | None,
+) -> dict[str, Any]:
     """What the target comes to: T of the quantity its line items stand for, worked out."""
     where = {
         "namespace_key": item.namespace_key,
@@ -144,6 +172,13 @@ def _target(connection: Connection, item: FoundItem, row: PriceRow, target: dict
     assert sums is not None
     count, lanes, quantity_before, nano_before = (int(value) for value in sums)
     quantity = scaled_to_text(target["posted_quantity"], item.scale)
+    base = None if continued is None else continued[1]
+    document: dict[str, Any] = {}
+    less: list[dict[str, Any]] = []
+    worked_out = quantity
+    if continued is not None:
+        document, less = _going_on(item, row, *continued, target["posted_nano"])
+        worked_out = scaled_to_text(target["posted_quantity"] + int(continued[1].quantity[0]), item.scale)
     return {
         "account": item.document["account"],
         "service_period": item.document["service_period"],
@@ -153,9 +188,25 @@ def _target(connection: Connection, item: FoundItem, row: PriceRow, target: dict
         "pending_quantity": scaled_to_text(target["quantity"] - target["posted_quantity"], item.scale),
         "amount": nano_to_text(target["posted_nano"]),
         "rule": "amount of a line item = T(quantity so far) - what was posted; T is worked out below for all of it",
-        "working": [_step(step) for step in _working(row, Decimal(quantity), target)],
-        "this_line_item": _moved(item, row, lanes, quantity_before, nano_before),
+        "working": [*(_step(step) for step in _working(row, Decimal(worked_out), target)), *less],
+        "this_line_item": _moved(item, row, lanes, quantity_before, nano_before, base),
+    } | document
+
+
+def _going_on(
+    item: FoundItem, row: PriceRow, versions: list[int], base: Base, posted_nano: int
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Whose tiers the target goes on with, and the last steps of the working: what that takes off."""
+    before_nano = int(base.nano(compile_price(row.price, row.meter.quantity_scale))[0])
+    before = scaled_to_text(int(base.quantity[0]), item.scale)
+    document = {
+        "rule": "amount of a line item = T(quantity so far) - what was posted; T(q) = F(quantity before + q) - F(quantity"
+        " before) goes on with the tiers of what came before, and is worked out below for all of it",
+        "continues": {"versions": versions, "quantity_before": before, "amount_before": nano_to_text(before_nano)},
     }
+    named = " and ".join(map(str, versions))
+    less = {"label": f"less the same for {before} under version {named}", "amount": nano_to_text(-before_nano)}
+    return document, [less, {"label": "what is left", "amount": nano_to_text(posted_nano)}]
 
 
 def _working(row: PriceRow, quantity: Decimal, target: dict[str, Any]) -> list[Step]:
@@ -167,7 +218,9 @@ def _working(row: PriceRow, quantity: Decimal, target: dict[str, Any]) -> list[S
     return [Step("charges of the events", Fraction(quantity), amount=gross), *reductions(compiled, gross)]
 
 
-def _moved(item: FoundItem, row: PriceRow, lanes: int, quantity_before: int, nano_before: int) -> dict[str, Any] | None:
+def _moved(
+    item: FoundItem, row: PriceRow, lanes: int, quantity_before: int, nano_before: int, base: Base | None
+) -> dict[str, Any] | None:
     """T before and after the line item; None where the target's line items lie in several lanes.
 
     Batches of different lanes commit side by side, and nothing stored says which of two came first: the sum over the
@@ -177,7 +230,7 @@ def _moved(item: FoundItem, row: PriceRow, lanes: int, quantity_before: int, nan
     price = compile_price(row.price, row.meter.quantity_scale)
     if lanes != 1:
         return None
-    if price.charge is None and int(price.amount_nano(np.array([quantity_after], dtype=object))[0]) != nano_after:
+    if price.charge is None and int(total_nano(price, np.array([quantity_after], dtype=object), base)[0]) != nano_after:
         return None
     return {
         "quantity_before": scaled_to_text(quantity_before, item.scale),

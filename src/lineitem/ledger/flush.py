@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from lineitem.catalog import published
 from lineitem.catalog.snapshot import PriceRow, Snapshot
 from lineitem.kit.db import Connection, explained, retried
 from lineitem.kit.sqlfiles import load_queries
-from lineitem.ledger import accumulators, charges
+from lineitem.ledger import accumulators, charges, tiers
 from lineitem.ledger.accumulators import Targets, integers
 from lineitem.ledger.chain import BatchKind
 from lineitem.ledger.post import Counts, ensure_months, lock_lane, write_batch
 from lineitem.ledger.rating import Rater, post_to_open_months
 from lineitem.ledger.rows import Digests, Kind, LineItems
+from lineitem.ledger.tiers import Held, Move
 from lineitem.rate.itemize import post
 
 SQL = load_queries("lineitem.ledger", "ledger.sql")
@@ -43,10 +46,11 @@ def _flush(connection: Connection, snapshot: Snapshot, now_us: int, rater: Rater
         if not windows:
             return 0
         rows = {row.price_key: row for row in snapshot.rows}
-        parts = [
-            _post_price(connection, snapshot.namespace_key, rows[key], list(group), rater)
-            for key, group in groupby(windows, key=lambda row: row[1])
+        ended = [
+            _Ended.of(connection, rows[key], list(group)) for key, group in groupby(windows, key=lambda row: row[1])
         ]
+        held = _held(connection, snapshot, ended)
+        parts = [_post_price(connection, snapshot.namespace_key, one, rater, held) for one in ended]
         items = joined([items for items, _ in parts])
         items.posting_month = post_to_open_months(connection, snapshot.namespace_key, items.service_month)
         items.kind[items.posting_month != items.service_month] = Kind.CORRECTION
@@ -68,16 +72,43 @@ def _flush(connection: Connection, snapshot: Snapshot, now_us: int, rater: Rater
     return len(items)
 
 
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """Windows of one price, which come sorted by account, period, window; ``target`` (n,): where each belongs."""
+
+    row: PriceRow
+    windows: list[tuple[Any, ...]]
+    target: NDArray[np.int64]
+    targets: Targets
+
+    @classmethod
+    def of(cls, connection: Connection, row: PriceRow, windows: list[tuple[Any, ...]]) -> _Ended:
+        starts = [(window[0], window[2]) for window in windows]
+        distinct = sorted(set(starts))
+        number = {start: i for i, start in enumerate(distinct)}
+        target = np.array([number[start] for start in starts], dtype=np.int64)
+        return cls(row, windows, target, _targets(connection, row.price_key, distinct))
+
+
+def _held(connection: Connection, snapshot: Snapshot, ended: list[_Ended]) -> Held | None:
+    """The parts of all periods concerned, locked; None where no price shares tiers in its periods."""
+    chains = snapshot.tier_chains
+    if chains is None or not any(
+        tiers.concern(chains, one.row, one.targets.start_us, one.targets.end_us) for one in ended
+    ):
+        return None
+    moves = [Move.none(one.row, one.targets) for one in ended]
+    return tiers.hold(connection, snapshot.namespace_key, chains, moves)
+
+
 def _post_price(
-    connection: Connection, namespace_key: int, row: PriceRow, windows: list[tuple[Any, ...]], rater: Rater
+    connection: Connection, namespace_key: int, ended: _Ended, rater: Rater, held: Held | None
 ) -> tuple[LineItems, str]:
-    """Line items of one price's windows, which come sorted by account, period, window."""
-    starts = [(window[0], window[2]) for window in windows]
-    distinct = sorted(set(starts))
-    number = {start: i for i, start in enumerate(distinct)}
-    target = np.array([number[start] for start in starts], dtype=np.int64)
-    targets = _targets(connection, row.price_key, distinct)
+    """Line items of one price's windows."""
+    row, windows, target, targets = ended.row, ended.windows, ended.target, ended.targets
     state = accumulators.lock(connection, namespace_key, targets)
+    if held is not None:
+        state.base = held.base(row, targets)
     delta = integers(window[6] for window in windows)
     price, charge = rater.compile(row), None
     if price.charge is not None:

@@ -11,16 +11,17 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lineitem.catalog.model import Aggregation
-from lineitem.catalog.snapshot import PriceRow
+from lineitem.catalog.snapshot import PriceRow, TierChains
 from lineitem.ingest.events import EventColumns
 from lineitem.kit.db import Connection
 from lineitem.kit.sqlfiles import load_queries
-from lineitem.ledger import accumulators, charges, periods
+from lineitem.ledger import accumulators, charges, periods, tiers
 from lineitem.ledger.accumulators import Targets
 from lineitem.ledger.rows import Kind, LineItems
+from lineitem.ledger.tiers import Correction, Held, Move
 from lineitem.rate.allowance import Members
 from lineitem.rate.enrich import PriceUsage
-from lineitem.rate.folds import first_of
+from lineitem.rate.folds import first_of, running_sum
 from lineitem.rate.itemize import Rows, Waiting, itemize
 from lineitem.rate.overflow import leading_beyond, overflowing
 from lineitem.rate.price import CompiledPrice, compile_price
@@ -46,11 +47,16 @@ class Itemized:
 
 
 @dataclass(slots=True)
-class _PriceResult:
+class _Posted:
     row: PriceRow
-    usage: PriceUsage
     targets: Targets
     rows: Rows
+    kind: Kind
+
+
+@dataclass(slots=True)
+class _PriceResult(_Posted):
+    usage: PriceUsage
     waiting: Waiting
 
 
@@ -75,33 +81,52 @@ class Rater:
         accepted: NDArray[np.bool_],
         tag_set_keys: Sequence[int],
         now_us: int,
+        chains: TierChains | None = None,
     ) -> Itemized:
         """Rate the accepted events of a batch and update running usage.
 
-        ``usage`` in order of price key (all lanes lock alike). Raises AmountTooLarge; the transaction must then end.
+        ``usage`` in order of price key (all lanes lock alike); ``chains``: which prices share tiers, if any do. Raises
+        AmountTooLarge; the transaction must then end.
         """
+        kept = [one for one in (one.select(accepted[one.event]) for one in usage) if len(one.event)]
+        held = None if chains is None else _held(connection, namespace_key, chains, kept)
+        corrections = [] if held is None else self._correct(connection, held, kept)
         results = []
         too_large: list[int] = []
-        for one in usage:
-            kept = one.select(accepted[one.event])
-            if len(kept.event):
-                try:
-                    results.append(self._rate_price(connection, namespace_key, kept, now_us))
-                except AmountTooLarge as error:
-                    too_large += error.events
+        for one in kept:
+            try:
+                results.append(self._rate_price(connection, namespace_key, one, now_us, held))
+            except AmountTooLarge as error:
+                too_large += error.events
         if too_large:
             raise AmountTooLarge(too_large)
         tags = np.array(tag_set_keys, dtype=np.int32)
         waiting = _add_pending(connection, namespace_key, results, len(events), tags)
-        items, currencies = _assemble(results, events, tags)
+        items, currencies = _assemble([*corrections, *results], events, tags)
         items.posting_month = post_to_open_months(connection, namespace_key, items.service_month)
         items.kind[(items.posting_month != items.service_month) & (items.kind == Kind.USAGE)] = Kind.CORRECTION
         return Itemized(items, currencies, waiting)
 
-    def _rate_price(self, connection: Connection, namespace_key: int, usage: PriceUsage, now_us: int) -> _PriceResult:
+    def _correct(self, connection: Connection, held: Held, usage: Sequence[PriceUsage]) -> list[_Posted]:
+        """Post again what goes on with usage that this batch moves."""
+        posted: list[_Posted] = []
+        too_large: list[int] = []
+        for found in held.corrections(connection, self.compile):
+            if found.beyond.any():
+                too_large += _movers(held.chains, found, usage)
+            posted.append(_Posted(found.row, found.targets, found.rows, Kind.TRUE_UP))
+        if too_large:
+            raise AmountTooLarge(too_large)
+        return posted
+
+    def _rate_price(
+        self, connection: Connection, namespace_key: int, usage: PriceUsage, now_us: int, held: Held | None
+    ) -> _PriceResult:
         usage, target, targets = group_targets(usage)
         price, aggregation = self.compile(usage.row), usage.row.meter.aggregation
         before = accumulators.lock(connection, namespace_key, targets)
+        if held is not None:
+            before.base = held.base(usage.row, targets)
         allowance = None if price.charge is None else price.charge.allowance
         members = Members.none()
         if price.charge is not None:
@@ -136,7 +161,37 @@ class Rater:
         if price.charge is not None:
             charges.save(connection, targets, after)
             charges.replace_members(connection, namespace_key, targets, members, members_after)
-        return _PriceResult(usage.row, usage, targets, rows, waiting)
+        return _PriceResult(usage.row, targets, rows, Kind.USAGE, usage, waiting)
+
+
+def _held(connection: Connection, namespace_key: int, chains: TierChains, usage: Sequence[PriceUsage]) -> Held | None:
+    """The parts of all periods concerned, locked; None where no price of the batch shares tiers in its periods."""
+    if not any(tiers.concern(chains, one.row, one.period_start_us, one.period_end_us) for one in usage):
+        return None
+    return tiers.hold(connection, namespace_key, chains, [_move(one) for one in usage])
+
+
+def _move(usage: PriceUsage) -> Move:
+    usage, target, targets = group_targets(usage)
+    zeros = np.zeros(len(targets), dtype=np.int64)
+    _, quantity = running_sum(target, usage.value, zeros)  # only sums and counts share tiers
+    head = np.searchsorted(target, np.arange(len(targets)))
+    return Move(usage.row, targets, quantity, np.bincount(target, minlength=len(targets)), usage.tag_set[head])
+
+
+def _movers(chains: TierChains, found: Correction, usage: Sequence[PriceUsage]) -> list[int]:
+    """Events of the batch that move what targets go on with beyond 38 digits: all of them, for no single one does."""
+    events: list[int] = []
+    places = zip(found.targets.account_key[found.beyond], found.targets.start_us[found.beyond], strict=True)
+    for account, start in places:
+        for one in usage:
+            mine = np.flatnonzero((one.account_key == account) & (one.period_start_us == start))
+            if not len(mine):
+                continue
+            parts = chains.before(found.row.price_key, int(start), int(one.period_end_us[mine[0]]))
+            if any(part.price_key == one.row.price_key for part in parts):
+                events += one.event[mine].tolist()
+    return events
 
 
 def group_targets(usage: PriceUsage) -> tuple[PriceUsage, NDArray[np.int64], Targets]:
@@ -218,7 +273,7 @@ def _pending_values(
 
 
 def _assemble(
-    results: list[_PriceResult], events: EventColumns, tags: NDArray[np.int32]
+    results: Sequence[_Posted], events: EventColumns, tags: NDArray[np.int32]
 ) -> tuple[LineItems, NDArray[np.str_]]:
     """All rows in ``seq`` order: by account, so that a BRIN range covers few of them; then by price, then as rated."""
 
@@ -239,12 +294,14 @@ def _assemble(
     keys[~no_event] = events.key[event[~no_event]]
     recurring = column("recurring", np.bool_)[order]
     month = of_target("service_month", np.int32)[order]
+    kinds = [np.full(len(result.rows.target), int(result.kind), dtype=np.int16) for result in results]
+    kind = (np.concatenate(kinds) if kinds else np.zeros(0, dtype=np.int16))[order]
     currency = [np.full(len(result.rows.target), result.row.price.currency) for result in results]
     items = LineItems(
         account_key=account[order],
         price_version_key=column("version_key", np.int32)[order],
         tag_set_key=tags[column("tag_set", np.int32)[order]] if len(order) else np.zeros(0, dtype=np.int32),
-        kind=np.where(recurring, int(Kind.RECURRING), int(Kind.USAGE)).astype(np.int16),
+        kind=np.where(recurring, int(Kind.RECURRING), kind).astype(np.int16),
         quantity=column("quantity", np.int64)[order],
         amount_nano=column("amount_nano", np.int64)[order],
         event_time_us=column("time_us", np.int64)[order],

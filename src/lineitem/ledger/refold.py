@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lineitem.catalog import published
 from lineitem.catalog.model import Aggregation
-from lineitem.catalog.snapshot import AccountRow, PriceRow, Snapshot
+from lineitem.catalog.snapshot import AccountRow, PriceRow, Snapshot, TierChains
 from lineitem.core.errors import IntegrityError
 from lineitem.ingest import formats, intake, segments
 from lineitem.ingest.events import EventColumns, RawRecords, Reject
@@ -30,6 +30,7 @@ from lineitem.rate.folds import FoldItems, FoldState, first_of, fold, running_su
 from lineitem.rate.match import match
 from lineitem.rate.models.event import EventCharge
 from lineitem.rate.price import compile_price
+from lineitem.rate.targets import Base
 
 SQL = load_queries("lineitem.ledger", "ledger.sql")
 
@@ -247,6 +248,8 @@ class PriceFold:
     last_event_us: NDArray[np.int64]
     state: FoldState
     charge: IntArray
+    start_us: NDArray[np.int64]  # of the service period
+    end_us: NDArray[np.int64]
     free: Members = field(default_factory=Members.none)
     members: set[tuple[int, bytes]] = field(default_factory=set)
 
@@ -254,7 +257,7 @@ class PriceFold:
     def empty(cls, row: PriceRow) -> PriceFold:
         """No target yet."""
         none = np.zeros(0, dtype=np.int64)
-        return cls(row, none, none, none, FoldState.empty(0), none)
+        return cls(row, none, none, none, FoldState.empty(0), none, none, none)
 
     @property
     def billed(self) -> IntArray:
@@ -278,6 +281,7 @@ class PriceFold:
             self._add_charges(usage, target, usage.charge)
         self.events = self.events + np.bincount(target, minlength=len(self.code))
         np.maximum.at(self.last_event_us, target, usage.time_us)
+        self.start_us[target], self.end_us[target] = usage.period_start_us, usage.period_end_us
 
     def _add_charges(self, usage: PriceUsage, target: NDArray[np.int64], charge: IntArray) -> None:
         allowance = None if self._event_charge is None else self._event_charge.allowance
@@ -315,6 +319,29 @@ class PriceFold:
         events[at], last_event_us[at] = self.events, self.last_event_us
         self.state = FoldState(compact(quantity), fresh.filled, fresh.time_us, fresh.key)
         self.code, self.events, self.last_event_us = merged, events, last_event_us
+        bounds = np.zeros((2, len(merged)), dtype=np.int64)
+        bounds[:, at] = self.start_us, self.end_us
+        self.start_us, self.end_us = bounds
+
+
+def bases(folds: Mapping[int, PriceFold], chains: TierChains | None) -> dict[int, Base]:
+    """Price key -> what each target of its fold goes on with, for the prices that continue."""
+    found: dict[int, Base] = {}
+    for key, fold_ in folds.items():
+        if chains is None or not fold_.row.price.continues:
+            continue
+        sums = [(0, 0)] * len(fold_.code)
+        for at, (code, *period) in enumerate(
+            zip(fold_.code.tolist(), fold_.start_us.tolist(), fold_.end_us.tolist(), strict=True)
+        ):
+            for part in chains.before(key, *period):
+                other = folds.get(part.price_key)
+                i = -1 if other is None else int(np.searchsorted(other.code, code))
+                if other is not None and i < len(other.code) and other.code[i] == code:
+                    sums[at] = (sums[at][0] + int(other.state.quantity[i]), sums[at][1] + int(other.events[i]))
+        quantity = compact(np.array([one for one, _ in sums], dtype=object))
+        found[key] = Base(quantity, np.array([events > 0 for _, events in sums], dtype=np.bool_))
+    return found
 
 
 def refold(replay: Replay, since_us: int | None, until_us: int | None, keep: Keep | None) -> dict[int, PriceFold]:

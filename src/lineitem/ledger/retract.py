@@ -10,13 +10,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lineitem.catalog import published
+from lineitem.catalog.snapshot import Snapshot
 from lineitem.core.errors import InputError, Refused
 from lineitem.core.ids import identity_key
 from lineitem.ingest import intake
 from lineitem.kit.blobs import BlobStore
 from lineitem.kit.db import Connection, explained, retried
 from lineitem.kit.sqlfiles import load_queries
-from lineitem.ledger import accumulators, charges
+from lineitem.ledger import accumulators, charges, tiers
 from lineitem.ledger.accumulators import Targets
 from lineitem.ledger.chain import BatchKind
 from lineitem.ledger.flush import joined
@@ -24,11 +25,13 @@ from lineitem.ledger.post import Counts, Fact, canonical, ensure_months, lock_la
 from lineitem.ledger.rating import Rater, post_to_open_months
 from lineitem.ledger.refold import Replay, UsageBatch, refold
 from lineitem.ledger.rows import Digests, Kind, LineItems
+from lineitem.ledger.tiers import Held, Move
 from lineitem.rate.allowance import Members
 from lineitem.rate.enrich import PriceUsage
-from lineitem.rate.exact import compact, subtract
+from lineitem.rate.exact import compact, multiply, subtract
 from lineitem.rate.folds import FoldState
 from lineitem.rate.itemize import TargetState
+from lineitem.rate.targets import total_nano
 
 SQL = load_queries("lineitem.ledger", "ledger.sql")
 
@@ -36,9 +39,11 @@ SQL = load_queries("lineitem.ledger", "ledger.sql")
 def retract(
     connection: Connection, store: BlobStore, namespace: str, source: str, event_id: str, reason: str, now_us: int
 ) -> int:
-    """Retract one event; returns how many line items that made (one per price whose target it belonged to).
+    """Retract one event; returns how many line items that made: one per price whose target it belonged to, and one for
+    each target that goes on with its tiers and owes another amount now.
 
-    Raises InputError where no such event was accepted, Refused where it is retracted already or has no reason.
+    Raises InputError where no such event was accepted, Refused where it is retracted already, has no reason, or
+    leaves a later part of the month with an amount the ledger cannot hold.
     """
     if not reason.strip():
         raise Refused("a retraction needs a reason", do="Say why with --reason; it stays in the audit trail.")
@@ -76,38 +81,80 @@ def _retract(
     fact: Fact,
     now_us: int,
 ) -> int:
-    snapshot = published.load_snapshot(connection, namespace)
-    assert snapshot is not None
     with connection.transaction():
         head = lock_lane(connection, 0)
+        snapshot = published.load_snapshot(connection, namespace)
+        assert snapshot is not None
         if intake.retracted(connection, np.array([key], dtype="V16")):
             raise Refused("the event is retracted already")
         intake.retract(connection, key, snapshot.namespace_key, fact.body, 0, head.batch + 1)
         replay, rater, released = Replay(connection, store, namespace), Rater(), 0
         parts: list[LineItems] = []
+        currencies = [one.row.price.currency for one in usage]
+        held = _held(connection, snapshot, usage, batch)
         for one in usage:
-            items, events = _post_difference(connection, snapshot.namespace_key, replay, rater, one, batch)
+            items, events = _post_difference(connection, snapshot.namespace_key, replay, rater, one, batch, held)
             parts.append(items)
             released += events
+        for correction in () if held is None else held.corrections(connection, rater.compile):
+            if correction.beyond.any():
+                raise Refused(
+                    f"without the event, price {correction.row.price.id} version {correction.row.version}, which goes on"
+                    " with its tiers, would owe an amount of more than 38 digits",
+                    do="Retract usage of that version first.",
+                )
+            parts.append(correction.line_items())
+            currencies += [correction.row.price.currency] * len(parts[-1])
         posted = joined(parts) if parts else None
         if posted is not None:
             posted.posting_month = post_to_open_months(connection, snapshot.namespace_key, posted.service_month)
         accounts, prices, tags, _ = published.digests(connection)
         write_batch(
             connection, head, namespace, snapshot.namespace_key, BatchKind.RETRACT,
-            items=posted, currencies=[one.row.price.currency for one in usage],
+            items=posted, currencies=currencies,
             digests=Digests(accounts, prices, tags), facts=[fact],
             counts=Counts(itemized=released, pending=-released),
             catalog_revision=snapshot.revision, recorded_us=now_us,
         )  # fmt: skip
-    return len(parts)
+    return sum(map(len, parts))
+
+
+def _held(connection: Connection, snapshot: Snapshot, usage: list[PriceUsage], batch: UsageBatch) -> Held | None:
+    """The parts of the event's periods, locked, without it; None where no price shares tiers in them."""
+    chains = snapshot.tier_chains
+    if chains is None or not any(
+        tiers.concern(chains, one.row, one.period_start_us, one.period_end_us) for one in usage
+    ):
+        return None
+    minus = np.array([-1], dtype=np.int64)
+    moves = [
+        Move(
+            one.row,
+            _targets(one),
+            multiply(one.value, minus),
+            minus,
+            _tag_set_key(connection, batch.tag_sets[int(one.tag_set[0])]),
+        )
+        for one in usage
+    ]
+    return tiers.hold(connection, snapshot.namespace_key, chains, moves)
+
+
+def _targets(one: PriceUsage) -> Targets:
+    return Targets(one.row.price_key, one.account_key, one.service_month, one.period_start_us, one.period_end_us)
 
 
 def _post_difference(
-    connection: Connection, namespace_key: int, replay: Replay, rater: Rater, one: PriceUsage, batch: UsageBatch
+    connection: Connection,
+    namespace_key: int,
+    replay: Replay,
+    rater: Rater,
+    one: PriceUsage,
+    batch: UsageBatch,
+    held: Held | None,
 ) -> tuple[LineItems, int]:
     """Fold the target's surviving events and post T - posted; windows that wait are posted with it."""
-    targets = Targets(one.row.price_key, one.account_key, one.service_month, one.period_start_us, one.period_end_us)
+    targets = _targets(one)
     before = accumulators.lock(connection, namespace_key, targets)
     start_us, end_us = int(one.period_start_us[0]), int(one.period_end_us[0])
     folds = refold(replay, start_us, end_us, lambda usage: _same_target(usage, one))
@@ -122,7 +169,8 @@ def _post_difference(
         accumulators.add_members(connection, namespace_key, targets, np.zeros(len(members), dtype=np.int64), members)
     # Nobody owes the fixed due of a target without events: the next event, if one comes, brings it again.
     price, none = rater.compile(one.row), np.zeros(1, dtype=np.int64)
-    total = none if found is None else price.amount_nano(found.billed)
+    base = None if held is None else held.base(one.row, targets)
+    total = none if found is None else total_nano(price, found.billed, base)
     charge = none if found is None else found.charge
     after = TargetState(
         none if found is None else found.events, before.last_event_us, state, state.quantity, total, charge, charge

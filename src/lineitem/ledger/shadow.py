@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from lineitem.catalog import published
 from lineitem.catalog.model import Catalog, Meter
-from lineitem.catalog.snapshot import AccountRow, Snapshot, canonical_tags
+from lineitem.catalog.snapshot import AccountRow, Snapshot, TierChains, canonical_tags
 from lineitem.catalog.trial import draft_snapshot
 from lineitem.core.errors import InputError, Refused, UsageError
 from lineitem.core.period import Month, us_to_datetime
@@ -26,11 +26,12 @@ from lineitem.kit.blobs import BlobStore
 from lineitem.kit.db import Connection, explained
 from lineitem.kit.sqlfiles import load_queries
 from lineitem.ledger.publishing import refusals
-from lineitem.ledger.refold import DecodedBatch, PriceFold, Replay, rows_by_ordinal
+from lineitem.ledger.refold import DecodedBatch, PriceFold, Replay, bases, rows_by_ordinal
 from lineitem.ledger.shadow_rows import LOSSES, Comparison, Difference, Trial, largest_first
 from lineitem.rate.enrich import Accounts, PriceUsage, enrich
 from lineitem.rate.match import MeterMatch, match
 from lineitem.rate.price import compile_price
+from lineitem.rate.targets import total_nano
 
 SQL = load_queries("lineitem.ledger", "shadow.sql")
 
@@ -176,7 +177,7 @@ class _Shadow:
             self._add(batch)
             done += len(batch.raw.records)
             progress(done, total)
-        live = _differences(self._live, self._names)
+        live = _differences(self._live, self._names, self._in_force.tier_chains)
         trials = [self._finish(run, live) for run in self._runs]
         chosen = self._wanted.since is None
         return Comparison(
@@ -216,7 +217,7 @@ class _Shadow:
 
     def _finish(self, run: _Run, live: dict[_Key, Difference]) -> Trial:
         rows = {key: replace(row, zero_priced=0) for key, row in live.items()}
-        for key, found in _differences(run.folds, self._names).items():
+        for key, found in _differences(run.folds, self._names, run.snapshot.tier_chains).items():
             row = rows.setdefault(key, Difference(found.account, found.price, found.currency))
             row.draft_nano, row.draft_events, row.zero_priced = found.live_nano, found.events, found.zero_priced
         for (account_key, price_key, fate), events in run.lost.items():
@@ -294,12 +295,16 @@ _Key = tuple[int, str, str]
 """Account key, price id, currency: what is compared with what."""
 
 
-def _differences(folds: dict[int, PriceFold], names: dict[int, str]) -> dict[_Key, Difference]:
+def _differences(
+    folds: dict[int, PriceFold], names: dict[int, str], chains: TierChains | None
+) -> dict[_Key, Difference]:
     """T of every target, summed over months and contents of a price, as the live side of differences."""
     found: dict[_Key, Difference] = {}
-    for fold in folds.values():
+    base_of = bases(folds, chains)
+    for price_key, fold in folds.items():
         price = fold.row.price
-        amounts = compile_price(price, fold.row.meter.quantity_scale).amount_nano(fold.billed).tolist()
+        compiled = compile_price(price, fold.row.meter.quantity_scale)
+        amounts = total_nano(compiled, fold.billed, base_of.get(price_key)).tolist()
         free = (fold.state.quantity > 0).tolist()
         columns = (fold.code.tolist(), amounts, free, fold.events.tolist())
         for code, nano, used, events in zip(*columns, strict=True):

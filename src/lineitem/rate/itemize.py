@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from lineitem.rate.enrich import PriceUsage
 from lineitem.rate.exact import INT64_MAX, IntArray, compact, magnitude, subtract
 from lineitem.rate.folds import FoldItems, FoldState, Groups, fold, running_sum
 from lineitem.rate.price import CompiledPrice
-from lineitem.rate.targets import fixed_due_nano, rate_running
+from lineitem.rate.targets import Base, fixed_due_nano, rate_running
 
 NO_EVENT = -1
 
@@ -23,7 +23,7 @@ class TargetState:
     """What the ledger remembers of k targets of one price; every column has shape (k,).
 
     ``fold`` and ``charge`` cover every accepted event; what is posted only what line items stand for. The charges are those
-    of a per-event price, at its charge scale, and 0 under any other.
+    of a per-event price, at its charge scale, and 0 under any other. ``base``: whose tiers the targets go on with.
     """
 
     events: NDArray[np.int64]
@@ -33,6 +33,7 @@ class TargetState:
     posted_nano: IntArray
     charge: IntArray
     posted_charge: IntArray
+    base: Base | None = field(default=None, kw_only=True)
 
     @classmethod
     def empty(cls, count: int) -> TargetState:
@@ -123,7 +124,7 @@ def post(
     posted_charge = before.posted_charge
     if charge is not None:
         running, posted_charge = running_sum(target, charge, posted_charge)
-    amounts, posted_nano = rate_running(price, target, running, before.posted_nano)
+    amounts, posted_nano = rate_running(price, target, running, before.posted_nano, before.base)
     after = replace(before, posted_quantity=posted_quantity, posted_nano=posted_nano, posted_charge=posted_charge)
     return amounts, after
 
@@ -167,10 +168,10 @@ def _summed(values: IntArray, starts: NDArray[np.int64]) -> IntArray:
 
 
 def _fresh(target: NDArray[np.int64], before: TargetState) -> NDArray[np.int64]:
-    """The targets that get their first event here."""
+    """The targets that get their first event here; not those that go on where others, with events, have paid the due."""
     touched: NDArray[np.int64] = np.unique(target)
     fresh: NDArray[np.int64] = touched[before.events[touched] == 0]
-    return fresh
+    return fresh if before.base is None else fresh[~before.base.filled[fresh]]
 
 
 def _with_due(price: CompiledPrice, before: TargetState, target: NDArray[np.int64]) -> IntArray:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from lineitem.rate.exact import BoolArray, exceeds_ledger
 from lineitem.rate.itemize import Rows, TargetState, Waiting
 from lineitem.rate.price import CompiledPrice
+from lineitem.rate.targets import total_nano
 
 
 def overflowing(price: CompiledPrice, rows: Rows, waiting: Waiting, after: TargetState) -> BoolArray:
@@ -17,7 +18,7 @@ def overflowing(price: CompiledPrice, rows: Rows, waiting: Waiting, after: Targe
     beyond = exceeds_ledger(after.fold.quantity) | exceeds_ledger(after.posted_quantity)
     beyond |= exceeds_ledger(after.posted_nano)
     if len(waiting.target):
-        beyond |= exceeds_ledger(price.amount_nano(after.fold.quantity))
+        beyond |= exceeds_ledger(total_nano(price, after.fold.quantity, after.base))
         beyond[waiting.target[exceeds_ledger(waiting.quantity)]] = True
     for numbers in (rows.quantity, rows.amount_nano):
         beyond[rows.target[exceeds_ledger(numbers)]] = True

@@ -2,29 +2,64 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
-from lineitem.rate.exact import IntArray, subtract
+from lineitem.rate.exact import BoolArray, IntArray, add, compact, subtract
 from lineitem.rate.folds import Groups
 from lineitem.rate.price import CompiledPrice
 
 
+@dataclass(frozen=True, slots=True)
+class Base:
+    """The usage whose tiers k targets of one price go on with (``on_change: continue``); columns (k,).
+
+    With Q1 the quantity of those segments, T(q) = F(Q1 + q) - F(Q1); where they had no event, they left no due behind
+    either, and T(q) = F(q) (DESIGN, Rating). F is rounded to nano-units before the difference, so that two segments with
+    the same tiers come to exactly what one would.
+    """
+
+    quantity: IntArray
+    filled: BoolArray
+    """Whether there was an event at all."""
+
+    def take(self, target: NDArray[np.int64]) -> Base:
+        """The rows of ``target``, positions."""
+        return Base(self.quantity[target], self.filled[target])
+
+    def nano(self, price: CompiledPrice) -> IntArray:
+        """What ``price`` would charge for it: F(Q1), (k,) nano-units."""
+        return compact(np.where(self.filled, price.amount_nano(self.quantity).astype(object), 0))
+
+
+def total_nano(price: CompiledPrice, quantity: IntArray, base: Base | None) -> IntArray:
+    """T of each quantity (n,), in nano-units; ``base`` (n,) where the targets go on with the tiers of others."""
+    if base is None:
+        return price.amount_nano(quantity)
+    return subtract(price.amount_nano(add(quantity, base.quantity)), base.nano(price))
+
+
 def rate_running(
-    price: CompiledPrice, target: NDArray[np.int64], quantity_after: IntArray, posted_before: IntArray
+    price: CompiledPrice,
+    target: NDArray[np.int64],
+    quantity_after: IntArray,
+    posted_before: IntArray,
+    base: Base | None = None,
 ) -> tuple[IntArray, IntArray]:
     """Amounts of the items of one batch, all under one price, and what each target has posted after them.
 
     ``target``: (n,) int, non-decreasing, 0..k-1. ``quantity_after``: (n,) the fold's quantity after each item.
     ``posted_before``: (k,) nano-units. Returns ``(amounts, posted_after)``, (n,) and (k,) nano-units: a target's first
     item owes ``T(Q_1) - posted_before``, each later one ``T(Q_i) - T(Q_(i-1))``, so a target's amounts always sum to
-    ``T(final) - posted_before``. A target without items keeps what it had.
+    ``T(final) - posted_before``. A target without items keeps what it had. ``base``: (k,), see there.
 
     T(0) (``fixed_due_nano``) is a due of the target, not of its first event: the caller posts it as an item of kind
     ``recurring`` with quantity 0 when the target is made, and it is part of ``posted_before`` here.
     """
     groups = Groups.of(target, len(posted_before))
-    total = price.amount_nano(quantity_after)
+    total = total_nano(price, quantity_after, None if base is None else base.take(target))
     previous = groups.shifted(total, posted_before)
     return subtract(total, previous), groups.last(total, posted_before)
 

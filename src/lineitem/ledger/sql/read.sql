@@ -41,12 +41,20 @@ select p.price, p.meter, a.quantity, a.posted_quantity, a.posted_nano, a.events,
   array(select v.version from catalog.price_version v where v.price_key = p.price_key order by 1) as versions
 from ledger.accumulator a join catalog.price p using (price_key)
 where a.namespace_key = %(namespace_key)s and a.account_key = %(account_key)s and a.service_month = %(service_month)s
+  and (a.events > 0 or a.last_event_us > 0)
 order by p.pricebook, p.price, versions, a.period_start
 
 -- name: target
--- Running usage of the target a line item belongs to.
-select a.events, a.quantity, a.posted_quantity, a.posted_nano, coalesce(a.posted_charge, 0) from ledger.accumulator a
-where a.account_key = %(account_key)s and a.price_key = %(price_key)s and a.service_month = %(service_month)s
+-- Running usage of the target a line item belongs to, and its service period.
+select a.events, a.quantity, a.posted_quantity, a.posted_nano, (extract(epoch from a.period_start) * 1000000)::bigint,
+  (extract(epoch from a.period_end) * 1000000)::bigint, coalesce(a.posted_charge, 0)
+from ledger.accumulator a where a.account_key = %(account_key)s and a.price_key = %(price_key)s
+  and a.service_month = %(service_month)s
+
+-- name: continued
+-- What a target goes on with: usage of other contents of its price in the same month.
+select coalesce(sum(a.quantity), 0), coalesce(sum(a.events), 0) from ledger.accumulator a
+where a.account_key = %(account_key)s and a.service_month = %(service_month)s and a.price_key = any(%(price_keys)s)
 
 -- name: posted_before
 -- The line items of a target: how many, in how many lanes, and what those in front of one place come to.

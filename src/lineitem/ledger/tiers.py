@@ -1,0 +1,197 @@
+"""Prices that share tiers (``on_change: continue``): locked together, and posted again when an earlier part of one moves.
+
+The quantity Q1 that a later part goes on with is that of every accepted event of the parts before it, those that wait for
+a window included. A batch, a flush and a retraction therefore lock all parts of a period before they rate any of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from lineitem.catalog.snapshot import PriceRow, TierChains
+from lineitem.kit.db import Connection
+from lineitem.ledger import accumulators
+from lineitem.ledger.accumulators import Targets
+from lineitem.ledger.rows import Kind, LineItems
+from lineitem.rate.exact import BoolArray, IntArray, compact, exceeds_ledger, subtract
+from lineitem.rate.itemize import NO_EVENT, Rows, TargetState
+from lineitem.rate.price import CompiledPrice
+from lineitem.rate.targets import Base, total_nano
+
+Place = tuple[int, int]
+"""Account key, start of the service period in microseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """How far something is about to move the usage of one price; columns (k,), ``tag_set`` that of its events."""
+
+    row: PriceRow
+    targets: Targets
+    quantity: IntArray
+    events: NDArray[np.int64]
+    tag_set: NDArray[np.int32]
+
+    @classmethod
+    def none(cls, row: PriceRow, targets: Targets) -> Move:
+        """Usage that is only posted: it does not move."""
+        zeros = np.zeros(len(targets), dtype=np.int64)
+        return cls(row, targets, zeros, zeros, zeros.astype(np.int32))
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """What targets of one price owe because the usage they go on with has moved: one row each, without an event."""
+
+    row: PriceRow
+    targets: Targets
+    rows: Rows
+    beyond: BoolArray  # (k,) targets that would pass what the ledger can hold
+
+    def line_items(self) -> LineItems:
+        """The rows as line items, where their tag sets are dictionary keys."""
+        rows, count = self.rows, len(self.rows.target)
+        return LineItems(
+            account_key=self.targets.account_key[rows.target],
+            price_version_key=rows.version_key,
+            tag_set_key=rows.tag_set,
+            kind=np.full(count, int(Kind.TRUE_UP), dtype=np.int16),
+            quantity=rows.quantity,
+            amount_nano=rows.amount_nano,
+            event_time_us=rows.time_us,
+            service_month=self.targets.service_month[rows.target],
+            posting_month=self.targets.service_month[rows.target],
+            event_key=np.zeros(count, dtype="V16"),
+            event_id=pa.nulls(count, pa.string()),
+        )
+
+
+@dataclass(slots=True)
+class Held:
+    """Every part of the periods concerned, locked. ``usage``: quantity and events of each when all is done."""
+
+    chains: TierChains
+    locked: dict[int, tuple[PriceRow, Targets, TargetState]] = field(default_factory=dict)
+    usage: dict[tuple[int, Place], tuple[int, int]] = field(default_factory=dict)
+    moved: dict[tuple[int, Place], int] = field(default_factory=dict)  # to the tag set of what moved it
+
+    def base(self, row: PriceRow, targets: Targets) -> Base | None:
+        """What each of ``targets`` of a price goes on with; None where the price never does."""
+        if not row.price.continues:
+            return None
+        sums = [(0, 0)] * len(targets)
+        for at, (place, parts) in enumerate(self._before(row, targets)):
+            used = [self.usage[(part.price_key, place)] for part in parts]
+            sums[at] = (sum(quantity for quantity, _ in used), sum(events for _, events in used))
+        quantity = compact(np.array([quantity for quantity, _ in sums], dtype=object))
+        return Base(quantity, np.array([events > 0 for _, events in sums], dtype=np.bool_))
+
+    def _before(self, row: PriceRow, targets: Targets) -> Iterable[tuple[Place, tuple[PriceRow, ...]]]:
+        columns = (targets.account_key.tolist(), targets.start_us.tolist(), targets.end_us.tolist())
+        for account, start, end in zip(*columns, strict=True):
+            yield (account, start), self.chains.before(row.price_key, start, end)
+
+    def corrections(
+        self, connection: Connection, compiled: Callable[[PriceRow], CompiledPrice]
+    ) -> Iterator[Correction]:
+        """Post T - posted for every target whose base has moved; what passes 38 digits is told and not saved."""
+        for row, targets, state in self.locked.values():
+            found = self._correct(connection, compiled(row), row, targets, state)
+            if found is not None:
+                yield found
+
+    def _correct(
+        self, connection: Connection, price: CompiledPrice, row: PriceRow, targets: Targets, state: TargetState
+    ) -> Correction | None:
+        causes = {}
+        if row.price.continues:
+            for number, (place, parts) in enumerate(self._before(row, targets)):
+                tags = [self.moved[(part.price_key, place)] for part in parts if (part.price_key, place) in self.moved]
+                if tags and state.events[number] > 0:
+                    causes[number] = tags[0]
+        at = np.array(list(causes), dtype=np.int64)
+        base = self.base(row, targets) if len(at) else None
+        if base is None:
+            return None
+        total = total_nano(price, state.posted_quantity, base)
+        amount = subtract(total[at], state.posted_nano[at])
+        later = total_nano(price, state.fold.quantity, base)  # also once what waits is posted
+        beyond = np.zeros(len(targets), dtype=np.bool_)
+        beyond[at] = exceeds_ledger(total)[at] | exceeds_ledger(later)[at] | exceeds_ledger(amount)
+        if not beyond.any():
+            posted = state.posted_nano.astype(object)
+            posted[at] = total[at]
+            accumulators.save(connection, targets, replace(state, posted_nano=compact(posted)), keep_latest=False)
+        owing = at[amount != 0]
+        count = len(owing)
+        rows = Rows(
+            target=owing,
+            event=np.full(count, NO_EVENT, dtype=np.int64),
+            time_us=targets.start_us[owing],
+            tag_set=np.array([causes[one] for one in owing.tolist()], dtype=np.int32),
+            version_key=np.full(count, row.price_version_key, dtype=np.int32),
+            quantity=np.zeros(count, dtype=np.int64),
+            amount_nano=amount[amount != 0],
+            recurring=np.zeros(count, dtype=np.bool_),
+        )
+        return Correction(row, targets, rows, beyond)
+
+
+def concern(chains: TierChains, row: PriceRow, start_us: NDArray[np.int64], end_us: NDArray[np.int64]) -> bool:
+    """Whether a price shares tiers with another in one of some periods."""
+    periods = set(zip(start_us.tolist(), end_us.tolist(), strict=True))
+    return any(chains.chain(row.price_key, *period) for period in periods)
+
+
+def hold(connection: Connection, namespace_key: int, chains: TierChains, moves: Sequence[Move]) -> Held:
+    """Lock all targets of ``moves`` and every other part of their periods, as all do: price by price in key order.
+
+    Parts without usage are made, so that nobody can begin one unseen while this transaction relies on there being none.
+    """
+    held = Held(chains)
+    wanted: dict[int, dict[Place, tuple[int, int]]] = {}
+    rows: dict[int, PriceRow] = {}
+    for move in moves:
+        for place, month, end in _places(move.targets):
+            parts = chains.chain(move.row.price_key, place[1], end)
+            for row in (move.row, *parts):
+                rows.setdefault(row.price_key, row)
+                wanted.setdefault(row.price_key, {})[place] = (month, end)
+    for key in sorted(wanted):
+        targets = _targets(key, wanted[key])
+        state = accumulators.lock(connection, namespace_key, targets)
+        held.locked[key] = (rows[key], targets, state)
+        numbers = zip(state.fold.quantity.tolist(), state.events.tolist(), strict=True)
+        held.usage |= {(key, place): used for (place, *_), used in zip(_places(targets), numbers, strict=True)}
+    for move in moves:
+        columns = (move.quantity.tolist(), move.events.tolist(), move.tag_set.tolist())
+        for (place, *_), quantity, events, tag_set in zip(_places(move.targets), *columns, strict=True):
+            one = (move.row.price_key, place)
+            before = held.usage[one]
+            held.usage[one] = (before[0] + quantity, before[1] + events)
+            if quantity or events:
+                held.moved[one] = tag_set
+    return held
+
+
+def _places(targets: Targets) -> Iterable[tuple[Place, int, int]]:
+    """Place, service month and end of the period of each target."""
+    columns = (targets.account_key, targets.start_us, targets.service_month, targets.end_us)
+    for account, start, month, end in zip(*(column.tolist() for column in columns), strict=True):
+        yield (account, start), month, end
+
+
+def _targets(price_key: int, places: dict[Place, tuple[int, int]]) -> Targets:
+    ordered = sorted(places)
+    return Targets(
+        price_key,
+        np.array([account for account, _ in ordered], dtype=np.int32),
+        np.array([places[place][0] for place in ordered], dtype=np.int32),
+        np.array([start for _, start in ordered], dtype=np.int64),
+        np.array([places[place][1] for place in ordered], dtype=np.int64),
+    )
