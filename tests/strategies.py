@@ -91,6 +91,16 @@ def prices(draw: st.DrawFn, id_: str, meter: str) -> dict[str, Any]:
     for name, values in optional.items():
         if draw(st.integers(0, 3)) == 0:
             price[name] = draw(values)
+    return draw(with_minimum(price))
+
+
+@st.composite
+def with_minimum(draw: st.DrawFn, price: dict[str, Any]) -> dict[str, Any]:
+    """Sometimes with a minimum, which no maximum may contradict."""
+    if draw(st.integers(0, 2)) == 0:
+        price["minimum"] = draw(
+            st.sampled_from(["2", "3.25", "40"] if "maximum" not in price else ["0", price["maximum"]])
+        )
     return price
 
 
@@ -132,7 +142,7 @@ def event_prices(draw: st.DrawFn, id_: str, meter: str) -> dict[str, Any]:
     for name, values in optional.items():
         if draw(st.booleans()):
             price[name] = draw(values)
-    return price
+    return draw(with_minimum(price))
 
 
 @st.composite
@@ -169,6 +179,17 @@ def overrides(draw: st.DrawFn, replaced: list[dict[str, Any]]) -> list[dict[str,
     ]
 
 
+ACTIVE = st.sampled_from(
+    [
+        {},
+        {"active_from": "2020-01-01"},
+        {"active_from": "2026-10-10", "active_until": "2026-11-20T12:00:00+00:00"},
+        {"active_from": "2026-09-30T22:30:00+00:00", "active_until": "2026-10-01"},
+    ]
+)
+"""When an account is active, if it says so."""
+
+
 @st.composite
 def catalogs(draw: st.DrawFn) -> dict[str, Any]:
     """A catalog document: one to three meters, one or two prices each, two versions of which some prices change, and
@@ -197,9 +218,9 @@ def catalogs(draw: st.DrawFn) -> dict[str, Any]:
         "accounts": {
             "defaults": {"pricebook": "standard", "timezone": "America/New_York", "open": draw(st.integers(0, 5)) > 0},
             "list": [
-                {"id": "paris", "timezone": "Europe/Paris", "tags": {"cost_center": "42"}},
+                {"id": "paris", "timezone": "Europe/Paris", "tags": {"cost_center": "42"}, **draw(ACTIVE)},
                 {"id": "tokyo", "timezone": "Asia/Tokyo", "overrides": draw(overrides(first))},
-                {"id": "chatham", "timezone": "Pacific/Chatham"},
+                {"id": "chatham", "timezone": "Pacific/Chatham", **draw(ACTIVE)},
             ],
         },
     }

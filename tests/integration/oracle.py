@@ -29,6 +29,8 @@ Identity = tuple[str, str]
 """(source, id) inside the oracle's namespace."""
 Total = tuple[Fraction, int]
 """Quantity in the meter's unit, amount in nano-units."""
+Target = tuple[str, str, str, str]
+"""(account, price, service month, content of the price)."""
 Totals = dict[tuple[str, str, str], Total]
 """(account, price, service month) -> total; what comes to nothing is left out."""
 
@@ -92,6 +94,10 @@ class Oracle:
     catalog: Document
     now: datetime
     accepted: dict[Identity, Event] = field(default_factory=dict)
+    settled: dict[Target, bool] = field(
+        default_factory=dict
+    )  # whether its account was active: then it owes without usage
+    closed: set[str] = field(default_factory=set)
 
     # --- taking records in
 
@@ -175,7 +181,6 @@ class Oracle:
         member: Any,
     ) -> Usage:
         (book, price), time = priced, event["time"]
-        money = {name: held for name, held in price.items() if name not in ("id", "description")}
         window = WINDOWS.get(price.get("itemize", "each"))
         end = None
         if window:
@@ -184,7 +189,7 @@ class Oracle:
         return Usage(
             account=event["subject"],
             price=price["id"],
-            content=json.dumps([book, money, meter], sort_keys=True),
+            content=_content(book, price, meter),
             month=time.astimezone(ZoneInfo(account["timezone"])).strftime("%Y-%m"),
             key=key,
             time=time,
@@ -225,21 +230,82 @@ class Oracle:
         every = (event for event in self.accepted.values())
         return {event.key for event in every if any(one.window_end is None for one in event.usage)}
 
-    def totals(self) -> Totals:
-        """T of every account, price and service month."""
-        targets: dict[tuple[str, str, str, str], list[Usage]] = defaultdict(list)
+    def settle(self, month: str) -> None:
+        """Somebody bills ``month``: it is settled where it has ended, and so are closed months before it."""
+        months = {month} | {one for one in self.closed if one < month}
+        for target in self._targets():
+            account = self._account(target[0])
+            if (
+                target[2] in months
+                and _bounds(target[2], account)[1] <= self.now
+                and "minimum" in json.loads(target[3])[1]
+            ):
+                self.settled.setdefault(target, False)
+        for target in self._owed(months):
+            self.settled[target] = True
+
+    def close(self, month: str) -> None:
+        """Somebody closes ``month``."""
+        self.settle(month)
+        self.closed.add(month)
+
+    def _owed(self, months: Iterable[str]) -> Iterable[Target]:
+        """What active accounts owe without usage, under the prices in force where their time in a month begins."""
+        meters = {meter["id"]: meter for meter in self.catalog["meters"]}
+        for listed in self.catalog.get("accounts", {}).get("list", []):
+            if "active_from" not in listed:
+                continue
+            account = self._account(listed["id"])
+            for month in months:
+                start, end = _bounds(month, account)
+                since = max(start, _day_or_instant(account["active_from"], account))
+                until = _day_or_instant(account["active_until"], account) if "active_until" in account else end
+                if end > self.now or since >= min(until, end):
+                    continue
+                for book, price in self._prices(account, since).values():
+                    if "minimum" in price or (price["model"] not in CHARGES and amount(price, Fraction(0))):
+                        yield listed["id"], price["id"], month, _content(book, price, meters[price["meter"]])
+
+    def _targets(self) -> dict[Target, list[Usage]]:
+        targets: dict[Target, list[Usage]] = defaultdict(list)
         for event in self.accepted.values():
             for one in event.usage if not event.retracted else ():
                 targets[(one.account, one.price, one.month, one.content)].append(one)
+        return targets
+
+    def totals(self) -> Totals:
+        """T of every account, price and service month."""
         totals: Totals = {}
+        targets = {target: [] for target, active in self.settled.items() if active} | self._targets()
         for (account, name, month, content), usage in targets.items():
             _, price, meter = json.loads(content)
-            quantity = FOLDS[meter["aggregation"]](usage)
+            quantity = FOLDS[meter["aggregation"]](usage) if usage else Fraction(0)
             before = totals.get((account, name, month), (Fraction(0), 0))
             charged = charged_in_order(price, usage) if price["model"] in CHARGES else amount(price, quantity)
+            if (account, name, month, content) in self.settled:
+                charged = max(charged, Fraction(price.get("minimum", "0")))
             nano = round_half_up(charged * 10**9)
             totals[(account, name, month)] = (before[0] + quantity, before[1] + nano)
         return {key: total for key, total in totals.items() if any(total)}
+
+
+def _content(book: str, price: Document, meter: Document) -> str:
+    """Everything that determines money."""
+    money = {name: held for name, held in price.items() if name not in ("id", "description")}
+    return json.dumps([book, money, meter], sort_keys=True)
+
+
+def _bounds(month: str, account: Document) -> tuple[datetime, datetime]:
+    """Where a month begins and ends for an account."""
+    year, number = map(int, month.split("-"))
+    start = datetime(year, number, 1, tzinfo=ZoneInfo(account["timezone"]))
+    end = datetime(year + number // 12, number % 12 + 1, 1, tzinfo=ZoneInfo(account["timezone"]))
+    return start.astimezone(UTC), end.astimezone(UTC)
+
+
+def _day_or_instant(text: str, account: Document) -> datetime:
+    time = datetime.fromisoformat(text)
+    return (time if time.tzinfo else time.replace(tzinfo=ZoneInfo(account["timezone"]))).astimezone(UTC)
 
 
 def _in_force(versions: list[Document], time: datetime) -> list[Document]:

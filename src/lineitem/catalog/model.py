@@ -96,7 +96,8 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """How one meter's quantity becomes an amount. Order: transform, included, model, discount_rate, maximum.
+    """How one meter's quantity becomes an amount. Order: transform, included, model, discount_rate, maximum,
+    and minimum once the period is settled.
 
     Which fields a model reads stands in ``price_doc.MODEL_FIELDS``. ``price``, ``amount``, ``cost``, ``currency_from``
     and ``dimensions`` are paths into the event, such as ``data.unit_price``.
@@ -130,6 +131,7 @@ class Price:
     currency_from: str | None = None
     dimensions: tuple[str, ...] = ()
     cells: tuple[Cell, ...] = ()
+    minimum: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +171,11 @@ class AccountDefaults:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Who is billed: an event's ``subject``."""
+    """Who is billed: an event's ``subject``.
+
+    In the months that ``[active_from_us, active_until_us)`` touches it owes what its prices ask without usage; without
+    ``active_from_us`` it owes nothing until an event comes.
+    """
 
     id: str
     name: str
@@ -177,6 +183,8 @@ class Account:
     timezone: str
     billing: str = "monthly"
     tags: tuple[tuple[str, str], ...] = ()
+    active_from_us: int | None = None
+    active_until_us: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

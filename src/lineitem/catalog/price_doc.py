@@ -57,8 +57,8 @@ MODEL_FIELDS: dict[str, ModelFields] = {
 """Every price model by name. ``rate.models`` holds one entry for each; a test keeps the two equal."""
 
 COMMON_FIELDS = (
-    "id", "meter", "model", "currency", "itemize", "description", "included", "maximum", "discount_rate", "transform",
-    "on_change",
+    "id", "meter", "model", "currency", "itemize", "description", "included", "maximum", "minimum", "discount_rate",
+    "transform", "on_change",
 )  # fmt: skip
 QUANTITY_FIELDS = ("included", "transform")
 """Common keys that work on the period's quantity, which a per-event price does not have."""
@@ -119,6 +119,7 @@ def _read_price(reader: Reader, default_currency: str | None, *, required: bool)
         package_price=reader.decimal("package_price"),
         included=reader.decimal("included"),
         maximum=reader.decimal("maximum"),
+        minimum=reader.decimal("minimum"),
         discount_rate=_read_share(reader, "discount_rate"),
         transform=_read_transform(reader),
         description=reader.text("description") or "",
@@ -140,6 +141,8 @@ def _read_price(reader: Reader, default_currency: str | None, *, required: bool)
     low, high = price.minimum_per_event, price.maximum_per_event
     if low is not None and high is not None and low > high:
         reader.problem("minimum_per_event", f"{low} is more than maximum_per_event, {high}")
+    if price.minimum is not None and price.maximum is not None and price.minimum > price.maximum:
+        reader.problem("minimum", f"{price.minimum} is more than maximum, {price.maximum}")
     return price
 
 

@@ -11,6 +11,7 @@ FIELD_MEANINGS: dict[str, str] = {
     "description": "the text on the invoice; default: the id",
     "included": "units of the month that cost nothing",
     "maximum": "the most a month costs",
+    "minimum": "the least a month costs, once it is settled; what is missing is a line item `true_up`",
     "discount_rate": 'a share of the amount: `"0.15"` is 15 % off',
     "on_change": "where a new version changes the price inside a period: `restart` (default), the only choice so far",
     "transform": "`{divide_by: 1000, round: up}` converts the quantity first; `round` is `none` (default), "

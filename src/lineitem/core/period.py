@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 
 from whenever import Date, Time, TimeZoneNotFoundError
@@ -60,6 +60,15 @@ def month_start_us(index: int, zone: str) -> int:
     Where midnight of the first falls into a gap of the zone's clock, the month starts at the first instant after it.
     """
     return Date(index // 12, index % 12 + 1, 1).at(_MIDNIGHT).assume_tz(zone).timestamp() * 1_000_000
+
+
+def day_start_us(day: str, zone: str) -> int:
+    """The first instant of a calendar day, ``"2026-10-01"``, in ``zone``, microseconds since the epoch.
+
+    Raises ValueError for a text that is no such day.
+    """
+    found = date.fromisoformat(day)
+    return Date(found.year, found.month, found.day).at(_MIDNIGHT).assume_tz(zone).timestamp() * 1_000_000
 
 
 def zone_exists(zone: str) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 
 from lineitem.catalog import published
 from lineitem.catalog.model import Aggregation
+from lineitem.catalog.snapshot import PriceRow
 from lineitem.core.errors import IntegrityError
 from lineitem.core.limits import DEAD_LETTER_RAW_BYTES_MAX
 from lineitem.core.period import Month
@@ -20,6 +21,8 @@ from lineitem.ledger.rating import Rater
 from lineitem.ledger.refold import BatchDamaged, PriceFold, Replay, UsageBatch
 from lineitem.ledger.verify import Report
 from lineitem.rate.enrich import PriceUsage
+from lineitem.rate.price import CompiledPrice
+from lineitem.rate.targets import totals
 
 SQL = load_queries("lineitem.ledger", "ledger.sql")
 STATE = load_queries("lineitem.ledger", "verify.sql")
@@ -72,10 +75,11 @@ def _compare_all(connection: Connection, namespace: str, folds: dict[int, PriceF
     members: dict[int, set[tuple[int, bytes]]] = {}
     for price_key, code, member in connection.execute(STATE.members, where):
         members.setdefault(price_key, set()).add((code, member.bytes))
-    rater = Rater()
+    rater, snapshot = Rater(), published.load_snapshot(connection, namespace)
+    rows = {} if snapshot is None else {row.price_key: row for row in snapshot.rows}
     for row in connection.execute(SQL.accumulators, where).fetchall():
         found = expected.pop((row[0], row[1]), None)
-        problem = _compare(found, row, rater)
+        problem = _compare(found, row, rater, rows.get(row[0]))
         if problem:
             report.add(None, f"{_target(row[0], row[1], folds)}: {problem}")
     for price_key, code in expected:
@@ -146,12 +150,17 @@ def _windows(usage: PriceUsage, tag_sets: list[str]) -> set[tuple[int, int, int,
     return {(usage.row.price_key, *row[:3], tag_sets[row[3]]) for row in zip(*columns, strict=True)}
 
 
-def _compare(found: tuple[PriceFold, int] | None, row: tuple[Any, ...], rater: Rater) -> str:
-    """What is wrong with one accumulator; "" when nothing is."""
-    _, _, events, quantity, posted_quantity, posted_nano, last_event_us, time_us, key, charge, posted_charge = row
+def _compare(
+    found: tuple[PriceFold, int] | None, row: tuple[Any, ...], rater: Rater, price_row: PriceRow | None
+) -> str:
+    """What is wrong with one accumulator, whose price is ``price_row`` now; "" when nothing is."""
+    _, _, events, quantity, posted_quantity, posted_nano, last_event_us, time_us, key, *rest = row
+    charge, posted_charge, settled = rest
     if found is None:
-        nothing = not (events or quantity or posted_quantity or posted_nano)
-        return "" if nothing else "the ledger has usage, the raw events say there is none"
+        if events or quantity or posted_quantity:
+            return "the ledger has usage, the raw events say there is none"
+        total = 0 if price_row is None else _total(rater.compile(price_row), 0, 0, settled)
+        return "" if posted_nano == total else f"posted {posted_nano} nano-units, without usage it owes {total}"
     fold, i = found
     if events != int(fold.events[i]):
         return f"{events} events counted, {int(fold.events[i])} in the raw segments"
@@ -167,10 +176,14 @@ def _compare(found: tuple[PriceFold, int] | None, row: tuple[Any, ...], rater: R
     if price.charge is not None and charge != int(fold.charge[i]):
         return f"charges of {charge}, folded again {int(fold.charge[i])} (at {price.charge.scale} decimals)"
     posted = posted_quantity if price.charge is None else posted_charge
-    total = int(price.amount_nano(np.array([int(posted)], dtype=object))[0])
+    total = _total(price, posted, events, settled)
     if posted_nano != total:
         return f"posted {posted_nano} nano-units, the price says {total}"
     return ""
+
+
+def _total(price: CompiledPrice, posted: int, events: int, settled: int) -> int:
+    return int(totals(price, np.array([int(posted)], dtype=object), np.array([events]), np.array([settled]))[0])
 
 
 def _target(price_key: int, code: int, folds: dict[int, PriceFold]) -> str:

@@ -26,14 +26,15 @@ from lineitem.ledger.refold import Replay
 from lineitem.ledger.rows import Kind
 from lineitem.rate.price import compile_price
 from lineitem.rate.quote import Step, fraction_text, quote_explain
+from lineitem.rate.targets import SETTLED
 
 SQL = load_queries("lineitem.ledger", "read.sql")
 EVENTS_SHOWN_MAX = 100
 """Raw events listed for a line item; the count is of all."""
 
 _NOTES = {
-    Kind.RECURRING: "A fixed due of the target, posted once when its first event came: it stands for no event.",
-    Kind.TRUE_UP: "What a minimum or a commitment adds to the target: it stands for no event.",
+    Kind.RECURRING: "A fixed due of the target, posted once, with its first event or at settling: it stands for no event.",
+    Kind.TRUE_UP: "What the minimum adds to the target, posted when its period was settled: it stands for no event.",
     Kind.REVERSAL: "Takes back another line item: it stands for no event.",
     Kind.RETRACTION: "The event was retracted: what is left of the target was folded again and the difference posted.",
 }
@@ -94,7 +95,7 @@ def _target_row(connection: Connection, item: FoundItem) -> dict[str, Any]:
     row = connection.execute(SQL.target, where).fetchone()
     if row is None:
         raise IntegrityError("the line item's target has no running usage", do="Run `lineitem verify`.")
-    names = ("events", "quantity", "posted_quantity", "posted_nano")
+    names = ("events", "quantity", "posted_quantity", "posted_nano", "settled")
     return dict(zip(names, [int(value) for value in row], strict=True))
 
 
@@ -138,16 +139,18 @@ def _target(connection: Connection, item: FoundItem, row: PriceRow, target: dict
     assert sums is not None
     count, lanes, quantity_before, nano_before = (int(value) for value in sums)
     quantity = scaled_to_text(target["posted_quantity"], item.scale)
+    settled = target["settled"] >= SETTLED
     return {
         "account": item.document["account"],
         "service_period": item.document["service_period"],
         "line_items": count,
         "events": target["events"],
+        "settled": settled,
         "quantity": quantity,
         "pending_quantity": scaled_to_text(target["quantity"] - target["posted_quantity"], item.scale),
         "amount": nano_to_text(target["posted_nano"]),
         "rule": "amount of a line item = T(quantity so far) - what was posted; T is worked out below for all of it",
-        "working": [_step(step) for step in quote_explain(plain(row.price), Decimal(quantity))],
+        "working": [_step(step) for step in quote_explain(plain(row.price), Decimal(quantity), settled=settled)],
         "this_line_item": _moved(item, row, lanes, quantity_before, nano_before),
     }
 

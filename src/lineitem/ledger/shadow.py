@@ -31,6 +31,7 @@ from lineitem.ledger.shadow_rows import LOSSES, Comparison, Difference, Trial, l
 from lineitem.rate.enrich import Accounts, PriceUsage, enrich
 from lineitem.rate.match import MeterMatch, match
 from lineitem.rate.price import compile_price
+from lineitem.rate.targets import SETTLED, totals
 
 SQL = load_queries("lineitem.ledger", "shadow.sql")
 
@@ -296,7 +297,9 @@ def _differences(folds: dict[int, PriceFold], names: dict[int, str]) -> dict[_Ke
     found: dict[_Key, Difference] = {}
     for fold in folds.values():
         price = fold.row.price
-        amounts = compile_price(price, fold.row.meter.quantity_scale).amount_nano(fold.billed).tolist()
+        compiled = compile_price(price, fold.row.meter.quantity_scale)
+        settled = np.full(len(fold.code), SETTLED)  # what the month costs in the end
+        amounts = totals(compiled, fold.billed, fold.events, settled).tolist()
         free = (fold.state.quantity > 0).tolist()
         columns = (fold.code.tolist(), amounts, free, fold.events.tolist())
         for code, nano, used, events in zip(*columns, strict=True):

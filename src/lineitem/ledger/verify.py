@@ -27,7 +27,7 @@ from lineitem.ledger.merkle import EMPTY_ROOT, HASH, root
 from lineitem.ledger.post import LANES, NO_DIGEST, canonical
 from lineitem.ledger.rows import NO_KEY, Digests, encode_rows, gather, leaf_hashes, leaf_numbers
 from lineitem.ledger.verify_lifecycle import check_lifecycle
-from lineitem.ledger.verify_state import check_state
+from lineitem.ledger.verify_state import check_settled, check_state
 from lineitem.rate.exact import total
 
 SQL = load_queries("lineitem.ledger", "ledger.sql")
@@ -111,6 +111,8 @@ def verify(connection: Connection, notary: Notary, progress: Progress) -> Report
         _check_catalog(connection, links, report)
         _check_periods(connection, report)
         for place, what in check_state(connection, _recorded(connection, "retraction")):
+            report.add(place, what)
+        for place, what in check_settled(connection, _recorded(connection, "settle")):
             report.add(place, what)
         _check_checkpoints(links, notary, report)
     report.findings.sort(key=lambda found: (found.place is None, found.place or (0, 0)))
@@ -476,6 +478,7 @@ _FACT_KEYS = {
     "retire": {"namespace", "revision", "pricebook", "version", "end_us", "by"},
     "period": {"namespace", "month", "state"},
     "retraction": {"namespace", "source", "id"},
+    "settle": {"namespace", "targets"},
 }
 
 

@@ -136,6 +136,13 @@ def clamp_at_zero(values: IntArray) -> IntArray:
     return np.maximum(values, 0)
 
 
+def lift(values: IntArray, least: int, where: BoolArray) -> IntArray:
+    """``values`` (n,), those at ``where`` (n,) raised to at least ``least``."""
+    if least > INT64_MAX:
+        values = values.astype(object)
+    return compact(np.where(where, np.maximum(values, least), values))
+
+
 def cap(values: IntArray, limit: int) -> IntArray:
     """``min(value, limit)``; ``limit`` may lie beyond int64."""
     if values.dtype != object and limit > INT64_MAX:

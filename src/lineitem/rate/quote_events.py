@@ -98,14 +98,14 @@ def _at(value: Any, steps: tuple[str, ...]) -> Any:
 def event_amounts(price: CompiledPrice, events: QuotedEvents) -> list[Fraction]:
     """What each event adds to the amount, in the order given: its charge, after discount and maximum.
 
-    Their sum is the amount: T of all charges. Raises InputError for an event that cannot be charged.
+    Their sum is the amount before the minimum: T of all charges. Raises InputError for an event that cannot be charged.
     """
     charges = _charges(price, events)
     amounts = [Fraction(0)] * len(charges)
     charged, billed = Fraction(0), Fraction(0)
     for row in events.order().tolist():
         charged += charges[row]
-        amounts[row] = price.exact(charged) - billed
+        amounts[row] = price.running(charged) - billed
         billed += amounts[row]
     return amounts
 
@@ -126,8 +126,8 @@ def event_steps(price: CompiledPrice, events: QuotedEvents) -> list[Step]:
     return steps + reductions(price, sum(charges, Fraction(0)))
 
 
-def reductions(price: CompiledPrice, gross: Fraction) -> list[Step]:
-    """The steps from the sum of all charges to the amount."""
+def reductions(price: CompiledPrice, gross: Fraction, *, settled: bool = True) -> list[Step]:
+    """The steps from the sum of all charges to the amount; the minimum is none of them until the period is ``settled``."""
     steps = []
     if gross < 0:
         steps.append(Step("below zero bills as zero", amount=-gross))
@@ -138,6 +138,9 @@ def reductions(price: CompiledPrice, gross: Fraction) -> list[Step]:
     capped = price.capped(net)
     if capped != net:
         steps.append(Step(f"maximum {fraction_text(capped)}", amount=capped - net))
+    raised = price.raised(capped)
+    if settled and raised != capped:
+        steps.append(Step(f"minimum {fraction_text(raised)}", amount=raised - capped))
     return steps
 
 

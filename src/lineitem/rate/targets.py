@@ -5,28 +5,52 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from lineitem.rate.exact import IntArray, subtract
+from lineitem.rate.exact import IntArray, lift, select, subtract
 from lineitem.rate.folds import Groups
 from lineitem.rate.price import CompiledPrice
 
+NOT_SETTLED = -1
+"""``settled`` of a target whose period nobody has billed or closed yet."""
+SETTLED = 0
+"""The minimum has to be met, where there is usage."""
+SETTLED_ACTIVE = 1
+"""The account was active in the period: what is due without usage is due."""
+
 
 def rate_running(
-    price: CompiledPrice, target: NDArray[np.int64], quantity_after: IntArray, posted_before: IntArray
+    price: CompiledPrice,
+    target: NDArray[np.int64],
+    quantity_after: IntArray,
+    posted_before: IntArray,
+    settled: NDArray[np.int64] | None = None,
 ) -> tuple[IntArray, IntArray]:
     """Amounts of the items of one batch, all under one price, and what each target has posted after them.
 
     ``target``: (n,) int, non-decreasing, 0..k-1. ``quantity_after``: (n,) the fold's quantity after each item.
-    ``posted_before``: (k,) nano-units. Returns ``(amounts, posted_after)``, (n,) and (k,) nano-units: a target's first
-    item owes ``T(Q_1) - posted_before``, each later one ``T(Q_i) - T(Q_(i-1))``, so a target's amounts always sum to
-    ``T(final) - posted_before``. A target without items keeps what it had.
+    ``posted_before``: (k,) nano-units. ``settled``: (k,), None where no target is.
+
+    Returns ``(amounts, posted_after)``, (n,) and (k,) nano-units: a target's first item owes ``T(Q_1) - posted_before``,
+    each later one ``T(Q_i) - T(Q_(i-1))``, so a target's amounts always sum to ``T(final) - posted_before``. A target
+    without items keeps what it had.
 
     T(0) (``fixed_due_nano``) is a due of the target, not of its first event: the caller posts it as an item of kind
     ``recurring`` with quantity 0 when the target is made, and it is part of ``posted_before`` here.
     """
     groups = Groups.of(target, len(posted_before))
     total = price.amount_nano(quantity_after)
+    if settled is not None and price.minimum_nano:
+        total = lift(total, price.minimum_nano, settled[target] >= SETTLED)
     previous = groups.shifted(total, posted_before)
     return subtract(total, previous), groups.last(total, posted_before)
+
+
+def totals(price: CompiledPrice, quantity: IntArray, events: NDArray[np.int64], settled: NDArray[np.int64]) -> IntArray:
+    """T of targets, (k,) nano-units: at their quantity (or sum of charges), with ``events`` accepted events each.
+
+    A target without events owes nothing, unless its account was active; where it is settled, at least the minimum.
+    """
+    total = lift(price.amount_nano(quantity), price.minimum_nano, settled >= SETTLED)
+    return select((events > 0) | (settled >= SETTLED_ACTIVE), total, np.zeros(len(total), dtype=np.int64))
 
 
 def fixed_due_nano(price: CompiledPrice) -> int:
