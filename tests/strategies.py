@@ -95,6 +95,16 @@ def prices(draw: st.DrawFn, id_: str, meter: str) -> dict[str, Any]:
 
 
 @st.composite
+def flats(draw: st.DrawFn) -> dict[str, Any]:
+    """A price without a meter."""
+    price = {"id": "base", "model": "flat", "amount": draw(st.sampled_from(["49", "0.10", "7.777777777"]))}
+    price |= {"currency": draw(CURRENCIES), "prorate": draw(st.sampled_from(["none", "day", "second"]))}
+    return price | draw(
+        st.sampled_from([{}, {"charge": "in_advance"}, {"charge": "in_arrears", "discount_rate": "0.333"}])
+    )
+
+
+@st.composite
 def with_minimum(draw: st.DrawFn, price: dict[str, Any]) -> dict[str, Any]:
     """Sometimes with a minimum, which no maximum may contradict."""
     if draw(st.integers(0, 2)) == 0:
@@ -206,7 +216,12 @@ def catalogs(draw: st.DrawFn) -> dict[str, Any]:
         for meter in found
         for number in range(draw(st.integers(1, 2)))
     ]
-    second = [price if draw(st.booleans()) else any_price(price["id"], price["meter"]) for price in first]
+    if draw(st.booleans()):
+        first.append(draw(flats()))
+    second = [
+        price if "meter" not in price else price if draw(st.booleans()) else any_price(price["id"], price["meter"])
+        for price in first
+    ]
     effective = draw(st.sampled_from(["2020-01-01T00:00:00+00:00", "2026-10-01T00:00:00+00:00"]))
     return {
         "currency": "USD",
@@ -219,7 +234,11 @@ def catalogs(draw: st.DrawFn) -> dict[str, Any]:
             "defaults": {"pricebook": "standard", "timezone": "America/New_York", "open": draw(st.integers(0, 5)) > 0},
             "list": [
                 {"id": "paris", "timezone": "Europe/Paris", "tags": {"cost_center": "42"}, **draw(ACTIVE)},
-                {"id": "tokyo", "timezone": "Asia/Tokyo", "overrides": draw(overrides(first))},
+                {
+                    "id": "tokyo",
+                    "timezone": "Asia/Tokyo",
+                    "overrides": draw(overrides([price for price in first if "meter" in price])),
+                },
                 {"id": "chatham", "timezone": "Pacific/Chatham", **draw(ACTIVE)},
             ],
         },
@@ -232,6 +251,7 @@ MODEL_PRICES: dict[str, st.SearchStrategy[Price]] = {
     "dynamic": event_oracle.carried("dynamic"),
     "cost_plus": event_oracle.carried("cost_plus"),
     "matrix": event_oracle.matrices(),
+    "flat": oracle.flats(),
 }
 """Any price of each registered model (``tests.rate.test_model_laws``). A new model adds a line, and its oracle."""
 

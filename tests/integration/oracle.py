@@ -94,9 +94,8 @@ class Oracle:
     catalog: Document
     now: datetime
     accepted: dict[Identity, Event] = field(default_factory=dict)
-    settled: dict[Target, bool] = field(
-        default_factory=dict
-    )  # whether its account was active: then it owes without usage
+    settled: dict[Target, Fraction] = field(default_factory=dict)
+    """The share of the month in which the account was active: more than 0 owes without usage."""
     closed: set[str] = field(default_factory=set)
 
     # --- taking records in
@@ -163,7 +162,7 @@ class Oracle:
         usage = []
         for meter, value, member in readings:
             found = self._prices(account, event["time"]).values()
-            prices = [(book, price) for book, price in found if price["meter"] == meter["id"]]
+            prices = [(book, price) for book, price in found if price.get("meter") == meter["id"]]
             if not prices:
                 raise Broken("no price")
             for book, price in prices:
@@ -240,31 +239,39 @@ class Oracle:
                 and _bounds(target[2], account)[1] <= self.now
                 and "minimum" in json.loads(target[3])[1]
             ):
-                self.settled.setdefault(target, False)
-        for target in self._owed(months):
-            self.settled[target] = True
+                self.settled.setdefault(target, Fraction(0))
+        self.settled |= dict(self._owed(months))
 
     def close(self, month: str) -> None:
         """Somebody closes ``month``."""
         self.settle(month)
         self.closed.add(month)
 
-    def _owed(self, months: Iterable[str]) -> Iterable[Target]:
+    def _owed(self, months: set[str]) -> Iterable[tuple[Target, Fraction]]:
         """What active accounts owe without usage, under the prices in force where their time in a month begins."""
-        meters = {meter["id"]: meter for meter in self.catalog["meters"]}
+        meters = {meter["id"]: meter for meter in self.catalog["meters"]} | {None: {"aggregation": "count"}}
         for listed in self.catalog.get("accounts", {}).get("list", []):
             if "active_from" not in listed:
                 continue
             account = self._account(listed["id"])
-            for month in months:
+            for month in months | set(map(_following, months)):
                 start, end = _bounds(month, account)
                 since = max(start, _day_or_instant(account["active_from"], account))
                 until = _day_or_instant(account["active_until"], account) if "active_until" in account else end
-                if end > self.now or since >= min(until, end):
+                until = min(until, end)
+                if since >= until:
                     continue
                 for book, price in self._prices(account, since).values():
-                    if "minimum" in price or (price["model"] not in CHARGES and amount(price, Fraction(0))):
-                        yield listed["id"], price["id"], month, _content(book, price, meters[price["meter"]])
+                    due = (
+                        start <= self.now if "charge" in price and price["charge"] == "in_advance" else end <= self.now
+                    )
+                    due = due and (month in months or price.get("charge") == "in_advance")
+                    if due and ("minimum" in price or (price["model"] not in CHARGES and amount(price, Fraction(0)))):
+                        content = _content(book, price, meters[price.get("meter")])
+                        share = SHARES[price.get("prorate", "none")](
+                            since, until, start, end, ZoneInfo(account["timezone"])
+                        )
+                        yield (listed["id"], price["id"], month, content), share
 
     def _targets(self) -> dict[Target, list[Usage]]:
         targets: dict[Target, list[Usage]] = defaultdict(list)
@@ -282,6 +289,8 @@ class Oracle:
             quantity = FOLDS[meter["aggregation"]](usage) if usage else Fraction(0)
             before = totals.get((account, name, month), (Fraction(0), 0))
             charged = charged_in_order(price, usage) if price["model"] in CHARGES else amount(price, quantity)
+            if price["model"] == "flat":
+                charged *= self.settled[(account, name, month, content)]
             if (account, name, month, content) in self.settled:
                 charged = max(charged, Fraction(price.get("minimum", "0")))
             nano = round_half_up(charged * 10**9)
@@ -301,6 +310,28 @@ def _bounds(month: str, account: Document) -> tuple[datetime, datetime]:
     start = datetime(year, number, 1, tzinfo=ZoneInfo(account["timezone"]))
     end = datetime(year + number // 12, number % 12 + 1, 1, tzinfo=ZoneInfo(account["timezone"]))
     return start.astimezone(UTC), end.astimezone(UTC)
+
+
+def _following(month: str) -> str:
+    year, number = map(int, month.split("-"))
+    return f"{year + number // 12}-{number % 12 + 1:02}"
+
+
+def _share_of_days(since: datetime, until: datetime, start: datetime, end: datetime, zone: ZoneInfo) -> Fraction:
+    """Days that are begun, of all days of the month."""
+    first, last = since.astimezone(zone).date(), (until - timedelta(microseconds=1)).astimezone(zone).date()
+    whole = (end - timedelta(microseconds=1)).astimezone(zone).date() - start.astimezone(zone).date()
+    return Fraction((last - first).days + 1, whole.days + 1)
+
+
+SHARES: dict[str, Callable[[datetime, datetime, datetime, datetime, ZoneInfo], Fraction]] = {
+    "none": lambda *_: Fraction(1),
+    "day": _share_of_days,
+    "second": lambda since, until, start, end, _: Fraction(
+        (until - since) // timedelta(microseconds=1), (end - start) // timedelta(microseconds=1)
+    ),
+}
+"""Which share of a month is due, by how its price is prorated."""
 
 
 def _day_or_instant(text: str, account: Document) -> datetime:
@@ -533,6 +564,7 @@ def _volume(price: Document, units: Fraction) -> Fraction:
 
 MODELS: dict[str, Callable[[Document, Fraction], Fraction]] = {
     "per_unit": lambda price, units: units * Fraction(price["unit_price"]),
+    "flat": lambda price, _: Fraction(price["amount"]),
     "package": lambda price, units: ceil(units / Fraction(price["package_size"])) * Fraction(price["package_price"]),
     "graduated": _graduated,
     "volume": _volume,

@@ -36,6 +36,8 @@ def catalog(version: int) -> dict[str, Any]:
         {"id": "peak", "meter": "peak", "model": "volume", "tiers": _TIERS},
         {"id": "seats", "meter": "seats", "model": "package", "package_size": "2", "package_price": "5"},
         {"id": "level", "meter": "level", "model": "per_unit", "unit_price": "1", "currency": "EUR"},
+        {"id": "least", "meter": "calls", "model": "per_unit", "unit_price": "0.01", "minimum": "40"},
+        {"id": "base", "model": "flat", "amount": "49", "prorate": "day", "charge": "in_advance"},
     ]
     books = [
         {"id": "book", "version": 1, "effective_from": "2020-01-01T00:00:00Z", "prices": prices},
@@ -66,6 +68,7 @@ def catalog(version: int) -> dict[str, Any]:
                     "name": "Paris",
                     "timezone": "Europe/Paris",
                     "tags": {"cost_center": "42"},
+                    "active_from": "2026-10-05",
                     "overrides": own[: version - 1],
                 }
             ],

@@ -7,7 +7,7 @@ from hashlib import sha256
 from typing import NamedTuple
 
 from lineitem.catalog.load import catalog_from_document
-from lineitem.catalog.model import Catalog, Pricebook
+from lineitem.catalog.model import NO_METER, Catalog, Pricebook
 from lineitem.catalog.published import book_document, content_of
 from lineitem.catalog.ranges import END_OF_TIME_US, effective_ranges
 from lineitem.catalog.snapshot import canonical_tags
@@ -136,7 +136,7 @@ def _same_version(revision: int, book: Pricebook, stored: Sequence[object]) -> b
 
 def _contents(book: Pricebook, catalog: Catalog) -> set[tuple[str, bytes]]:
     meters = {meter.id: meter for meter in catalog.meters}
-    return {(price.id, content_of(price, meters[price.meter])) for price in book.prices}
+    return {(price.id, content_of(price, price.meter_of(meters) or NO_METER)) for price in book.prices}
 
 
 def _accounts(connection: Connection, catalogs: Catalogs) -> Iterator[Defect]:

@@ -249,6 +249,8 @@ class _PriceReader:
             ids.append((price.id, (*path, "id")))
             if not ID_PATTERN.fullmatch(price.id):
                 fields.problems.at((*path, "id"), f"{shorten(price.id)} is not an id; {ID_RULE}")
+            if not MODEL_FIELDS[price.model].metered:
+                continue
             if price.meter not in self.meters:
                 text = f"price {price.id!r} bills the meter {price.meter!r}, which does not exist; "
                 fields.problems.at((*path, "meter"), text + suggestion(price.meter, self.meters))

@@ -5,6 +5,7 @@ Decimals stay ``Decimal``; instants are microseconds since the epoch, UTC.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
@@ -45,6 +46,21 @@ class Rounding(StrEnum):
     HALF_UP = "half_up"
 
 
+class Charge(StrEnum):
+    """When a recurring price is due: once its month has ended, or once the month before has."""
+
+    IN_ARREARS = "in_arrears"
+    IN_ADVANCE = "in_advance"
+
+
+class Prorate(StrEnum):
+    """In what a month is counted of which the account is active for a part."""
+
+    NONE = "none"
+    DAY = "day"
+    SECOND = "second"
+
+
 @dataclass(frozen=True, slots=True)
 class Meter:
     """How events of one type become a quantity.
@@ -65,6 +81,10 @@ class Meter:
     def quantity_scale(self) -> int:
         """Decimals of the meter's quantity: counts of events or members are whole whatever ``scale`` says."""
         return 0 if self.aggregation in (Aggregation.COUNT, Aggregation.UNIQUE) else self.scale
+
+
+NO_METER = Meter(id="", event_type="", aggregation=Aggregation.COUNT, unit="")
+"""Stands in for the meter of a price that has none: no event matches it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +120,8 @@ class Price:
     and minimum once the period is settled.
 
     Which fields a model reads stands in ``price_doc.MODEL_FIELDS``. ``price``, ``amount``, ``cost``, ``currency_from``
-    and ``dimensions`` are paths into the event, such as ``data.unit_price``.
+    and ``dimensions`` are paths into the event, such as ``data.unit_price``; of a ``flat`` price, which has no meter (""),
+    ``amount`` is the amount itself.
     """
 
     id: str
@@ -132,6 +153,12 @@ class Price:
     dimensions: tuple[str, ...] = ()
     cells: tuple[Cell, ...] = ()
     minimum: Decimal | None = None
+    charge: Charge | None = None
+    prorate: Prorate | None = None
+
+    def meter_of(self, meters: Mapping[str, Meter]) -> Meter | None:
+        """Its meter; ``NO_METER`` where it needs none, None where ``meters`` lacks it."""
+        return meters.get(self.meter) if self.meter else NO_METER
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,9 @@ from decimal import Decimal
 from functools import cache
 from typing import NamedTuple
 
+from lineitem.catalog.document import decimal_text
 from lineitem.catalog.matrix import read_matrix
-from lineitem.catalog.model import Itemize, Price, Rounding, Tier, Transform
+from lineitem.catalog.model import Charge, Itemize, Price, Prorate, Rounding, Tier, Transform
 from lineitem.catalog.price_reader import DECIMALS_MAX, Path, Problem, Reader, shorten
 
 FREE_EVENTS_MAX = 1_000_000
@@ -23,18 +24,21 @@ class ModelFields(NamedTuple):
     """The keys a price model reads.
 
     All of ``required`` must be there, ``optional`` may be; ``tier`` are the amounts a tier may carry. ``per_event``:
-    the model prices each event by itself, so nothing that works on the period's quantity goes with it.
+    the model prices each event by itself, so nothing that works on the period's quantity goes with it. ``metered``: there is
+    usage to price; without, nothing goes with it that works on usage.
     """
 
     required: tuple[str, ...]
     optional: tuple[str, ...] = ()
     tier: tuple[str, ...] = ()
     per_event: bool = False
+    metered: bool = True
 
     @property
     def keys(self) -> tuple[str, ...]:
         """Every key that a price of the model may have."""
-        common = (key for key in COMMON_FIELDS if not (self.per_event and key in QUANTITY_FIELDS))
+        without = (*(QUANTITY_FIELDS if self.per_event else ()), *(() if self.metered else USAGE_FIELDS))
+        common = (key for key in COMMON_FIELDS if key not in without)
         return (*common, *self.required, *self.optional)
 
 
@@ -53,6 +57,7 @@ MODEL_FIELDS: dict[str, ModelFields] = {
     "dynamic": ModelFields((), optional=("price", "amount", "multiplier", "scale", "currency_from"), per_event=True),
     "cost_plus": ModelFields(("cost", "multiplier"), optional=("scale", "currency_from"), per_event=True),
     "matrix": ModelFields(("dimensions", "cells"), per_event=True),
+    "flat": ModelFields(("amount",), optional=("charge", "prorate"), metered=False),
 }
 """Every price model by name. ``rate.models`` holds one entry for each; a test keeps the two equal."""
 
@@ -62,6 +67,8 @@ COMMON_FIELDS = (
 )  # fmt: skip
 QUANTITY_FIELDS = ("included", "transform")
 """Common keys that work on the period's quantity, which a per-event price does not have."""
+USAGE_FIELDS = ("meter", "itemize", "included", "transform", "maximum", "minimum", "on_change")
+"""Common keys that work on usage, which a price without a meter does not have."""
 
 
 @cache
@@ -98,7 +105,8 @@ def _read_price(reader: Reader, default_currency: str | None, *, required: bool)
     if fields is None:
         reader.problem("model", f"unknown price model {shorten(model)}; known are {', '.join(MODEL_FIELDS)}")
         return None
-    reader.check_keys(fields.keys, f"a {model} price")
+    unmetered = not fields.metered and reader.doc.get("meter") == ""  # as a stored price is written
+    reader.check_keys((*fields.keys, "meter") if unmetered else fields.keys, f"a {model} price")
     for key in fields.required:
         reader.require(key)
     _check_on_change(reader)
@@ -106,10 +114,11 @@ def _read_price(reader: Reader, default_currency: str | None, *, required: bool)
         reader.problem(
             (), "a dynamic price reads either price (of one unit) or amount (of the event): name one of them"
         )
+    prorate = reader.choice("prorate", Prorate)
     dimensions, cells = read_matrix(reader) if "cells" in fields.required else ((), ())
     price = Price(
         id=reader.text("id", required=required) or "",
-        meter=reader.text("meter", required=required) or "",
+        meter=(reader.text("meter", required=required) or "") if fields.metered else "",
         model=model,
         currency=_read_currency(reader, default_currency),
         itemize=reader.choice("itemize", Itemize) or Itemize.EACH,
@@ -130,13 +139,15 @@ def _read_price(reader: Reader, default_currency: str | None, *, required: bool)
         free_events=reader.integer("free_events", FREE_EVENTS_MAX),
         free_units=reader.decimal("free_units"),
         price=reader.event_path("price"),
-        amount=reader.event_path("amount"),
+        amount=reader.event_path("amount") if fields.metered else _read_amount(reader),
         cost=reader.event_path("cost"),
         multiplier=reader.decimal("multiplier"),
         scale=reader.integer("scale", DECIMALS_MAX),
         currency_from=reader.event_path("currency_from"),
         dimensions=dimensions,
         cells=cells,
+        charge=Charge.IN_ADVANCE if reader.choice("charge", Charge) is Charge.IN_ADVANCE else None,
+        prorate=None if prorate is Prorate.NONE else prorate,
     )
     low, high = price.minimum_per_event, price.maximum_per_event
     if low is not None and high is not None and low > high:
@@ -144,6 +155,11 @@ def _read_price(reader: Reader, default_currency: str | None, *, required: bool)
     if price.minimum is not None and price.maximum is not None and price.minimum > price.maximum:
         reader.problem("minimum", f"{price.minimum} is more than maximum, {price.maximum}")
     return price
+
+
+def _read_amount(reader: Reader) -> str | None:
+    amount = reader.decimal("amount")
+    return None if amount is None else decimal_text(amount)
 
 
 def _check_on_change(reader: Reader) -> None:

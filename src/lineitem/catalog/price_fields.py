@@ -30,7 +30,11 @@ FIELD_MEANINGS: dict[str, str] = {
     "free_units": "how many units of the month are free, those of the first events; with `free_events` too, what is used up "
     "first ends both",
     "price": "a path to the price of one unit, such as `data.unit_price`; this or `amount`",
-    "amount": "a path to the whole amount of the event, such as `data.amount`; this or `price`",
+    "amount": "a path to the whole amount of the event, such as `data.amount`; this or `price`. Of a `flat` price "
+    "what a month costs",
+    "charge": "`in_arrears` (default): a month is due when it has ended; `in_advance`: when the month before has",
+    "prorate": "what is due of a month in which the account is active for a part: all of it (`none`, default), or its share, "
+    "counted by `day` (one that is begun is whole) or `second`",
     "cost": "a path to what the event cost, such as `data.cost`",
     "multiplier": 'what the charge is multiplied by: `"1.15"` adds 15 %',
     "scale": "decimals kept of what is read from the event, 0 to 18, default 12; an event with more is a dead letter "

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 
-from whenever import Date, Time, TimeZoneNotFoundError
+from whenever import Date, Instant, Time, TimeZoneNotFoundError
 
 from lineitem.core.errors import UsageError
 
@@ -69,6 +69,11 @@ def day_start_us(day: str, zone: str) -> int:
     """
     found = date.fromisoformat(day)
     return Date(found.year, found.month, found.day).at(_MIDNIGHT).assume_tz(zone).timestamp() * 1_000_000
+
+
+def day_of_month(us: int, zone: str) -> int:
+    """The calendar day, 1 to 31, of an instant in ``zone``."""
+    return Instant.from_timestamp(us // 1_000_000).to_tz(zone).day
 
 
 def zone_exists(zone: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from lineitem.kit.sqlfiles import load_queries
 from lineitem.ledger.rating import Rater
 from lineitem.ledger.refold import BatchDamaged, PriceFold, Replay, UsageBatch
 from lineitem.ledger.verify import Report
+from lineitem.rate.dues import whole
 from lineitem.rate.enrich import PriceUsage
 from lineitem.rate.price import CompiledPrice
 from lineitem.rate.targets import totals
@@ -155,11 +156,11 @@ def _compare(
 ) -> str:
     """What is wrong with one accumulator, whose price is ``price_row`` now; "" when nothing is."""
     _, _, events, quantity, posted_quantity, posted_nano, last_event_us, time_us, key, *rest = row
-    charge, posted_charge, settled = rest
+    charge, posted_charge, settled, *period = rest
     if found is None:
         if events or quantity or posted_quantity:
             return "the ledger has usage, the raw events say there is none"
-        total = 0 if price_row is None else _total(rater.compile(price_row), 0, 0, settled)
+        total = 0 if price_row is None else _total(rater.compile(price_row), 0, 0, settled, period)
         return "" if posted_nano == total else f"posted {posted_nano} nano-units, without usage it owes {total}"
     fold, i = found
     if events != int(fold.events[i]):
@@ -176,14 +177,17 @@ def _compare(
     if price.charge is not None and charge != int(fold.charge[i]):
         return f"charges of {charge}, folded again {int(fold.charge[i])} (at {price.charge.scale} decimals)"
     posted = posted_quantity if price.charge is None else posted_charge
-    total = _total(price, posted, events, settled)
+    total = _total(price, posted, events, settled, period)
     if posted_nano != total:
         return f"posted {posted_nano} nano-units, the price says {total}"
     return ""
 
 
-def _total(price: CompiledPrice, posted: int, events: int, settled: int) -> int:
-    return int(totals(price, np.array([int(posted)], dtype=object), np.array([events]), np.array([settled]))[0])
+def _total(price: CompiledPrice, posted: int, events: int, settled: int, period: Sequence[int]) -> int:
+    """T; ``period``: service month, start and end in microseconds since the epoch."""
+    month, start_us, end_us = period
+    of = np.array([whole(price.price, month, start_us, end_us)])
+    return int(totals(price, np.array([int(posted)], dtype=object), np.array([events]), np.array([settled]), of)[0])
 
 
 def _target(price_key: int, code: int, folds: dict[int, PriceFold]) -> str:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
 from lineitem.catalog import published
 from lineitem.catalog.document import plain
-from lineitem.catalog.model import Aggregation
+from lineitem.catalog.model import Aggregation, Prorate
 from lineitem.catalog.snapshot import PriceRow
 from lineitem.core.errors import IntegrityError
-from lineitem.core.money import nano_to_text, scaled_to_text
+from lineitem.core.money import NANO, nano_to_text, scaled_to_text
 from lineitem.core.period import us_to_text
 from lineitem.ingest import intake
 from lineitem.kit.blobs import BlobStore
@@ -24,6 +25,7 @@ from lineitem.ledger.evidence import Evidence, event_behind, events_of_window
 from lineitem.ledger.read import FoundItem, find_line_item, one_snapshot
 from lineitem.ledger.refold import Replay
 from lineitem.ledger.rows import Kind
+from lineitem.rate.dues import whole
 from lineitem.rate.price import compile_price
 from lineitem.rate.quote import Step, fraction_text, quote_explain
 from lineitem.rate.targets import SETTLED
@@ -95,7 +97,7 @@ def _target_row(connection: Connection, item: FoundItem) -> dict[str, Any]:
     row = connection.execute(SQL.target, where).fetchone()
     if row is None:
         raise IntegrityError("the line item's target has no running usage", do="Run `lineitem verify`.")
-    names = ("events", "quantity", "posted_quantity", "posted_nano", "settled")
+    names = ("events", "quantity", "posted_quantity", "posted_nano", "settled", "start_us", "end_us")
     return dict(zip(names, [int(value) for value in row], strict=True))
 
 
@@ -150,9 +152,21 @@ def _target(connection: Connection, item: FoundItem, row: PriceRow, target: dict
         "pending_quantity": scaled_to_text(target["quantity"] - target["posted_quantity"], item.scale),
         "amount": nano_to_text(target["posted_nano"]),
         "rule": "amount of a line item = T(quantity so far) - what was posted; T is worked out below for all of it",
-        "working": [_step(step) for step in quote_explain(plain(row.price), Decimal(quantity), settled=settled)],
+        "working": [_step(step) for step in _working(item, row, target, quantity)],
         "this_line_item": _moved(item, row, lanes, quantity_before, nano_before),
     }
+
+
+def _working(item: FoundItem, row: PriceRow, target: dict[str, Any], quantity: str) -> list[Step]:
+    """How T comes about, with the share of the month in which the account is active."""
+    steps = quote_explain(plain(row.price), Decimal(quantity), settled=target["settled"] >= SETTLED)
+    of = whole(row.price, item.service_month, target["start_us"], target["end_us"])
+    if row.price.prorate is not None and target["settled"] != of:
+        full = sum((step.amount for step in steps if step.amount is not None), Fraction(0))
+        unit = "days" if row.price.prorate is Prorate.DAY else "microseconds"
+        label = f"active for {target['settled']} of {of} {unit}"
+        steps.append(Step(label, amount=Fraction(target["posted_nano"], NANO) - full))
+    return steps
 
 
 def _moved(item: FoundItem, row: PriceRow, lanes: int, quantity_before: int, nano_before: int) -> dict[str, Any] | None:
@@ -211,6 +225,8 @@ def _events(item: FoundItem, row: PriceRow, evidence: Evidence) -> dict[str, Any
     if evidence.quantity is not None and item.event_key is None:
         document["quantity"] = scaled_to_text(evidence.quantity, item.scale)
     note = _NOTES.get(item.kind) or _fold_note(row)
+    if item.kind == Kind.RECURRING and item.document["posting_period"] < item.document["service_period"]:
+        note = f"{note} It is charged in advance: posted with the month before its service period."
     if note:
         document["note"] = note
     return document | {"items": evidence.events}

@@ -26,9 +26,9 @@ from lineitem.ledger.flush import joined
 from lineitem.ledger.post import Fact, canonical, ensure_months, lock_lane, write_batch
 from lineitem.ledger.rating import Rater, post_to_open_months
 from lineitem.ledger.rows import Digests, Kind, LineItems
-from lineitem.rate.dues import dues
+from lineitem.rate.dues import dues, in_advance, whole
 from lineitem.rate.exact import IntArray, compact, subtract
-from lineitem.rate.targets import SETTLED, SETTLED_ACTIVE, totals
+from lineitem.rate.targets import SETTLED, totals
 
 SQL = load_queries("lineitem.ledger", "settle.sql")
 FACT = "settle"
@@ -47,6 +47,7 @@ class _Target:
     end_us: int
     month: int
     settled: int
+    posted_month: int  # the posting month, where it is open
     since_us: int = 0
 
 
@@ -104,7 +105,7 @@ def _settle(
             ]
         items = joined([items for items, _ in parts])
         if len(items):
-            items.posting_month = post_to_open_months(connection, snapshot.namespace_key, items.service_month)
+            items.posting_month = post_to_open_months(connection, snapshot.namespace_key, items.posting_month)
         digests = published.digests(connection)
         write_batch(
             connection, head, namespace, snapshot.namespace_key, BatchKind.SETTLE,
@@ -125,18 +126,7 @@ def _wanted(
     account: str | None,
 ) -> list[_Target]:
     """Up to ``TARGETS_PER_BATCH`` targets that are not settled as they should be, in the order they are locked."""
-    found: dict[tuple[int, int, int], _Target] = {}
-    owed = [due for due in dues(snapshot, months, now_us, rater.compile) if account in (None, due.account)]
-    if owed:
-        rows = published.accounts(connection, snapshot.namespace_key, sorted({due.account for due in owed}))
-        keys = {name: row.account_key for name, row in rows.items()}
-        where = {"namespace_key": snapshot.namespace_key, "months": list(months), "accounts": list(keys.values())}
-        stored = {row[:3]: row[3] for row in connection.execute(SQL.settled, where).fetchall()}
-        for due in owed:
-            key = (keys[due.account], due.row.price_key, due.month)
-            if stored.get(key) != SETTLED_ACTIVE:
-                place = (due.row.price_key, keys[due.account], due.start_us, due.end_us, due.month)
-                found[key] = _Target(*place, SETTLED_ACTIVE, due.since_us)
+    found = _owed(connection, snapshot, months, now_us, rater, account)
     prices = sorted({row.price_key for row in snapshot.rows if rater.compile(row).minimum_nano})
     if prices:
         where = {
@@ -144,10 +134,48 @@ def _wanted(
             "now_us": now_us, "most": TARGETS_PER_BATCH,
         }  # fmt: skip
         for account_key, price_key, month, start_us, end_us in connection.execute(SQL.unsettled, where).fetchall():
-            target = _Target(price_key, account_key, start_us, end_us, month, SETTLED)
+            target = _Target(price_key, account_key, start_us, end_us, month, SETTLED, month)
             found.setdefault((account_key, price_key, month), target)
     ordered = sorted(found.values(), key=lambda one: (one.price_key, one.account_key, one.start_us))
     return ordered[:TARGETS_PER_BATCH]
+
+
+def _owed(
+    connection: Connection,
+    snapshot: Snapshot,
+    months: Sequence[int],
+    now_us: int,
+    rater: Rater,
+    account: str | None,
+) -> dict[tuple[int, int, int], _Target]:
+    """Targets of active accounts that owe another share than is posted; also none any more, where a catalog says so now."""
+    advance = {row.price_key for row in snapshot.rows if in_advance(row.price)}
+    where = {
+        "namespace_key": snapshot.namespace_key, "months": sorted({*months, *(month + 1 for month in months)}),
+        "account": account,
+    }  # fmt: skip
+    stored = {
+        (account_key, price_key, month): (settled, start_us, end_us)
+        for account_key, price_key, month, settled, start_us, end_us in connection.execute(
+            SQL.settled, where
+        ).fetchall()
+        if month in months or price_key in advance
+    }
+    owed = [due for due in dues(snapshot, months, now_us, rater.compile) if account in (None, due.account)]
+    rows = published.accounts(connection, snapshot.namespace_key, sorted({due.account for due in owed}))
+    found: dict[tuple[int, int, int], _Target] = {}
+    for due in owed:
+        key = (rows[due.account].account_key, due.row.price_key, due.month)
+        posted_month = due.month if due.month in months else due.month - 1
+        if stored.pop(key, (None, 0, 0))[0] != due.parts:
+            place = (due.row.price_key, key[0], due.start_us, due.end_us, due.month)
+            found[key] = _Target(*place, due.parts, posted_month, due.since_us)
+    for (account_key, price_key, month), (_, start_us, end_us) in stored.items():
+        target = _Target(
+            price_key, account_key, start_us, end_us, month, SETTLED, month if month in months else month - 1
+        )
+        found[(account_key, price_key, month)] = target
+    return found
 
 
 def _post_price(
@@ -172,10 +200,12 @@ def _post_price(
     if price.charge is not None:
         posted = charges.load(connection, targets, before).posted_charge
     settled = np.array([one.settled for one in wanted], dtype=np.int64)
-    total = totals(price, posted, before.events, settled)
+    of = np.array([whole(price.price, one.month, one.start_us, one.end_us) for one in wanted], dtype=np.int64)
+    total = totals(price, posted, before.events, settled, of)
     # What is due at quantity zero is `recurring`, the rest of what is missing makes up for the minimum.
     fixed = compact(np.minimum(price.amount_nano(posted).astype(object), total.astype(object)))
-    recurring = np.asarray(before.events == 0) & np.asarray(fixed > before.posted_nano, dtype=np.bool_)
+    rises = np.asarray(fixed > before.posted_nano, dtype=np.bool_)
+    recurring = np.asarray(before.events == 0) & (rises | (not price.price.meter))
     first = compact(np.where(recurring, subtract(fixed, before.posted_nano), 0))
     rest = subtract(subtract(total, before.posted_nano), first)
     values = accumulators.target_keys(targets) | {
@@ -210,7 +240,7 @@ def _items(
         amount_nano=compact(amount_nano[at]),
         event_time_us=np.array([one.start_us for one in some], dtype=np.int64),
         service_month=month,
-        posting_month=month,
+        posting_month=np.array([one.posted_month for one in some], dtype=np.int32),
         event_key=np.zeros(count, dtype="V16"),
         event_id=pa.nulls(count, pa.string()),
     )

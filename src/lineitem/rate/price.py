@@ -57,7 +57,7 @@ class CompiledPrice:
             values = stage.apply(values)
         return values if self.maximum_nano is None else cap(values, self.maximum_nano)
 
-    def converted(self, quantity: Decimal | Fraction) -> Fraction:
+    def converted(self, quantity: Decimal | Fraction | int) -> Fraction:
         """The quantity in priced units: clamped at zero, divided and rounded as ``transform`` says."""
         units = max(Fraction(quantity), _ZERO)
         transform = self.price.transform
@@ -83,7 +83,7 @@ class CompiledPrice:
         """T of one quantity (or sum of charges) in a settled period, without any rounding of the amount."""
         return self.raised(self.running(quantity))
 
-    def running(self, quantity: Decimal | Fraction) -> Fraction:
+    def running(self, quantity: Decimal | Fraction | int) -> Fraction:
         """The same before the period is settled."""
         return self.capped(self.discounted(self.shape.at(self.billable(self.converted(quantity)))))
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from lineitem.rate.exact import IntArray, lift, select, subtract
+from lineitem.core.money import NANO, round_half_away
+from lineitem.rate.exact import IntArray, integers, lift, select, subtract
 from lineitem.rate.folds import Groups
 from lineitem.rate.price import CompiledPrice
 
@@ -14,7 +15,7 @@ NOT_SETTLED = -1
 SETTLED = 0
 """The minimum has to be met, where there is usage."""
 SETTLED_ACTIVE = 1
-"""The account was active in the period: what is due without usage is due."""
+"""The account was active in the period: what is due without usage is due. Of a prorated price, how many parts of it."""
 
 
 def rate_running(
@@ -44,11 +45,22 @@ def rate_running(
     return subtract(total, previous), groups.last(total, posted_before)
 
 
-def totals(price: CompiledPrice, quantity: IntArray, events: NDArray[np.int64], settled: NDArray[np.int64]) -> IntArray:
+def totals(
+    price: CompiledPrice,
+    quantity: IntArray,
+    events: NDArray[np.int64],
+    settled: NDArray[np.int64],
+    whole: NDArray[np.int64] | None = None,
+) -> IntArray:
     """T of targets, (k,) nano-units: at their quantity (or sum of charges), with ``events`` accepted events each.
 
-    A target without events owes nothing, unless its account was active; where it is settled, at least the minimum.
+    A target without events owes nothing, unless its account was active; where it is settled, at least the minimum. Of a
+    prorated price ``settled`` parts of ``whole`` (k,) are due.
     """
+    if price.price.prorate is not None and whole is not None:
+        month = price.running(0) * NANO
+        shares = [month * max(parts, 0) / of for parts, of in zip(settled.tolist(), whole.tolist(), strict=True)]
+        return integers(round_half_away(share.numerator, share.denominator) for share in shares)
     total = lift(price.amount_nano(quantity), price.minimum_nano, settled >= SETTLED)
     return select((events > 0) | (settled >= SETTLED_ACTIVE), total, np.zeros(len(total), dtype=np.int64))
 

@@ -290,7 +290,9 @@ order by b.lane, b.batch
 -- name: accumulators
 -- Running usage of a namespace.
 select a.price_key, a.account_key::bigint << 20 | a.service_month, a.events, a.quantity, a.posted_quantity, a.posted_nano,
-  a.last_event_us, a.fold_time_us, a.fold_key, a.charge, a.posted_charge, coalesce(a.settled, -1)
+  a.last_event_us, a.fold_time_us, a.fold_key, a.charge, a.posted_charge, coalesce(a.settled, -1),
+  a.service_month, (extract(epoch from a.period_start) * 1000000)::bigint,
+  (extract(epoch from a.period_end) * 1000000)::bigint
 from ledger.accumulator a join catalog.namespace n using (namespace_key) where n.namespace = %(namespace)s
 
 -- name: period_sums

@@ -10,10 +10,12 @@ where a.namespace_key = %(namespace_key)s and a.settled is null and a.events > 0
 order by a.price_key, a.account_key, a.period_start limit %(most)s
 
 -- name: settled
--- How far some targets are settled.
-select a.account_key, a.price_key, a.service_month, a.settled
-from ledger.accumulator a where a.namespace_key = %(namespace_key)s and a.service_month = any(%(months)s)
-  and a.account_key = any(%(accounts)s) and a.settled is not null
+-- Targets that were settled because their account was active.
+select a.account_key, a.price_key, a.service_month, a.settled, (extract(epoch from a.period_start) * 1000000)::bigint,
+  (extract(epoch from a.period_end) * 1000000)::bigint
+from ledger.accumulator a join catalog.account c using (account_key)
+where a.namespace_key = %(namespace_key)s and a.service_month = any(%(months)s) and a.settled > 0
+  and (%(account)s::text is null or c.account = %(account)s)
 
 -- name: settle
 -- Targets that are settled now. The start of what is due counts as used, so that no price changes under it any more.
