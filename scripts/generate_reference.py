@@ -150,12 +150,12 @@ _ORDER = {
     ),
     "Event by event": (
         "**Order.** Each event is charged exactly, as a function of that event alone. The month costs the sum of its charges,",
-        "at least zero, after `discount_rate`, `maximum` and, once the month is settled, `minimum`, rounded once, half away from",
-        "zero, to 9 decimals. The meter is a `sum` or a `count`.",
+        "at least zero, after `discount_rate`, `maximum` and, once the month is settled, `minimum`, rounded once, half away",
+        "from zero, to 9 decimals. The meter is a `sum` or a `count`.",
     ),
     "Month by month, without a meter": (
-        "**Order.** The amount, `discount_rate`, then the share of the month that `prorate` leaves. The result is rounded once,",
-        "half away from zero, to 9 decimals.",
+        "**Order.** The amount, `discount_rate`, then the share of the month that `prorate` leaves. The result is rounded",
+        "once, half away from zero, to 9 decimals.",
     ),
 }
 
