@@ -28,6 +28,7 @@ from lineitem.ledger.rows import Kind
 from lineitem.rate.dues import whole
 from lineitem.rate.price import compile_price
 from lineitem.rate.quote import Step, fraction_text, quote_explain
+from lineitem.rate.quote_events import reductions
 from lineitem.rate.targets import SETTLED
 
 SQL = load_queries("lineitem.ledger", "read.sql")
@@ -97,7 +98,7 @@ def _target_row(connection: Connection, item: FoundItem) -> dict[str, Any]:
     row = connection.execute(SQL.target, where).fetchone()
     if row is None:
         raise IntegrityError("the line item's target has no running usage", do="Run `lineitem verify`.")
-    names = ("events", "quantity", "posted_quantity", "posted_nano", "settled", "start_us", "end_us")
+    names = ("events", "quantity", "posted_quantity", "posted_nano", "settled", "posted_charge", "start_us", "end_us")
     return dict(zip(names, [int(value) for value in row], strict=True))
 
 
@@ -159,7 +160,11 @@ def _target(connection: Connection, item: FoundItem, row: PriceRow, target: dict
 
 def _working(item: FoundItem, row: PriceRow, target: dict[str, Any], quantity: str) -> list[Step]:
     """How T comes about, with the share of the month in which the account is active."""
-    steps = quote_explain(plain(row.price), Decimal(quantity), settled=target["settled"] >= SETTLED)
+    price, settled = compile_price(row.price, row.meter.quantity_scale), target["settled"] >= SETTLED
+    if price.charge is not None:
+        gross = Fraction(target["posted_charge"], 10**price.charge.scale)
+        return [Step("charges of its events", amount=gross), *reductions(price, gross, settled=settled)]
+    steps = quote_explain(plain(row.price), Decimal(quantity), settled=settled)
     of = whole(row.price, item.service_month, target["start_us"], target["end_us"])
     if row.price.prorate is not None and target["settled"] != of:
         full = sum((step.amount for step in steps if step.amount is not None), Fraction(0))
@@ -170,14 +175,15 @@ def _working(item: FoundItem, row: PriceRow, target: dict[str, Any], quantity: s
 
 
 def _moved(item: FoundItem, row: PriceRow, lanes: int, quantity_before: int, nano_before: int) -> dict[str, Any] | None:
-    """T before and after the line item; None where the target's line items lie in several lanes.
+    """T before and after the line item; None where the target's line items lie in several lanes, or T is none of the quantity.
 
     Batches of different lanes commit side by side, and nothing stored says which of two came first: the sum over the
     target is exact all the same.
     """
     quantity_after, nano_after = quantity_before + item.quantity, nano_before + item.amount_nano
-    total = compile_price(row.price, row.meter.quantity_scale).amount_nano(np.array([quantity_after], dtype=object))
-    if lanes != 1 or int(total[0]) != nano_after:
+    price = compile_price(row.price, row.meter.quantity_scale)
+    total = price.amount_nano(np.array([quantity_after], dtype=object))
+    if lanes != 1 or price.charge is not None or int(total[0]) != nano_after:
         return None
     return {
         "quantity_before": scaled_to_text(quantity_before, item.scale),

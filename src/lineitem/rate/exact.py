@@ -7,7 +7,7 @@ Python ints of any size; the functions that compute return int64 exactly if all 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import lcm
@@ -37,11 +37,6 @@ def fits_int64(values: IntArray) -> BoolArray:
 def compact(values: IntArray) -> IntArray:
     """The same values as int64 if all fit, else as they are."""
     return values.astype(np.int64) if values.dtype == object and fits_int64(values).all() else values
-
-
-def integers(values: Iterable[int]) -> IntArray:
-    """Python ints as a column."""
-    return compact(np.array([*values, None], dtype=object)[:-1])
 
 
 def exceeds_ledger(values: IntArray) -> BoolArray:
@@ -139,13 +134,6 @@ def select(mask: BoolArray, left: IntArray, right: IntArray) -> IntArray:
 def clamp_at_zero(values: IntArray) -> IntArray:
     """Negative values become 0."""
     return np.maximum(values, 0)
-
-
-def lift(values: IntArray, least: int, where: BoolArray) -> IntArray:
-    """``values`` (n,), those at ``where`` (n,) raised to at least ``least``."""
-    if least > INT64_MAX:
-        values = values.astype(object)
-    return compact(np.where(where, np.maximum(values, least), values))
 
 
 def cap(values: IntArray, limit: int) -> IntArray:

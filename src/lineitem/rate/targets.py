@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineitem.core.money import NANO, round_half_away
-from lineitem.rate.exact import IntArray, integers, lift, select, subtract
+from lineitem.rate.exact import IntArray, at_least, compact, select, subtract
 from lineitem.rate.folds import Groups
 from lineitem.rate.price import CompiledPrice
 
@@ -40,7 +40,7 @@ def rate_running(
     groups = Groups.of(target, len(posted_before))
     total = price.amount_nano(quantity_after)
     if settled is not None and price.minimum_nano:
-        total = lift(total, price.minimum_nano, settled[target] >= SETTLED)
+        total = select(settled[target] >= SETTLED, at_least(total, price.minimum_nano), total)
     previous = groups.shifted(total, posted_before)
     return subtract(total, previous), groups.last(total, posted_before)
 
@@ -60,8 +60,10 @@ def totals(
     if price.price.prorate is not None and whole is not None:
         month = price.running(0) * NANO
         shares = [month * max(parts, 0) / of for parts, of in zip(settled.tolist(), whole.tolist(), strict=True)]
-        return integers(round_half_away(share.numerator, share.denominator) for share in shares)
-    total = lift(price.amount_nano(quantity), price.minimum_nano, settled >= SETTLED)
+        rounded = [round_half_away(share.numerator, share.denominator) for share in shares]
+        return compact(np.array(rounded, dtype=object))
+    total = price.amount_nano(quantity)
+    total = select(settled >= SETTLED, at_least(total, price.minimum_nano), total)
     return select((events > 0) | (settled >= SETTLED_ACTIVE), total, np.zeros(len(total), dtype=np.int64))
 
 

@@ -45,7 +45,8 @@ order by p.pricebook, p.price, versions, a.period_start
 
 -- name: target
 -- Running usage of the target a line item belongs to.
-select a.events, a.quantity, a.posted_quantity, a.posted_nano, coalesce(a.settled, -1), (extract(epoch from a.period_start) * 1000000)::bigint,
+select a.events, a.quantity, a.posted_quantity, a.posted_nano, coalesce(a.settled, -1), coalesce(a.posted_charge, 0),
+  (extract(epoch from a.period_start) * 1000000)::bigint,
   (extract(epoch from a.period_end) * 1000000)::bigint from ledger.accumulator a where a.account_key = %(account_key)s and a.price_key = %(price_key)s
   and a.service_month = %(service_month)s
 
