@@ -115,6 +115,12 @@ def with_minimum(draw: st.DrawFn, price: dict[str, Any]) -> dict[str, Any]:
 
 
 CURRENCIES = st.sampled_from(["USD", "USD", "EUR"])
+_PROMOTIONS = st.sampled_from(
+    [
+        {"discount_rate": "0.125", "from": "2026-10-10T00:00:00+00:00", "until": "2026-11-05T00:00:00+00:00"},
+        {"discount_rate": "1", "until": CHANGE.isoformat()},
+    ]
+)
 _RATES = st.sampled_from(["0", "0.013", "0.0299", "0.333333333333", "1"])
 
 
@@ -133,7 +139,9 @@ def event_prices(draw: st.DrawFn, id_: str, meter: str) -> dict[str, Any]:
         "maximum": st.sampled_from(["0", "3.5", "1000"]),
         "discount_rate": st.sampled_from(["0.1", "0.333", "1"]),
     }
-    if model == "percentage":
+    if model == "percentage" and draw(st.booleans()):
+        price |= {"rate": draw(_RATES), "promotion": draw(_PROMOTIONS), "per_event": "0.25"}
+    elif model == "percentage":
         price["rate"] = draw(_RATES)
         optional |= {
             "per_event": st.sampled_from(["0.25", "2"]),
@@ -144,6 +152,7 @@ def event_prices(draw: st.DrawFn, id_: str, meter: str) -> dict[str, Any]:
         }
     elif model == "dynamic":
         price["amount"] = "data.deep.u"
+        optional["promotion"] = _PROMOTIONS
         optional["multiplier"] = st.sampled_from(["1.15", "0.333333"])
     else:
         cells = [{"when": {"model": "m-1"}, "unit_price": "0.5"}, {"when": {"model": "3"}, "unit_price": "0.0000001"}]

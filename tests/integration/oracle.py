@@ -195,7 +195,7 @@ class Oracle:
             value=value,
             member=member,
             window_end=end,
-            charge=CHARGES[price["model"]](price, value, event) if price["model"] in CHARGES else Fraction(0),
+            charge=_promoted(price, value, event) if price["model"] in CHARGES else Fraction(0),
         )
 
     def _account(self, subject: str) -> dict[str, Any]:
@@ -513,6 +513,17 @@ CHARGES: dict[str, Callable[[Document, Fraction, Document], Fraction]] = {
     "matrix": _cell,
 }
 """Per-event prices: what one event is charged."""
+
+
+def _promoted(price: Document, value: Fraction, event: Document) -> Fraction:
+    """What one event is charged, less the promotion of its time."""
+    charge, promotion = CHARGES[price["model"]](price, value, event), price.get("promotion")
+    if promotion is None:
+        return charge
+    since, until = (promotion.get(name) for name in ("from", "until"))
+    late = since is None or event["time"] >= datetime.fromisoformat(since)
+    early = until is None or event["time"] < datetime.fromisoformat(until)
+    return charge * (1 - Fraction(promotion["discount_rate"])) if late and early else charge
 
 
 def charged_in_order(price: Document, usage: list[Usage]) -> Fraction:

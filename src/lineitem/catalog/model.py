@@ -115,6 +115,15 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
+class Promotion:
+    """A discount on the charges of events in ``[from_us, until_us)``; None is open."""
+
+    discount_rate: Decimal
+    from_us: int | None = None
+    until_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Price:
     """How one meter's quantity becomes an amount. Order: transform, included, model, discount_rate, maximum,
     and minimum once the period is settled.
@@ -155,6 +164,7 @@ class Price:
     minimum: Decimal | None = None
     charge: Charge | None = None
     prorate: Prorate | None = None
+    promotion: Promotion | None = None
 
     def meter_of(self, meters: Mapping[str, Meter]) -> Meter | None:
         """Its meter; ``NO_METER`` where it needs none, None where ``meters`` lacks it."""

@@ -15,6 +15,7 @@ from lineitem.catalog.document import decimal_text
 from lineitem.catalog.matrix import read_matrix
 from lineitem.catalog.model import Charge, Itemize, Price, Prorate, Rounding, Tier, Transform
 from lineitem.catalog.price_reader import DECIMALS_MAX, Path, Problem, Reader, shorten
+from lineitem.catalog.promotion import read_promotion
 
 FREE_EVENTS_MAX = 1_000_000
 """Free events of one price: a ledger remembers each of them."""
@@ -37,7 +38,7 @@ class ModelFields(NamedTuple):
     @property
     def keys(self) -> tuple[str, ...]:
         """Every key that a price of the model may have."""
-        without = (*(QUANTITY_FIELDS if self.per_event else ()), *(() if self.metered else USAGE_FIELDS))
+        without = (*(QUANTITY_FIELDS if self.per_event else EVENT_FIELDS), *(() if self.metered else USAGE_FIELDS))
         common = (key for key in COMMON_FIELDS if key not in without)
         return (*common, *self.required, *self.optional)
 
@@ -63,10 +64,12 @@ MODEL_FIELDS: dict[str, ModelFields] = {
 
 COMMON_FIELDS = (
     "id", "meter", "model", "currency", "itemize", "description", "included", "maximum", "minimum", "discount_rate",
-    "transform", "on_change",
+    "transform", "on_change", "promotion",
 )  # fmt: skip
 QUANTITY_FIELDS = ("included", "transform")
 """Common keys that work on the period's quantity, which a per-event price does not have."""
+EVENT_FIELDS = ("promotion",)
+"""Common keys that work on the charge of an event, which only a per-event price has."""
 USAGE_FIELDS = ("meter", "itemize", "included", "transform", "maximum", "minimum", "on_change")
 """Common keys that work on usage, which a price without a meter does not have."""
 
@@ -106,7 +109,8 @@ def _read_price(reader: Reader, default_currency: str | None, *, required: bool)
         reader.problem("model", f"unknown price model {shorten(model)}; known are {', '.join(MODEL_FIELDS)}")
         return None
     unmetered = not fields.metered and reader.doc.get("meter") == ""  # as a stored price is written
-    reader.check_keys((*fields.keys, "meter") if unmetered else fields.keys, f"a {model} price")
+    known = (*fields.keys, *EVENT_FIELDS, *(("meter",) if unmetered else ()))
+    reader.check_keys(known, f"a {model} price")
     for key in fields.required:
         reader.require(key)
     _check_on_change(reader)
@@ -148,6 +152,7 @@ def _read_price(reader: Reader, default_currency: str | None, *, required: bool)
         cells=cells,
         charge=Charge.IN_ADVANCE if reader.choice("charge", Charge) is Charge.IN_ADVANCE else None,
         prorate=None if prorate is Prorate.NONE else prorate,
+        promotion=read_promotion(reader, model, per_event=fields.per_event),
     )
     low, high = price.minimum_per_event, price.maximum_per_event
     if low is not None and high is not None and low > high:

@@ -20,7 +20,7 @@ from lineitem.core.errors import InputError
 from lineitem.core.money import NANO, round_half_away
 from lineitem.rate.exact import IntArray, Line, PiecewiseRatio, cap, clamp_at_zero
 from lineitem.rate.models import MODELS
-from lineitem.rate.models.event import EventCharge, EventModel
+from lineitem.rate.models.event import EventCharge, EventModel, promoted
 from lineitem.rate.models.shape import Model, Piece, Shape
 
 _ZERO = Fraction(0)
@@ -104,6 +104,8 @@ def compile_price(price: Price, quantity_scale: int) -> CompiledPrice:
     charge, shape, scale = None, _CHARGES, quantity_scale
     if isinstance(model, EventModel):
         charge = model.compile(price, quantity_scale)
+        if price.promotion is not None:
+            charge = promoted(charge, price.promotion)
         scale = charge.scale
     else:
         shape = model.shape(price)
