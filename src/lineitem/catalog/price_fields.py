@@ -14,7 +14,8 @@ FIELD_MEANINGS: dict[str, str] = {
     "minimum": "the least a month costs, once it is settled; what is missing is a line item `true_up`",
     "discount_rate": 'a share of the amount: `"0.15"` is 15 % off',
     "promotion": '`{discount_rate: "0.2", from: 2026-11-01T00:00:00Z, until: 2026-12-01T00:00:00Z}`: a share off the '
-    "charges of the events in that time, `until` excluded; one of the two may be left out. Not with `free_events` and `free_units`",
+    "charges of the events in that time, `until` excluded; one of the two may be left out. Not with `free_events` or "
+    "`free_units`",
     "on_change": "where a new version changes the price inside a period: `restart` (default), the only choice so far",
     "transform": "`{divide_by: 1000, round: up}` converts the quantity first; `round` is `none` (default), "
     "`up`, `down` or `half_up`",
