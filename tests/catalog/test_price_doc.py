@@ -182,6 +182,7 @@ WINDOW: dict[str, Any] = {"discount_rate": "0.2", "from": "2026-11-01T00:00:00Z"
     ("doc", "path", "text"),
     [
         (FLAT | {"minimum": "5", "maximum": "4"}, "minimum", "5 is more than maximum, 4"),
+        (FLAT | {"minimum": "1" + "0" * 29}, "minimum", "more than a ledger holds"),
         (FLAT | {"promotion": WINDOW}, "promotion", "a per_unit price charges the month's quantity"),
         (EVENTFUL | {"promotion": WINDOW, "free_events": 3}, "promotion", "does not go with free_events"),
         (EVENTFUL | {"promotion": WINDOW | {"discount_rate": "1.5"}}, "promotion.discount_rate", "more than 1"),

@@ -195,6 +195,7 @@ _TYPE = """select data_type from information_schema.columns
   where table_schema = %s and table_name = %s and column_name = %s"""
 _KINDS = {
     "ledger.line_item": "kind, quantity is null, event_key is null, tableoid",
+    "ledger.accumulator": "settled",
     "ledger.batch": "kind",
     "ledger.fact": "kind",
     "catalog.draft_step": "act",

@@ -16,7 +16,10 @@ from lineitem.catalog.matrix import read_matrix
 from lineitem.catalog.model import Charge, Itemize, Price, Prorate, Rounding, Tier, Transform
 from lineitem.catalog.price_reader import DECIMALS_MAX, Path, Problem, Reader, shorten
 from lineitem.catalog.promotion import read_promotion
+from lineitem.core.limits import QUANTITY_DIGITS_MAX
 
+DUE_MAX = Decimal(10) ** (QUANTITY_DIGITS_MAX - 9)
+"""What is due without usage lies below: the ledger holds 38 digits of nano-units."""
 FREE_EVENTS_MAX = 1_000_000
 """Free events of one price: a ledger remembers each of them."""
 
@@ -157,6 +160,10 @@ def _read_price(reader: Reader, default_currency: str | None, *, required: bool)
     low, high = price.minimum_per_event, price.maximum_per_event
     if low is not None and high is not None and low > high:
         reader.problem("minimum_per_event", f"{low} is more than maximum_per_event, {high}")
+    dues = {"minimum": price.minimum, "amount": None if fields.metered else Decimal(price.amount or 0)}
+    for key, due in dues.items():
+        if due is not None and due >= DUE_MAX:
+            reader.problem(key, f"{due:f} is more than a ledger holds")
     if price.minimum is not None and price.maximum is not None and price.minimum > price.maximum:
         reader.problem("minimum", f"{price.minimum} is more than maximum, {price.maximum}")
     return price
