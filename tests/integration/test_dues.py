@@ -52,7 +52,7 @@ def posted(space: Space) -> list[tuple[str, str, str, str, str]]:
         """select p.price, x.kind, x.service_month, x.posting_month, x.amount_nano from ledger.line_item x
         join catalog.namespace n on n.namespace_key = x.namespace_key and n.namespace = %(namespace)s
         join catalog.price_version v using (price_version_key) join catalog.price p using (price_key)
-        join ledger.batch b on (b.lane, b.batch) = (x.lane, x.batch) order by b.recorded_us, x.id"""
+        join ledger.batch b on (b.lane, b.batch) = (x.lane, x.batch) order by b.recorded_us, x.lane desc, x.id"""
     )
     return [
         (price, Kind(kind).word, str(Month.from_index(service)), str(Month.from_index(posting)), nano_to_text(nano))

@@ -111,9 +111,7 @@ def _read_price(reader: Reader, default_currency: str | None, *, required: bool)
     if fields is None:
         reader.problem("model", f"unknown price model {shorten(model)}; known are {', '.join(MODEL_FIELDS)}")
         return None
-    unmetered = not fields.metered and reader.doc.get("meter") == ""  # as a stored price is written
-    known = (*fields.keys, *EVENT_FIELDS, *(("meter",) if unmetered else ()))
-    reader.check_keys(known, f"a {model} price")
+    reader.check_keys((*fields.keys, *EVENT_FIELDS), f"a {model} price")
     for key in fields.required:
         reader.require(key)
     _check_on_change(reader)

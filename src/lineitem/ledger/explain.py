@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
@@ -27,7 +26,7 @@ from lineitem.ledger.refold import Replay
 from lineitem.ledger.rows import Kind
 from lineitem.rate.dues import whole
 from lineitem.rate.price import compile_price
-from lineitem.rate.quote import Step, fraction_text, quote_explain
+from lineitem.rate.quote import Step, fraction_text, price_steps
 from lineitem.rate.quote_events import reductions
 from lineitem.rate.targets import SETTLED
 
@@ -164,7 +163,7 @@ def _working(item: FoundItem, row: PriceRow, target: dict[str, Any], quantity: s
     if price.charge is not None:
         gross = Fraction(target["posted_charge"], 10**price.charge.scale)
         return [Step("charges of its events", amount=gross), *reductions(price, gross, settled=settled)]
-    steps = quote_explain(plain(row.price), Decimal(quantity), settled=settled)
+    steps = price_steps(price, Fraction(quantity), settled=settled)
     of = whole(row.price, item.service_month, target["start_us"], target["end_us"])
     if row.price.prorate is not None and target["settled"] != of:
         full = sum((step.amount for step in steps if step.amount is not None), Fraction(0))

@@ -77,14 +77,14 @@ def quote_text(text: str | bytes) -> dict[str, Any]:
         return {"id": None, "error": {"what": error.what, "where": error.where, "do": error.do}}
 
 
-def quote_explain(price_doc: object, quantity: object, *, settled: bool = True) -> list[Step]:
-    """How the charge at one quantity comes about: conversion, included units, what is charged, discount, maximum.
+def quote_explain(price_doc: object, quantity: object) -> list[Step]:
+    """How the charge at one quantity comes about: conversion, included units, what is charged, discount, maximum, minimum."""
+    return price_steps(price_from_doc(price_doc), Fraction(_quantity(quantity, 0)))
 
-    The minimum comes last; it does not count before the period is ``settled``.
-    """
-    compiled = price_from_doc(price_doc)
+
+def price_steps(compiled: CompiledPrice, metered: Fraction, *, settled: bool = True) -> list[Step]:
+    """The same for a price that is compiled; the minimum does not count before the period is ``settled``."""
     price = compiled.price
-    metered = Fraction(_quantity(quantity, 0))
     steps = [Step("quantity", metered)]
     if metered < 0:
         steps.append(Step("below zero bills as zero", Fraction(0)))
