@@ -203,7 +203,7 @@ ACTIVE = st.sampled_from(
         {},
         {"active_from": "2020-01-01"},
         {"active_from": "2026-10-10", "active_until": "2026-11-20T12:00:00+00:00"},
-        {"active_from": "2026-09-30T22:30:00+00:00", "active_until": "2026-10-01"},
+        {"active_from": "2026-09-30T22:30:00+00:00", "active_until": "2026-10-02"},
     ]
 )
 """When an account is active, if it says so."""

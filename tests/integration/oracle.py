@@ -283,7 +283,9 @@ class Oracle:
     def totals(self) -> Totals:
         """T of every account, price and service month."""
         totals: Totals = {}
-        targets = {target: [] for target, active in self.settled.items() if active} | self._targets()
+        targets: dict[Target, list[Usage]] = {
+            target: [] for target, active in self.settled.items() if active
+        } | self._targets()
         for (account, name, month, content), usage in targets.items():
             _, price, meter = json.loads(content)
             quantity = FOLDS[meter["aggregation"]](usage) if usage else Fraction(0)

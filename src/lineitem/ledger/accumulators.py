@@ -62,7 +62,8 @@ def lock(connection: Connection, namespace_key: int, targets: Targets) -> Target
         fold,
         numbers["posted_quantity"],
         numbers["posted_nano"],
-        *np.zeros((2, len(found)), dtype=np.int64),
+        charge=np.zeros(len(found), dtype=np.int64),
+        posted_charge=np.zeros(len(found), dtype=np.int64),
         settled=found["settled"].astype(np.int64),
     )
 

@@ -83,7 +83,8 @@ def check_settled(connection: Connection, recorded: Mapping[tuple[int, int], tup
             key = (fact["namespace"], *target)
             expected[key] = (place, settled, max(since_us, expected[key][2] if key in expected else 0))
     for *stored, settled, last_event_us in connection.execute(SETTLE.settled_targets).fetchall():
-        place, wanted, since_us = expected.pop(tuple(stored), (None, None, 0))
+        known = expected.pop(tuple(stored), None)
+        place, wanted, since_us = (None, None, 0) if known is None else known
         if settled != wanted:
             yield place, f"{_named(stored)} counts as settled otherwise than recorded"
         elif last_event_us < since_us:
