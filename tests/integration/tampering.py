@@ -102,7 +102,7 @@ def fill(world: World) -> Space:
         event("late", "paris", "2026-09-29T10:00:00Z", "3"),  # a correction
         event("u-2", "paris", "2026-10-12T10:00:00Z", "2"),  # a duplicate
         event("bad", "paris", "2026-10-12T10:00:00Z", "null"),  # a dead letter with an identity
-        event("gone", "paris", "2026-10-21T10:00:00Z", "50"),
+        event("gone", "paris", "2026-10-19T10:00:00Z", "50"),
         event("none", "paris", "2026-10-21T10:00:00Z", "1", "b.used"),  # not billable
     ]
     space.send(b"".join(october), "october", 4)
