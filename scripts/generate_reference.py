@@ -143,16 +143,27 @@ def _cell(text: str) -> str:
 # --- price models
 
 _ORDER = {
-    False: (
+    "Over the month's quantity": (
         "**Order.** The quantity is the account's whole month. A negative one counts as zero; then `transform`, `included`,",
-        "this model, `discount_rate`, `maximum`. The result is rounded once, half away from zero, to 9 decimals.",
+        "this model, `discount_rate`, `maximum`, and once the month is settled `minimum`. The result is rounded once,",
+        "half away from zero, to 9 decimals.",
     ),
-    True: (
+    "Event by event": (
         "**Order.** Each event is charged exactly, as a function of that event alone. The month costs the sum of its charges,",
-        "at least zero, after `discount_rate` and `maximum`, rounded once, half away from zero, to 9 decimals. The meter is a",
-        "`sum` or a `count`.",
+        "at least zero, after `discount_rate`, `maximum` and, once the month is settled, `minimum`, rounded once, half away",
+        "from zero, to 9 decimals. The meter is a `sum` or a `count`.",
+    ),
+    "Month by month, without a meter": (
+        "**Order.** The amount, `discount_rate`, then the share of the month that `prorate` leaves. The result is rounded",
+        "once, half away from zero, to 9 decimals.",
     ),
 }
+
+
+def _class(name: str) -> str:
+    """The heading a model stands under."""
+    fields, titles = MODEL_FIELDS[name], list(_ORDER)
+    return titles[1] if fields.per_event else titles[0] if fields.metered else titles[2]
 
 
 def models_index() -> str:
@@ -162,8 +173,8 @@ def models_index() -> str:
         "",
         "How usage becomes money: the `model` of a [price](../catalog.md#prices). Source: `src/lineitem/rate/models/`.",
     ]
-    for per_event, title in ((False, "Over the month's quantity"), (True, "Event by event")):
-        names = [name for name, fields in MODEL_FIELDS.items() if fields.per_event == per_event]
+    for title in _ORDER:
+        names = [name for name in MODEL_FIELDS if _class(name) == title]
         lines += ["", f"## {title}", "", "| model | when |", "|---|---|"]
         lines += [f"| [`{name}`]({name}.md) | {_first_sentence(MODELS[name].page.when)} |" for name in names]
     return "\n".join([*lines, ""])
@@ -179,7 +190,7 @@ def model_page(name: str) -> str:
         "",
         f"**When to use it.** {page.when}",
         "",
-        *_ORDER[fields.per_event],
+        *_ORDER[_class(name)],
     ]
     lines += ["", "| key | | |", "|---|---|---|"]
     required = {"id", "meter", "model", *fields.required}

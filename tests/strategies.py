@@ -93,11 +93,37 @@ def prices(draw: st.DrawFn, id_: str, meter: str) -> dict[str, Any]:
     for name, values in optional.items():
         if draw(st.integers(0, 3)) == 0:
             price[name] = draw(values)
+    return draw(with_minimum(price))
+
+
+@st.composite
+def flats(draw: st.DrawFn) -> dict[str, Any]:
+    """A price without a meter."""
+    price = {"id": "base", "model": "flat", "amount": draw(st.sampled_from(["49", "0.10", "7.777777777"]))}
+    price |= {"currency": draw(CURRENCIES), "prorate": draw(st.sampled_from(["none", "day", "second"]))}
+    return price | draw(
+        st.sampled_from([{}, {"charge": "in_advance"}, {"charge": "in_arrears", "discount_rate": "0.333"}])
+    )
+
+
+@st.composite
+def with_minimum(draw: st.DrawFn, price: dict[str, Any]) -> dict[str, Any]:
+    """Sometimes with a minimum, which no maximum may contradict."""
+    if draw(st.integers(0, 2)) == 0:
+        price["minimum"] = draw(
+            st.sampled_from(["2", "3.25", "40"] if "maximum" not in price else ["0", price["maximum"]])
+        )
     return price
 
 
 EVENT_MODELS = ("percentage", "dynamic", "matrix")
 CURRENCIES = st.sampled_from(["USD", "USD", "EUR"])
+_PROMOTIONS = st.sampled_from(
+    [
+        {"discount_rate": "0.125", "from": "2026-10-10T00:00:00+00:00", "until": "2026-11-05T00:00:00+00:00"},
+        {"discount_rate": "1", "until": CHANGE.isoformat()},
+    ]
+)
 _RATES = st.sampled_from(["0", "0.013", "0.0299", "0.333333333333", "1"])
 
 
@@ -116,7 +142,9 @@ def event_prices(draw: st.DrawFn, id_: str, meter: str) -> dict[str, Any]:
         "maximum": st.sampled_from(["0", "3.5", "1000"]),
         "discount_rate": st.sampled_from(["0.1", "0.333", "1"]),
     }
-    if model == "percentage":
+    if model == "percentage" and draw(st.booleans()):
+        price |= {"rate": draw(_RATES), "promotion": draw(_PROMOTIONS), "per_event": "0.25"}
+    elif model == "percentage":
         price["rate"] = draw(_RATES)
         optional |= {
             "per_event": st.sampled_from(["0.25", "2"]),
@@ -127,6 +155,7 @@ def event_prices(draw: st.DrawFn, id_: str, meter: str) -> dict[str, Any]:
         }
     elif model == "dynamic":
         price["amount"] = "data.deep.u"
+        optional["promotion"] = _PROMOTIONS
         optional["multiplier"] = st.sampled_from(["1.15", "0.333333"])
     else:
         cells = [{"when": {"model": "m-1"}, "unit_price": "0.5"}, {"when": {"model": "3"}, "unit_price": "0.0000001"}]
@@ -135,7 +164,7 @@ def event_prices(draw: st.DrawFn, id_: str, meter: str) -> dict[str, Any]:
     for name, values in optional.items():
         if draw(st.booleans()):
             price[name] = draw(values)
-    return price
+    return draw(with_minimum(price))
 
 
 @st.composite
@@ -160,9 +189,10 @@ def continuing(
 ) -> dict[str, Any]:
     """The price, which may go on with the tiers of the one with its id in the version before."""
     found = next((one for one in before if one["id"] == price["id"]), None)
-    if found is None or price["meter"] not in summable or price["model"] in EVENT_MODELS or draw(st.booleans()):
+    if found is None or price.get("meter") not in summable or price["model"] in EVENT_MODELS or draw(st.booleans()):
         return price
-    return price | {"on_change": "continue", "currency": found["currency"]}
+    kept = {name: value for name, value in price.items() if name != "minimum"}
+    return kept | {"on_change": "continue", "currency": found["currency"]}
 
 
 @st.composite
@@ -186,6 +216,17 @@ def overrides(draw: st.DrawFn, replaced: list[dict[str, Any]], summable: set[str
     return found
 
 
+ACTIVE = st.sampled_from(
+    [
+        {},
+        {"active_from": "2020-01-01"},
+        {"active_from": "2026-10-10", "active_until": "2026-11-20T12:00:00+00:00"},
+        {"active_from": "2026-09-30T22:30:00+00:00", "active_until": "2026-10-02"},
+    ]
+)
+"""When an account is active, if it says so."""
+
+
 @st.composite
 def catalogs(draw: st.DrawFn) -> dict[str, Any]:
     """A catalog document: one to three meters, one or two prices each, two or three versions in which some prices change,
@@ -202,10 +243,15 @@ def catalogs(draw: st.DrawFn) -> dict[str, Any]:
         for meter in found
         for number in range(draw(st.integers(1, 2)))
     ]
+    if draw(st.booleans()):
+        first.append(draw(flats()))
     versions = [first]
     for _ in range(draw(st.integers(1, 2))):
         before = versions[-1]
-        changed = [price if draw(st.booleans()) else any_price(price["id"], price["meter"]) for price in before]
+        changed = [
+            price if "meter" not in price or draw(st.booleans()) else any_price(price["id"], price["meter"])
+            for price in before
+        ]
         versions.append([continuing(draw, price, before, of_events) for price in changed])
     starts = [draw(st.sampled_from(["2020-01-01T00:00:00+00:00", "2026-10-01T00:00:00+00:00"])), *CHANGES]
     return {
@@ -218,9 +264,13 @@ def catalogs(draw: st.DrawFn) -> dict[str, Any]:
         "accounts": {
             "defaults": {"pricebook": "standard", "timezone": "America/New_York", "open": draw(st.integers(0, 5)) > 0},
             "list": [
-                {"id": "paris", "timezone": "Europe/Paris", "tags": {"cost_center": "42"}},
-                {"id": "tokyo", "timezone": "Asia/Tokyo", "overrides": draw(overrides(first, of_events))},
-                {"id": "chatham", "timezone": "Pacific/Chatham"},
+                {"id": "paris", "timezone": "Europe/Paris", "tags": {"cost_center": "42"}, **draw(ACTIVE)},
+                {
+                    "id": "tokyo",
+                    "timezone": "Asia/Tokyo",
+                    "overrides": draw(overrides([price for price in first if "meter" in price], of_events)),
+                },
+                {"id": "chatham", "timezone": "Pacific/Chatham", **draw(ACTIVE)},
             ],
         },
     }
@@ -232,6 +282,7 @@ MODEL_PRICES: dict[str, st.SearchStrategy[Price]] = {
     "dynamic": event_oracle.carried("dynamic"),
     "cost_plus": event_oracle.carried("cost_plus"),
     "matrix": event_oracle.matrices(),
+    "flat": oracle.flats(),
 }
 """Any price of each registered model (``tests.rate.test_model_laws``). A new model adds a line, and its oracle."""
 

@@ -48,6 +48,7 @@ from lineitem.ledger.publishing import Publication, publish
 from lineitem.ledger.rating import Rater
 from lineitem.ledger.report import Report
 from lineitem.ledger.retract import retract
+from lineitem.ledger.settle import settle
 from lineitem.ledger.shadow import Candidate, Wanted, shadow
 from lineitem.ledger.shadow import Progress as ShadowProgress
 from lineitem.ledger.shadow_rows import Comparison
@@ -233,17 +234,23 @@ class App:
             raise Refused(f"namespace {namespace!r} has no catalog", do="Publish one: lineitem catalog publish FILE")
         return snapshot
 
+    def _settle(self, namespace: str, month: Month, account: str | None = None) -> Snapshot:
+        """Flush what is due, and post what the month owes beyond usage where it has ended."""
+        snapshot, rater = self._in_force(namespace), Rater()
+        flush(self.control, snapshot, self.clock.now_us(), rater)
+        settle(self.control, namespace, month, self.clock.now_us(), rater, account)
+        return snapshot
+
     def bill(self, namespace: str, month: Month, account: str | None) -> BillingResult:
-        """Flush what is due, make the invoices of a month, sign the ledger."""
-        flush(self.control, self._in_force(namespace), self.clock.now_us(), Rater())
+        """Settle a month and make its invoices, sign the ledger."""
+        self._settle(namespace, month, account)
         done = bill(self.control, namespace, month, account=account, now_us=self.clock.now_us())
         self.checkpoint()
         return done
 
     def close_period(self, namespace: str, month: Month) -> dict[str, object]:
-        """Flush what is due, close a month, sign the ledger."""
-        snapshot = self._in_force(namespace)
-        flush(self.control, snapshot, self.clock.now_us(), Rater())
+        """Settle and close a month, sign the ledger."""
+        snapshot = self._settle(namespace, month)
         close_period(self.control, snapshot, month, self.clock.now_us())
         self.checkpoint()
         return show_period(self.control, namespace, month)

@@ -395,3 +395,35 @@ def test_an_account_with_overrides_needs_no_pricebook() -> None:
     found = parse_catalog(OVERRIDE.replace("      pricebook: std\n", ""), "c.yaml")
     assert found.accounts[0].pricebook is None
     assert found.pricebooks[0].id == "@account/a"
+
+
+def test_an_account_may_say_when_it_is_active() -> None:
+    """A day is one of its zone; an instant is what it says."""
+    active = "timezone: Europe/Paris, active_from: 2026-10-01, active_until: 2026-11-05T12:00:00Z,"
+    (account,) = parse_catalog(CONTRACT.replace("timezone: Europe/Paris,", active), "c.yaml").accounts
+    assert (account.active_from_us, account.active_until_us) == (1_790_805_600_000_000, 1_793_880_000_000_000)
+
+
+@pytest.mark.parametrize(
+    ("written", "text"),
+    [
+        ("active_until: 2026-10-01", "active_until ends what active_from begins"),
+        ("active_from: 2026-10-02, active_until: 2026-10-02", "must lie after active_from"),
+        ("active_from: 2026-02-30", "is no day"),
+        ("active_from: soon", "is not an instant"),
+    ],
+)
+def test_when_an_account_is_active_is_checked(written: str, text: str) -> None:
+    """Two ends that make no range, and what is no time."""
+    (problem,) = problems_of(CONTRACT.replace("timezone: Europe/Paris,", f"timezone: Europe/Paris, {written},"))
+    assert text in problem
+
+
+def test_a_flat_price_needs_no_meter() -> None:
+    """And comes back as it was written."""
+    text = CONTRACT.replace("      - {id: web", '      - {id: base, model: flat, amount: "49"}\n      - {id: web')
+    catalog = parse_catalog(text, "c.yaml")
+    assert [(price.id, price.meter) for price in catalog.pricebooks[0].prices if price.model == "flat"] == [
+        ("base", "")
+    ]
+    assert catalog_from_document(catalog_document(catalog)) == catalog

@@ -176,3 +176,48 @@ def test_nothing_a_file_can_hold_breaks_the_reader(value: object, key: str, doc:
 def test_known_currencies_pass() -> None:
     """Currencies with none, two and three minor digits are all fine."""
     assert [currency_problem(code) for code in ("JPY", "EUR", "KWD")] == [None, None, None]
+
+
+EVENTFUL: dict[str, Any] = {"id": "p", "meter": "m", "model": "percentage", "currency": "EUR", "rate": "0.1"}
+WINDOW: dict[str, Any] = {"discount_rate": "0.2", "from": "2026-11-01T00:00:00Z", "until": "2026-12-01T00:00:00Z"}
+
+
+@pytest.mark.parametrize(
+    ("doc", "path", "text"),
+    [
+        (FLAT | {"minimum": "5", "maximum": "4"}, "minimum", "5 is more than maximum, 4"),
+        (FLAT | {"minimum": "1" + "0" * 29}, "minimum", "more than a ledger holds"),
+        (FLAT | {"promotion": WINDOW}, "promotion", "a per_unit price charges the month's quantity"),
+        (EVENTFUL | {"promotion": WINDOW, "free_events": 3}, "promotion", "does not go with free_events"),
+        (EVENTFUL | {"promotion": WINDOW | {"discount_rate": "1.5"}}, "promotion.discount_rate", "more than 1"),
+        (EVENTFUL | {"promotion": {"discount_rate": "0.1"}}, "promotion", "has a window"),
+        (
+            EVENTFUL | {"promotion": WINDOW | {"until": "2026-11-01T00:00:00Z"}},
+            "promotion.until",
+            "must lie after from",
+        ),
+        (EVENTFUL | {"promotion": WINDOW | {"from": "2026-11-01"}}, "promotion.from", "is not an instant"),
+        ({"id": "p", "model": "flat", "currency": "EUR"}, "amount", "is missing"),
+        ({"id": "p", "model": "flat", "currency": "EUR", "amount": "data.x"}, "amount", "is not a decimal number"),
+        (
+            {"id": "p", "model": "flat", "currency": "EUR", "amount": "1", "meter": "m"},
+            "meter",
+            "unknown key of a flat",
+        ),
+        ({"id": "p", "model": "flat", "currency": "EUR", "amount": "1", "prorate": "hour"}, "prorate", "not one of"),
+    ],
+)
+def test_dues_and_promotions_are_checked(doc: dict[str, Any], path: str, text: str) -> None:
+    """What cannot be posted as it is written is told where it stands."""
+    (found,) = problems(doc)
+    assert found[0] == path
+    assert text in found[1]
+
+
+def test_saying_what_holds_anyway_is_no_other_content() -> None:
+    """``in_arrears`` and ``none`` are the defaults and are not kept."""
+    short = {"id": "p", "model": "flat", "currency": "EUR", "amount": "49.0"}
+    price, _ = parse_price(short)
+    assert price == parse_price(short | {"charge": "in_arrears", "prorate": "none"})[0]
+    assert price is not None
+    assert (price.meter, price.amount) == ("", "49")

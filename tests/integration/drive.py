@@ -114,6 +114,10 @@ class Space:
         """Close a posting period."""
         self.act(lambda app: app.close_period(self.name, Month.parse(month)))
 
+    def bill(self, month: str) -> None:
+        """Bill a posting period, settled first."""
+        self.act(lambda app: app.bill(self.name, Month.parse(month), None))
+
     # --- what it holds
 
     def rows(self, query: str, **values: Any) -> list[tuple[Any, ...]]:

@@ -29,6 +29,8 @@ Identity = tuple[str, str]
 """(source, id) inside the oracle's namespace."""
 Total = tuple[Fraction, int]
 """Quantity in the meter's unit, amount in nano-units."""
+Target = tuple[str, str, str, str]
+"""(account, price, service month, content of the price)."""
 Totals = dict[tuple[str, str, str], Total]
 """(account, price, service month) -> total; what comes to nothing is left out."""
 
@@ -92,6 +94,9 @@ class Oracle:
     catalog: Document
     now: datetime
     accepted: dict[Identity, Event] = field(default_factory=dict)
+    settled: dict[Target, Fraction] = field(default_factory=dict)
+    """The share of the month in which the account was active: more than 0 owes without usage."""
+    closed: set[str] = field(default_factory=set)
 
     # --- taking records in
 
@@ -157,7 +162,7 @@ class Oracle:
         usage = []
         for meter, value, member in readings:
             found = self._prices(account, event["time"]).values()
-            prices = [(book, price) for book, price in found if price["meter"] == meter["id"]]
+            prices = [(book, price) for book, price in found if price.get("meter") == meter["id"]]
             if not prices:
                 raise Broken("no price")
             for book, price in prices:
@@ -190,7 +195,7 @@ class Oracle:
             value=value,
             member=member,
             window_end=end,
-            charge=CHARGES[price["model"]](price, value, event) if price["model"] in CHARGES else Fraction(0),
+            charge=_promoted(price, value, event) if price["model"] in CHARGES else Fraction(0),
         )
 
     def _account(self, subject: str) -> dict[str, Any]:
@@ -224,16 +229,67 @@ class Oracle:
         every = (event for event in self.accepted.values())
         return {event.key for event in every if any(one.window_end is None for one in event.usage)}
 
-    def totals(self) -> Totals:
-        """T of every account, price and service month."""
-        targets: dict[tuple[str, str, str, str], list[Usage]] = defaultdict(list)
+    def settle(self, month: str) -> None:
+        """Somebody bills ``month``: it is settled where it has ended, and so are closed months before it."""
+        months = {month} | {one for one in self.closed if one < month}
+        for target in self._targets():
+            account = self._account(target[0])
+            if (
+                target[2] in months
+                and _bounds(target[2], account)[1] <= self.now
+                and "minimum" in json.loads(target[3])[1]
+            ):
+                self.settled.setdefault(target, Fraction(0))
+        self.settled |= dict(self._owed(months))
+
+    def close(self, month: str) -> None:
+        """Somebody closes ``month``."""
+        self.settle(month)
+        self.closed.add(month)
+
+    def _owed(self, months: set[str]) -> Iterable[tuple[Target, Fraction]]:
+        """What active accounts owe without usage, under the prices in force where their time in a month begins."""
+        meters = {meter["id"]: meter for meter in self.catalog["meters"]} | {None: {"aggregation": "count"}}
+        for listed in self.catalog.get("accounts", {}).get("list", []):
+            if "active_from" not in listed:
+                continue
+            account = self._account(listed["id"])
+            for month in months | set(map(_following, months)):
+                start, end = _bounds(month, account)
+                since = max(start, _day_or_instant(account["active_from"], account))
+                until = _day_or_instant(account["active_until"], account) if "active_until" in account else end
+                until = min(until, end)
+                if since >= until:
+                    continue
+                for book, price in self._prices(account, since).values():
+                    due = (
+                        start <= self.now if "charge" in price and price["charge"] == "in_advance" else end <= self.now
+                    )
+                    due = due and (month in months or price.get("charge") == "in_advance")
+                    due = due and price.get("on_change") != "continue"
+                    if due and ("minimum" in price or (price["model"] not in CHARGES and amount(price, Fraction(0)))):
+                        content = content_of(book, price, meters[price.get("meter")])
+                        share = SHARES[price.get("prorate", "none")](
+                            since, until, start, end, ZoneInfo(account["timezone"])
+                        )
+                        yield (listed["id"], price["id"], month, content), share
+
+    def _targets(self) -> dict[Target, list[Usage]]:
+        targets: dict[Target, list[Usage]] = defaultdict(list)
         for event in self.accepted.values():
             for one in event.usage if not event.retracted else ():
                 targets[(one.account, one.price, one.month, one.content)].append(one)
+        return targets
+
+    def totals(self) -> Totals:
+        """T of every account, price and service month."""
         totals: Totals = {}
+        targets: dict[Target, list[Usage]] = {
+            target: [] for target, active in self.settled.items() if active
+        } | self._targets()
         for (account, name, month, content), usage in targets.items():
             _, price, meter = json.loads(content)
-            quantity = FOLDS[meter["aggregation"]](usage)
+            quantity = FOLDS[meter["aggregation"]](usage) if usage else Fraction(0)
             before = totals.get((account, name, month), (Fraction(0), 0))
             earlier = [
                 one for part in self._gone_on_with(account, name, month, content)
@@ -241,6 +297,10 @@ class Oracle:
             ]  # fmt: skip
             above = sum((one.value for one in earlier), Fraction(0))
             charged = charged_in_order(price, usage) if price["model"] in CHARGES else amount(price, above + quantity)
+            if price["model"] == "flat":
+                charged *= self.settled[(account, name, month, content)]
+            if (account, name, month, content) in self.settled:
+                charged = max(charged, Fraction(price.get("minimum", "0")))
             nano = round_half_up(charged * 10**9)
             if earlier:
                 nano -= round_half_up(amount(price, above) * 10**9)
@@ -287,6 +347,41 @@ def _ranges(versions: list[Document]) -> list[tuple[datetime, datetime, Document
         found.append((start, end, version))
         later = start
     return found[::-1]
+
+
+def _bounds(month: str, account: Document) -> tuple[datetime, datetime]:
+    """Where a month begins and ends for an account."""
+    year, number = map(int, month.split("-"))
+    start = datetime(year, number, 1, tzinfo=ZoneInfo(account["timezone"]))
+    end = datetime(year + number // 12, number % 12 + 1, 1, tzinfo=ZoneInfo(account["timezone"]))
+    return start.astimezone(UTC), end.astimezone(UTC)
+
+
+def _following(month: str) -> str:
+    year, number = map(int, month.split("-"))
+    return f"{year + number // 12}-{number % 12 + 1:02}"
+
+
+def _share_of_days(since: datetime, until: datetime, start: datetime, end: datetime, zone: ZoneInfo) -> Fraction:
+    """Days that are begun, of all days of the month."""
+    first, last = since.astimezone(zone).date(), (until - timedelta(microseconds=1)).astimezone(zone).date()
+    whole = (end - timedelta(microseconds=1)).astimezone(zone).date() - start.astimezone(zone).date()
+    return Fraction((last - first).days + 1, whole.days + 1)
+
+
+SHARES: dict[str, Callable[[datetime, datetime, datetime, datetime, ZoneInfo], Fraction]] = {
+    "none": lambda *_: Fraction(1),
+    "day": _share_of_days,
+    "second": lambda since, until, start, end, _: Fraction(
+        (until - since) // timedelta(microseconds=1), (end - start) // timedelta(microseconds=1)
+    ),
+}
+"""Which share of a month is due, by how its price is prorated."""
+
+
+def _day_or_instant(text: str, account: Document) -> datetime:
+    time = datetime.fromisoformat(text)
+    return (time if time.tzinfo else time.replace(tzinfo=ZoneInfo(account["timezone"]))).astimezone(UTC)
 
 
 def _in_force(versions: list[Document], time: datetime) -> list[Document]:
@@ -465,6 +560,17 @@ CHARGES: dict[str, Callable[[Document, Fraction, Document], Fraction]] = {
 """Per-event prices: what one event is charged."""
 
 
+def _promoted(price: Document, value: Fraction, event: Document) -> Fraction:
+    """What one event is charged, less the promotion of its time."""
+    charge, promotion = CHARGES[price["model"]](price, value, event), price.get("promotion")
+    if promotion is None:
+        return charge
+    since, until = (promotion.get(name) for name in ("from", "until"))
+    late = since is None or event["time"] >= datetime.fromisoformat(since)
+    early = until is None or event["time"] < datetime.fromisoformat(until)
+    return charge * (1 - Fraction(promotion["discount_rate"])) if late and early else charge
+
+
 def charged_in_order(price: Document, usage: list[Usage]) -> Fraction:
     """The first events free as far as the allowance goes, then the sum, discount, maximum."""
     total, left = Fraction(0), None if "free_units" not in price else Fraction(price["free_units"])
@@ -514,6 +620,7 @@ def _volume(price: Document, units: Fraction) -> Fraction:
 
 MODELS: dict[str, Callable[[Document, Fraction], Fraction]] = {
     "per_unit": lambda price, units: units * Fraction(price["unit_price"]),
+    "flat": lambda price, _: Fraction(price["amount"]),
     "package": lambda price, units: ceil(units / Fraction(price["package_size"])) * Fraction(price["package_price"]),
     "graduated": _graduated,
     "volume": _volume,

@@ -44,6 +44,8 @@ def catalog(version: int) -> dict[str, Any]:
             "id": "cell", "meter": "calls", "model": "matrix", "itemize": "hour", "dimensions": ["data.model"],
             "cells": [{"when": {}, "unit_price": "0.01"}],
         },
+        {"id": "least", "meter": "calls", "model": "per_unit", "unit_price": "0.01", "minimum": "40"},
+        {"id": "base", "model": "flat", "amount": "49", "prorate": "day", "charge": "in_advance"},
     ]  # fmt: skip
     books = [
         {"id": "book", "version": 1, "effective_from": "2020-01-01T00:00:00Z", "prices": prices},
@@ -74,6 +76,7 @@ def catalog(version: int) -> dict[str, Any]:
                     "name": "Paris",
                     "timezone": "Europe/Paris",
                     "tags": {"cost_center": "42"},
+                    "active_from": "2026-10-05",
                     "overrides": own[: version - 1],
                     "invoice_currency": "EUR",
                 }
@@ -109,7 +112,7 @@ def fill(world: World) -> Space:
         event("late", "paris", "2026-09-29T10:00:00Z", "3"),  # a correction
         event("u-2", "paris", "2026-10-12T10:00:00Z", "2"),  # a duplicate
         event("bad", "paris", "2026-10-12T10:00:00Z", "null"),  # a dead letter with an identity
-        event("gone", "paris", "2026-10-21T10:00:00Z", "50"),
+        event("gone", "paris", "2026-10-19T10:00:00Z", "50"),
         event("none", "paris", "2026-10-21T10:00:00Z", "1", "b.used"),  # not billable
     ]
     space.send(b"".join(october), "october", 4)
@@ -211,6 +214,7 @@ _TYPE = """select data_type from information_schema.columns
   where table_schema = %s and table_name = %s and column_name = %s"""
 _KINDS = {
     "ledger.line_item": "kind, quantity is null, event_key is null, tableoid",
+    "ledger.accumulator": "settled",
     "ledger.batch": "kind",
     "ledger.fact": "kind",
     "catalog.draft_step": "act",

@@ -28,6 +28,7 @@ from tests.strategies import (
     CHANGE,
     END,
     START,
+    TIMES,
     Record,
     catalogs,
     conflicting,
@@ -39,6 +40,8 @@ from tests.strategies import (
 
 NOW = datetime(2026, 12, 15, tzinfo=UTC)
 MIDWAY = datetime(2026, 10, 31, 23, 20, 30, tzinfo=UTC)
+MONTHS = ["2026-09", "2026-10", "2026-11"]
+MONTH = st.sampled_from(MONTHS)
 BATCHES = st.sampled_from([1, 2, 3, 7, 1000])
 # Not shrunk: an example costs a second here, and every one leaves its namespace behind for the next to verify.
 law = settings(suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.reuse, Phase.generate])
@@ -264,6 +267,61 @@ def test_retraction_is_as_if_it_had_never_been_sent(world: World) -> None:
     assert world.findings(deep=True) == []
 
 
+def test_settling_at_any_time_changes_no_total(world: World) -> None:
+    """However often months are billed or closed between batches, late usage and retractions, they end at the same totals.
+
+    Minimums and what active accounts owe without usage are part of them; settling again posts nothing.
+    """
+    seen: Counter[int] = Counter()
+    times = st.builds(lambda minutes: MIDWAY + timedelta(minutes=minutes), st.integers(-3000, 1439)) | TIMES
+
+    @settings(law, max_examples=30)
+    @given(st.data())
+    def holds(data: st.DataObject) -> None:
+        catalog, events = data.draw(catalogs()), data.draw(usage(16, times))
+        now = data.draw(st.sampled_from([MIDWAY, NOW, NOW]))
+        space, oracle = both(world, catalog, now)
+        for number, part in enumerate(data.draw(cut(data.draw(repeated(events)), 4))):
+            space.send(file_of(part), f"stream-{number}", data.draw(BATCHES))
+            oracle.send(file_of(part), f"stream-{number}")
+            act, month = data.draw(st.sampled_from(["bill", "bill", "close", "retract", "none"])), data.draw(MONTH)
+            note(f"{act} {month}")
+            if act == "bill":
+                space.bill(month)
+                oracle.settle(month)
+            elif act == "close" and now == NOW and month not in oracle.closed:
+                space.close(month)
+                oracle.close(month)
+            elif act == "retract":
+                alive = [one for one, event in sorted(oracle.accepted.items()) if not event.retracted]
+                for identity in [one for one in alive if one[1].startswith("e-")][:1]:
+                    space.retract(*identity)
+                    oracle.retract(identity)
+            space.flush(now)
+            assert now == MIDWAY or space.totals() == oracle.totals()
+        space.flush(NOW)
+        oracle.now = NOW
+        for month in MONTHS:
+            space.bill(month)
+            oracle.settle(month)
+        assert space.totals() == oracle.totals()
+        at_once = Oracle(space.name, catalog, NOW, accepted=oracle.accepted)
+        for month in MONTHS:
+            at_once.settle(month)
+        assert at_once.totals() == space.totals()
+        before = space.line_items()
+        for month in MONTHS:
+            space.bill(month)
+        assert space.line_items() == before
+        for (_, _, kind), number in space.kinds().items():
+            seen[kind] += number
+        assert world.findings() == []
+
+    holds()
+    assert world.findings(deep=True) == []
+    assert min(seen[Kind.TRUE_UP], seen[Kind.RECURRING]) > 20, "the examples are too tame"
+
+
 TIERS = [
     {"up_to": "2", "unit_price": "3", "flat_price": "1.5"},
     {"up_to": None, "unit_price": "0.7", "flat_price": "9"},
@@ -328,6 +386,7 @@ def test_usage_for_a_closed_month_posts_to_the_next_open_one(world: World) -> No
         space.send(file_of(early), "early", data.draw(BATCHES))
         for month in months:
             space.close(month)
+            oracle.close(month)
             with pytest.raises(Refused):
                 space.close(month)
         sealed, before = {month: space.posted(month) for month in months}, space.kinds()

@@ -105,6 +105,7 @@ def test_the_ledger_holds_something_of_everything(crime: Crime) -> None:
     assert {kind for (kind,) in crime.tamperer.connection.execute("select distinct kind from ledger.line_item")} == {
         1,
         2,
+        3,
         4,
         6,
     }
@@ -115,6 +116,7 @@ def test_the_ledger_holds_something_of_everything(crime: Crime) -> None:
         4,
         5,
         6,
+        7,
     }
     assert one("select count(*) from ledger.line_item where quantity_wide is not null")[0] > 0
 

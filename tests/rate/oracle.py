@@ -8,6 +8,7 @@ from math import ceil, floor
 
 from hypothesis import strategies as st
 
+from lineitem.catalog.document import decimal_text
 from lineitem.catalog.model import Price, Rounding, Tier, Transform
 
 MODEL_NAMES = ("per_unit", "graduated", "volume", "package", "stairstep", "graduated_percentage")
@@ -47,6 +48,8 @@ def rounded(units: Fraction, rounding: Rounding) -> Fraction:
 def _charge(price: Price, units: Fraction) -> Fraction:
     if price.model == "per_unit":
         return units * Fraction(price.unit_price or 0)
+    if price.model == "flat":
+        return Fraction(price.amount or 0)
     if price.model == "package":
         return ceil(units / Fraction(price.package_size or 1)) * Fraction(price.package_price or 0)
     if price.model == "volume":
@@ -101,6 +104,13 @@ def prices(draw: st.DrawFn, models: tuple[str, ...] = MODEL_NAMES) -> Price:
         discount_rate=draw(RATES),
         transform=draw(TRANSFORMS),
     )
+
+
+@st.composite
+def flats(draw: st.DrawFn) -> Price:
+    """Any price without a meter."""
+    amount = decimal_text(draw(DECIMALS))
+    return Price(id="p", meter="", model="flat", currency="EUR", amount=amount, discount_rate=draw(RATES))
 
 
 def _tier(draw: st.DrawFn, model: str, up_to: Decimal | None) -> Tier:

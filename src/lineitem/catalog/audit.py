@@ -7,7 +7,7 @@ from hashlib import sha256
 from typing import NamedTuple
 
 from lineitem.catalog.load import catalog_from_document
-from lineitem.catalog.model import Catalog, Pricebook
+from lineitem.catalog.model import NO_METER, Catalog, Pricebook
 from lineitem.catalog.published import book_document, content_of
 from lineitem.catalog.ranges import END_OF_TIME_US, effective_ranges
 from lineitem.catalog.snapshot import canonical_tags
@@ -92,9 +92,9 @@ def _pricebooks(connection: Connection, catalogs: Catalogs) -> Iterator[Defect]:
         for revision, catalog in history:
             for book in catalog.pricebooks:
                 brought.setdefault((namespace, book.id, book.version), (revision, book, catalog))
-    contents: dict[tuple[str, str, int], set[tuple[str, bytes]]] = {}
-    for namespace, name, version, price, digest in connection.execute(SQL.prices).fetchall():
-        contents.setdefault((namespace, name, version), set()).add((price, bytes(digest)))
+    contents: dict[tuple[str, str, int], set[Content]] = {}
+    for namespace, name, version, price, digest, *measured in connection.execute(SQL.prices).fetchall():
+        contents.setdefault((namespace, name, version), set()).add((price, bytes(digest), *measured))
     for namespace, name, version, *stored in connection.execute(SQL.pricebook_versions).fetchall():
         key = (namespace, name, version)
         found = brought.pop(key, None)
@@ -134,9 +134,17 @@ def _same_version(revision: int, book: Pricebook, stored: Sequence[object]) -> b
     return list(stored) == [revision, document, digest, book.effective_from_us, book.effective_until_us]
 
 
-def _contents(book: Pricebook, catalog: Catalog) -> set[tuple[str, bytes]]:
+Content = tuple[str, bytes, str, str, int, str]
+"""Price, digest of its content, meter, unit, scale, currency."""
+
+
+def _contents(book: Pricebook, catalog: Catalog) -> set[Content]:
     meters = {meter.id: meter for meter in catalog.meters}
-    return {(price.id, content_of(price, meters[price.meter])) for price in book.prices}
+    priced = [(price, price.meter_of(meters) or NO_METER) for price in book.prices]
+    return {
+        (price.id, content_of(price, meter), meter.id, meter.unit, meter.quantity_scale, price.currency)
+        for price, meter in priced
+    }
 
 
 def _accounts(connection: Connection, catalogs: Catalogs) -> Iterator[Defect]:

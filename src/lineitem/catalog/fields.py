@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from lineitem.catalog.price_reader import path_text, shorten
 from lineitem.catalog.yaml_lines import KeyPath, YamlDocument
 from lineitem.core.limits import CATALOG_BYTES_MAX, FIELD_CHARS_MAX
-from lineitem.core.period import zone_exists
+from lineitem.core.period import day_start_us, zone_exists
 
 ID_CHARS_MAX = 128
 """Characters of an id."""
@@ -22,6 +22,7 @@ ID_RULE = "use up to 128 letters, digits and . _ : / -, beginning with a letter 
 """The same in words."""
 
 _INSTANT = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d(?:\.\d{1,6})?) ?(Z|z|[+-]\d\d:\d\d)", re.ASCII)
+_DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _NO_INSTANT = "is not an instant with an offset; write for example 2026-01-01T00:00:00Z"
 _EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 
@@ -171,6 +172,17 @@ class Fields:
         if defect is not None:
             self.at(key, f"{shown(value)} {defect}")
         return found
+
+    def day_or_instant_us(self, key: str, zone: str) -> int | None:
+        """A calendar day (its start in ``zone``) or an instant with an offset, as microseconds since the epoch."""
+        value = self._entries.get(key)
+        if not isinstance(value, str) or not _DAY.fullmatch(value):
+            return self.instant_us(key)
+        try:
+            return day_start_us(value, zone)
+        except ValueError:
+            self.at(key, f"{shown(value)} is no day; write it as 2026-10-01")
+            return None
 
     def items(self, key: str) -> list[tuple[Any, KeyPath]]:
         """The entries of a list, each with its path."""

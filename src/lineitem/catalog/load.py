@@ -63,7 +63,18 @@ _TOP_KEYS = (
 _METER_KEYS = ("id", "event_type", "aggregation", "value", "unit", "scale", "dimensions", "filter")
 _PRICEBOOK_KEYS = ("id", "version", "effective_from", "effective_until", "prices")
 _DEFAULTS_KEYS = ("pricebook", "timezone", "billing", "open", "invoice_currency")
-_ACCOUNT_KEYS = ("id", "name", "timezone", "tags", "pricebook", "billing", "overrides", "invoice_currency")
+_ACCOUNT_KEYS = (
+    "id",
+    "name",
+    "timezone",
+    "tags",
+    "pricebook",
+    "billing",
+    "overrides",
+    "invoice_currency",
+    "active_from",
+    "active_until",
+)
 _PUBLISHING_KEYS = ("approval",)
 _APPROVAL_KEYS = ("required", "four_eyes")
 _OVERRIDE_KEYS = ("version", "effective_from", "effective_until", "prices")
@@ -268,6 +279,8 @@ class _PriceReader:
             ids.append((price.id, (*path, "id")))
             if not ID_PATTERN.fullmatch(price.id):
                 fields.problems.at((*path, "id"), f"{shorten(price.id)} is not an id; {ID_RULE}")
+            if not MODEL_FIELDS[price.model].metered:
+                continue
             if price.meter not in self.meters:
                 text = f"price {price.id!r} bills the meter {price.meter!r}, which does not exist; "
                 fields.problems.at((*path, "meter"), text + suggestion(price.meter, self.meters))
@@ -397,14 +410,22 @@ def _account(fields: Fields, defaults: AccountDefaults, book_ids: Collection[str
     # Not a catalog id: it is the subject other people's events carry, be it an address or an e-mail.
     fields.require("id", "team-1")
     id_ = fields.text("id", chars_max=FIELD_CHARS_MAX)
+    zone = fields.zone("timezone", defaults.timezone)
+    from_us, until_us = (fields.day_or_instant_us(key, zone) for key in ("active_from", "active_until"))
+    if "active_until" in fields and "active_from" not in fields:
+        fields.at("active_until", "active_until ends what active_from begins; add active_from")
+    elif from_us is not None and until_us is not None and until_us <= from_us:
+        fields.at("active_until", "active_until must lie after active_from; correct one of the two")
     return Account(
         id=id_,
         name=fields.text("name", id_, chars_max=256),
         pricebook=_book_of(fields, defaults.pricebook, book_ids),
-        timezone=fields.zone("timezone", defaults.timezone),
+        timezone=zone,
         billing=_billing(fields, defaults.billing),
         tags=fields.text_pairs("tags"),
         invoice_currency=read_invoice_currency(fields, defaults.invoice_currency, money),
+        active_from_us=from_us,
+        active_until_us=until_us,
     )
 
 

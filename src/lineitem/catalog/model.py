@@ -5,6 +5,7 @@ Decimals stay ``Decimal``; instants are microseconds since the epoch, UTC.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
@@ -45,6 +46,21 @@ class Rounding(StrEnum):
     HALF_UP = "half_up"
 
 
+class Charge(StrEnum):
+    """When a recurring price is due: once its month has ended, or once the month before has."""
+
+    IN_ARREARS = "in_arrears"
+    IN_ADVANCE = "in_advance"
+
+
+class Prorate(StrEnum):
+    """In what a month is counted of which the account is active for a part."""
+
+    NONE = "none"
+    DAY = "day"
+    SECOND = "second"
+
+
 @dataclass(frozen=True, slots=True)
 class Meter:
     """How events of one type become a quantity.
@@ -65,6 +81,10 @@ class Meter:
     def quantity_scale(self) -> int:
         """Decimals of the meter's quantity: counts of events or members are whole whatever ``scale`` says."""
         return 0 if self.aggregation in (Aggregation.COUNT, Aggregation.UNIQUE) else self.scale
+
+
+NO_METER = Meter(id="", event_type="", aggregation=Aggregation.COUNT, unit="")
+"""Stands in for the meter of a price that has none: no event matches it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +115,22 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
+class Promotion:
+    """A discount on the charges of events in ``[from_us, until_us)``; None is open."""
+
+    discount_rate: Decimal
+    from_us: int | None = None
+    until_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Price:
-    """How one meter's quantity becomes an amount. Order: transform, included, model, discount_rate, maximum.
+    """How one meter's quantity becomes an amount. Order: transform, included, model, discount_rate, maximum,
+    and minimum once the period is settled.
 
     Which fields a model reads stands in ``price_doc.MODEL_FIELDS``. ``price``, ``amount``, ``cost``, ``currency_from``
-    and ``dimensions`` are paths into the event, such as ``data.unit_price``.
+    and ``dimensions`` are paths into the event, such as ``data.unit_price``; of a ``flat`` price, which has no meter (""),
+    ``amount`` is the amount itself.
     """
 
     id: str
@@ -132,11 +163,19 @@ class Price:
     cells: tuple[Cell, ...] = ()
     on_change: str | None = None
     """``continue``: inside a period it goes on with the tiers of the version before it. None: it starts its own."""
+    minimum: Decimal | None = None
+    charge: Charge | None = None
+    prorate: Prorate | None = None
+    promotion: Promotion | None = None
 
     @property
     def continues(self) -> bool:
         """Whether it goes on with the tiers of the version before it."""
         return self.on_change == "continue"
+
+    def meter_of(self, meters: Mapping[str, Meter]) -> Meter | None:
+        """Its meter; ``NO_METER`` where it needs none, None where ``meters`` lacks it."""
+        return meters.get(self.meter) if self.meter else NO_METER
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +216,11 @@ class AccountDefaults:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Who is billed: an event's ``subject``."""
+    """Who is billed: an event's ``subject``.
+
+    In the months that ``[active_from_us, active_until_us)`` touches it owes what its prices ask without usage; without
+    ``active_from_us`` it owes nothing until an event comes.
+    """
 
     id: str
     name: str
@@ -187,6 +230,8 @@ class Account:
     tags: tuple[tuple[str, str], ...] = ()
     invoice_currency: str | None = None
     """What its one invoice of a month is in; None: one invoice for each currency of its prices."""
+    active_from_us: int | None = None
+    active_until_us: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,15 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from lineitem.catalog.currencies import currency_problem
+from lineitem.catalog.document import decimal_text
 from lineitem.catalog.matrix import read_matrix
-from lineitem.catalog.model import Itemize, Price, Rounding, Tier, Transform
+from lineitem.catalog.model import Charge, Itemize, Price, Prorate, Rounding, Tier, Transform
 from lineitem.catalog.price_reader import DECIMALS_MAX, Path, Problem, Reader, shorten
+from lineitem.catalog.promotion import read_promotion
+from lineitem.core.limits import QUANTITY_DIGITS_MAX
 
+DUE_MAX = Decimal(10) ** (QUANTITY_DIGITS_MAX - 9)
+"""What is due without usage lies below: the ledger holds 38 digits of nano-units."""
 FREE_EVENTS_MAX = 1_000_000
 """Free events of one price: a ledger remembers each of them."""
 
@@ -23,18 +28,21 @@ class ModelFields(NamedTuple):
     """The keys a price model reads.
 
     All of ``required`` must be there, ``optional`` may be; ``tier`` are the amounts a tier may carry. ``per_event``:
-    the model prices each event by itself, so nothing that works on the period's quantity goes with it.
+    the model prices each event by itself, so nothing that works on the period's quantity goes with it. ``metered``: there is
+    usage to price; without, nothing goes with it that works on usage.
     """
 
     required: tuple[str, ...]
     optional: tuple[str, ...] = ()
     tier: tuple[str, ...] = ()
     per_event: bool = False
+    metered: bool = True
 
     @property
     def keys(self) -> tuple[str, ...]:
         """Every key that a price of the model may have."""
-        common = (key for key in COMMON_FIELDS if not (self.per_event and key in QUANTITY_FIELDS))
+        without = (*(QUANTITY_FIELDS if self.per_event else EVENT_FIELDS), *(() if self.metered else USAGE_FIELDS))
+        common = (key for key in COMMON_FIELDS if key not in without)
         return (*common, *self.required, *self.optional)
 
 
@@ -53,15 +61,20 @@ MODEL_FIELDS: dict[str, ModelFields] = {
     "dynamic": ModelFields((), optional=("price", "amount", "multiplier", "scale", "currency_from"), per_event=True),
     "cost_plus": ModelFields(("cost", "multiplier"), optional=("scale", "currency_from"), per_event=True),
     "matrix": ModelFields(("dimensions", "cells"), per_event=True),
+    "flat": ModelFields(("amount",), optional=("charge", "prorate"), metered=False),
 }
 """Every price model by name. ``rate.models`` holds one entry for each; a test keeps the two equal."""
 
 COMMON_FIELDS = (
-    "id", "meter", "model", "currency", "itemize", "description", "included", "maximum", "discount_rate", "transform",
-    "on_change",
+    "id", "meter", "model", "currency", "itemize", "description", "included", "maximum", "minimum", "discount_rate",
+    "transform", "on_change", "promotion",
 )  # fmt: skip
 QUANTITY_FIELDS = ("included", "transform")
 """Common keys that work on the period's quantity, which a per-event price does not have."""
+EVENT_FIELDS = ("promotion",)
+"""Common keys that work on the charge of an event, which only a per-event price has."""
+USAGE_FIELDS = ("meter", "itemize", "included", "transform", "maximum", "minimum", "on_change")
+"""Common keys that work on usage, which a price without a meter does not have."""
 
 
 def parse_price(
@@ -94,7 +107,7 @@ def _read_price(
     if fields is None:
         reader.problem("model", f"unknown price model {shorten(model)}; known are {', '.join(MODEL_FIELDS)}")
         return None
-    reader.check_keys(fields.keys, f"a {model} price")
+    reader.check_keys((*fields.keys, *EVENT_FIELDS), f"a {model} price")
     for key in fields.required:
         reader.require(key)
     on_change = _read_on_change(reader, fields)
@@ -102,10 +115,11 @@ def _read_price(
         reader.problem(
             (), "a dynamic price reads either price (of one unit) or amount (of the event): name one of them"
         )
+    prorate = reader.choice("prorate", Prorate)
     dimensions, cells = read_matrix(reader) if "cells" in fields.required else ((), ())
     price = Price(
         id=reader.text("id", required=required) or "",
-        meter=reader.text("meter", required=required) or "",
+        meter=(reader.text("meter", required=required) or "") if fields.metered else "",
         model=model,
         currency=_read_currency(reader, default_currency, own_currencies),
         itemize=reader.choice("itemize", Itemize) or Itemize.EACH,
@@ -115,6 +129,7 @@ def _read_price(
         package_price=reader.decimal("package_price"),
         included=reader.decimal("included"),
         maximum=reader.decimal("maximum"),
+        minimum=reader.decimal("minimum"),
         discount_rate=_read_share(reader, "discount_rate"),
         transform=_read_transform(reader),
         description=reader.text("description") or "",
@@ -125,7 +140,7 @@ def _read_price(
         free_events=reader.integer("free_events", FREE_EVENTS_MAX),
         free_units=reader.decimal("free_units"),
         price=reader.event_path("price"),
-        amount=reader.event_path("amount"),
+        amount=reader.event_path("amount") if fields.metered else _read_amount(reader),
         cost=reader.event_path("cost"),
         multiplier=reader.decimal("multiplier"),
         scale=reader.integer("scale", DECIMALS_MAX),
@@ -133,11 +148,25 @@ def _read_price(
         dimensions=dimensions,
         cells=cells,
         on_change=on_change,
+        charge=Charge.IN_ADVANCE if reader.choice("charge", Charge) is Charge.IN_ADVANCE else None,
+        prorate=None if prorate is Prorate.NONE else prorate,
+        promotion=read_promotion(reader, model, per_event=fields.per_event),
     )
     low, high = price.minimum_per_event, price.maximum_per_event
     if low is not None and high is not None and low > high:
         reader.problem("minimum_per_event", f"{low} is more than maximum_per_event, {high}")
+    dues = {"minimum": price.minimum, "amount": None if fields.metered else Decimal(price.amount or 0)}
+    for key, due in dues.items():
+        if due is not None and due >= DUE_MAX:
+            reader.problem(key, f"{due:f} is more than a ledger holds")
+    if price.minimum is not None and price.maximum is not None and price.minimum > price.maximum:
+        reader.problem("minimum", f"{price.minimum} is more than maximum, {price.maximum}")
     return price
+
+
+def _read_amount(reader: Reader) -> str | None:
+    amount = reader.decimal("amount")
+    return None if amount is None else decimal_text(amount)
 
 
 def _read_on_change(reader: Reader, fields: ModelFields) -> str | None:
@@ -151,6 +180,8 @@ def _read_on_change(reader: Reader, fields: ModelFields) -> str | None:
         reader.problem(
             "on_change", "this model charges each event by itself and has no tiers to continue; leave it out"
         )
+    elif reader.doc.get("minimum") is not None:
+        reader.problem("on_change", "a part of a month that continues has no minimum of its own; write restart")
     return "continue"
 
 

@@ -11,7 +11,11 @@ FIELD_MEANINGS: dict[str, str] = {
     "description": "the text on the invoice; default: the id",
     "included": "units of the month that cost nothing",
     "maximum": "the most a month costs",
+    "minimum": "the least a month costs, once it is settled; what is missing is a line item `true_up`",
     "discount_rate": 'a share of the amount: `"0.15"` is 15 % off',
+    "promotion": '`{discount_rate: "0.2", from: 2026-11-01T00:00:00Z, until: 2026-12-01T00:00:00Z}`: a share off the '
+    "charges of the events in that time, `until` excluded; one of the two may be left out. Not with `free_events` or "
+    "`free_units`",
     "on_change": "where a new version changes the price inside a period: `restart` (default) starts tiers of its own, "
     "`continue` goes on with those of the version before it (no per-event prices; the meter a sum or a count)",
     "transform": "`{divide_by: 1000, round: up}` converts the quantity first; `round` is `none` (default), "
@@ -30,7 +34,11 @@ FIELD_MEANINGS: dict[str, str] = {
     "free_units": "how many units of the month are free, those of the first events; with `free_events` too, what is used up "
     "first ends both",
     "price": "a path to the price of one unit, such as `data.unit_price`; this or `amount`",
-    "amount": "a path to the whole amount of the event, such as `data.amount`; this or `price`",
+    "amount": "a path to the whole amount of the event, such as `data.amount`; this or `price`. Of a `flat` price "
+    "what a month costs",
+    "charge": "`in_arrears` (default): a month is due when it has ended; `in_advance`: when the month before has",
+    "prorate": "what is due of a month in which the account is active for a part: all of it (`none`, default), or its share, "
+    "counted by `day` (one that is begun is whole) or `second`",
     "cost": "a path to what the event cost, such as `data.cost`",
     "multiplier": 'what the charge is multiplied by: `"1.15"` adds 15 %',
     "scale": "decimals kept of what is read from the event, 0 to 18, default 12; an event with more is a dead letter "

@@ -154,7 +154,7 @@ def _price_rows(catalog: Catalog, books: Sequence[Pricebook], keys: Iterable[tup
     rows = []
     for price_key, version_key, book, version, price_id, digest in keys:
         price = prices[(str(book), int(str(version)), str(price_id))]
-        meter = meters.get(price.meter)  # a meter without usage may leave the catalog; its prices then bill nothing
+        meter = price.meter_of(meters)  # a meter without usage may leave the catalog; its prices then bill nothing
         content = bytes(digest)  # type: ignore[call-overload]
         if meter is not None and content == content_of(price, meter):
             row = (int(str(price_key)), int(str(version_key)), str(book), int(str(version)), price, meter)
@@ -220,9 +220,9 @@ def _add_pricebook(connection: Connection, key: int, revision: int, book: Priceb
 def _add_prices(connection: Connection, key: int, book: Pricebook, meters: dict[str, Meter]) -> None:
     """Rows for the prices of one version: again for those whose meter has changed, which is another content."""
     for price in book.prices:
-        if price.meter not in meters:
+        meter = price.meter_of(meters)
+        if meter is None:
             continue
-        meter = meters[price.meter]
         values = {
             "namespace_key": key,
             "pricebook": book.id,

@@ -56,7 +56,7 @@ def _rows(draft: Catalog, books: Iterable[Pricebook]) -> list[PriceRow]:
     rows = []
     for book in books:
         for price in book.prices:
-            meter = meters.get(price.meter)
+            meter = price.meter_of(meters)
             if meter is not None:
                 content = content_of(price, meter)
                 key = price_keys.setdefault((book.id, price.id, content), -1 - len(price_keys))

@@ -173,14 +173,14 @@ def _tag(name: str, value: str, found: Document) -> str:
 def _add_rule(tree: Tree, found: Document) -> None:
     """The price, and its arithmetic for everything it covers."""
     price, target, meter = found["price"], found["target"], found["price"]["meter"]
-    reads = f"{meter['aggregation']} of {meter.get('value', 'events')}"
+    reads = f"meter {meter['id']}: {meter['aggregation']} of {meter.get('value', 'events')}"
     if meter.get("filter"):
         reads += f" where {meter['filter']}"
+    itemized = f"itemized by {'event' if price['itemize'] == 'each' else price['itemize']}"
     node = tree.add(
         _text(
             f"price {price['id']} of pricebook {price['pricebook']} version {price['version']}: {price['model']}, "
-            f"itemized by {'event' if price['itemize'] == 'each' else price['itemize']}; "
-            f"meter {meter['id']}: {reads} of type {meter['event_type']}"
+            + (f"{itemized}; {reads} of type {meter['event_type']}" if meter["id"] else "no meter")
         )
     )
     told = f"{_count(target['events'], 'event')} of {target['account']} in {target['service_period']} owe"

@@ -62,6 +62,20 @@ def month_start_us(index: int, zone: str) -> int:
     return Date(index // 12, index % 12 + 1, 1).at(_MIDNIGHT).assume_tz(zone).timestamp() * 1_000_000
 
 
+def day_start_us(day: str, zone: str) -> int:
+    """The first instant of a calendar day, ``"2026-10-01"``, in ``zone``, microseconds since the epoch.
+
+    Raises ValueError for a text that is no such day.
+    """
+    found = date.fromisoformat(day)
+    return Date(found.year, found.month, found.day).at(_MIDNIGHT).assume_tz(zone).timestamp() * 1_000_000
+
+
+def day_of_month(us: int, zone: str) -> int:
+    """The calendar day, 1 to 31, of an instant in ``zone``."""
+    return Instant.from_timestamp(us // 1_000_000).to_tz(zone).day
+
+
 def zone_exists(zone: str) -> bool:
     """Whether the IANA time zone ``zone`` is known."""
     try:

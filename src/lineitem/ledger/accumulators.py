@@ -62,13 +62,15 @@ def lock(connection: Connection, namespace_key: int, targets: Targets) -> Target
         fold,
         numbers["posted_quantity"],
         numbers["posted_nano"],
-        *np.zeros((2, len(found)), dtype=np.int64),
+        charge=np.zeros(len(found), dtype=np.int64),
+        posted_charge=np.zeros(len(found), dtype=np.int64),
+        settled=found["settled"].astype(np.int64),
     )
 
 
 _STATE = np.dtype(
     [("n", ">i8"), ("wide", "?"), ("events", ">i8"), ("quantity", ">i8"), ("posted_quantity", ">i8"), ("posted_nano", ">i8"),
-     ("last_event_us", ">i8"), ("fold_time_us", ">i8"), ("fold_key", "V16")]
+     ("last_event_us", ">i8"), ("fold_time_us", ">i8"), ("fold_key", "V16"), ("settled", ">i8")]
 )  # fmt: skip
 
 

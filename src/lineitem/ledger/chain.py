@@ -30,6 +30,7 @@ class BatchKind(IntEnum):
     INVOICE = 4
     PERIOD = 5
     RETRACT = 6
+    SETTLE = 7
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from typing import Any, NamedTuple
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from lineitem.catalog import published
 from lineitem.catalog.model import Aggregation
+from lineitem.catalog.snapshot import PriceRow
 from lineitem.core.errors import IntegrityError
 from lineitem.core.limits import DEAD_LETTER_RAW_BYTES_MAX
 from lineitem.core.period import Month
@@ -19,8 +20,10 @@ from lineitem.kit.sqlfiles import load_queries
 from lineitem.ledger.rating import Rater
 from lineitem.ledger.refold import BatchDamaged, PriceFold, Replay, UsageBatch, bases
 from lineitem.ledger.report import Report
+from lineitem.rate.dues import whole
 from lineitem.rate.enrich import PriceUsage
-from lineitem.rate.targets import Base, total_nano
+from lineitem.rate.price import CompiledPrice
+from lineitem.rate.targets import Base, totals
 
 SQL = load_queries("lineitem.ledger", "ledger.sql")
 STATE = load_queries("lineitem.ledger", "verify.sql")
@@ -73,12 +76,12 @@ def _compare_all(connection: Connection, namespace: str, folds: dict[int, PriceF
     members: dict[int, set[tuple[int, bytes]]] = {}
     for price_key, code, member in connection.execute(STATE.members, where):
         members.setdefault(price_key, set()).add((code, member.bytes))
-    rater = Rater()
-    snapshot = published.load_snapshot(connection, namespace)
+    rater, snapshot = Rater(), published.load_snapshot(connection, namespace)
+    rows = {} if snapshot is None else {row.price_key: row for row in snapshot.rows}
     base_of = bases(folds, None if snapshot is None else snapshot.tier_chains)
     for row in connection.execute(SQL.accumulators, where).fetchall():
         found = expected.pop((row[0], row[1]), None)
-        problem = _compare(found, row, rater, base_of.get(row[0]))
+        problem = _compare(found, row, rater, rows.get(row[0]), base_of.get(row[0]))
         if problem:
             report.add(None, f"{_target(row[0], row[1], folds)}: {problem}")
     for price_key, code in expected:
@@ -149,12 +152,26 @@ def _windows(usage: PriceUsage, tag_sets: list[str]) -> set[tuple[int, int, int,
     return {(usage.row.price_key, *row[:3], tag_sets[row[3]]) for row in zip(*columns, strict=True)}
 
 
-def _compare(found: tuple[PriceFold, int] | None, row: tuple[Any, ...], rater: Rater, base: Base | None) -> str:
-    """What is wrong with one accumulator; "" when nothing is."""
-    _, _, events, quantity, posted_quantity, posted_nano, last_event_us, time_us, key, charge, posted_charge = row
+def _compare(
+    found: tuple[PriceFold, int] | None,
+    row: tuple[Any, ...],
+    rater: Rater,
+    price_row: PriceRow | None,
+    base: Base | None,
+) -> str:
+    """What is wrong with one accumulator, whose price is ``price_row`` now; "" when nothing is."""
+    _, _, events, quantity, posted_quantity, posted_nano, last_event_us, time_us, key, *rest = row
+    charge, posted_charge, settled, *period = rest
     if found is None:
-        nothing = not (events or quantity or posted_quantity or posted_nano)
-        return "" if nothing else "the ledger has usage, the raw events say there is none"
+        if (
+            events
+            or quantity
+            or posted_quantity
+            or (time_us or 0, bytes(16) if key is None else key.bytes) != (0, bytes(16))
+        ):
+            return "the ledger has usage, the raw events say there is none"
+        total = 0 if price_row is None else _total(rater.compile(price_row), 0, 0, settled, period)
+        return "" if posted_nano == total else f"posted {posted_nano} nano-units, without usage it owes {total}"
     fold, i = found
     if events != int(fold.events[i]):
         return f"{events} events counted, {int(fold.events[i])} in the raw segments"
@@ -171,10 +188,20 @@ def _compare(found: tuple[PriceFold, int] | None, row: tuple[Any, ...], rater: R
         return f"charges of {charge}, folded again {int(fold.charge[i])} (at {price.charge.scale} decimals)"
     posted = posted_quantity if price.charge is None else posted_charge
     at = None if base is None else base.take(np.array([i]))
-    total = int(total_nano(price, np.array([int(posted)], dtype=object), at)[0])
+    total = _total(price, posted, events, settled, period, at)
     if posted_nano != total:
         return f"posted {posted_nano} nano-units, the price says {total}"
     return ""
+
+
+def _total(
+    price: CompiledPrice, posted: int, events: int, settled: int, period: Sequence[int], base: Base | None = None
+) -> int:
+    """T; ``period``: service month, start and end in microseconds since the epoch."""
+    month, start_us, end_us = period
+    of = np.array([whole(price.price, month, start_us, end_us)])
+    quantity = np.array([int(posted)], dtype=object)
+    return int(totals(price, quantity, np.array([events]), np.array([settled]), of, base)[0])
 
 
 def _target(price_key: int, code: int, folds: dict[int, PriceFold]) -> str:

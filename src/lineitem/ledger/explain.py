@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
@@ -11,10 +10,10 @@ import numpy as np
 
 from lineitem.catalog import published
 from lineitem.catalog.document import plain
-from lineitem.catalog.model import Aggregation
+from lineitem.catalog.model import Aggregation, Prorate
 from lineitem.catalog.snapshot import PriceRow
 from lineitem.core.errors import IntegrityError
-from lineitem.core.money import nano_to_text, scaled_to_text
+from lineitem.core.money import NANO, nano_to_text, scaled_to_text
 from lineitem.core.period import us_to_text
 from lineitem.ingest import intake
 from lineitem.kit.blobs import BlobStore
@@ -25,10 +24,11 @@ from lineitem.ledger.evidence import Evidence, event_behind, events_of_window
 from lineitem.ledger.read import FoundItem, find_line_item, one_snapshot
 from lineitem.ledger.refold import Replay
 from lineitem.ledger.rows import Kind
+from lineitem.rate.dues import whole
 from lineitem.rate.price import compile_price
-from lineitem.rate.quote import quote_explain
+from lineitem.rate.quote import price_steps
 from lineitem.rate.quote_events import reductions
-from lineitem.rate.targets import Base, total_nano
+from lineitem.rate.targets import SETTLED, Base, total_nano
 from lineitem.rate.working import Step, fraction_text
 
 SQL = load_queries("lineitem.ledger", "read.sql")
@@ -36,9 +36,9 @@ EVENTS_SHOWN_MAX = 100
 """Raw events listed for a line item; the count is of all."""
 
 _NOTES = {
-    Kind.RECURRING: "A fixed due of the target, posted once when its first event came: it stands for no event.",
-    Kind.TRUE_UP: "What a minimum or a commitment adds to the target, or how much it owes more or less since the usage "
-    "it goes on with has changed: it stands for no event.",
+    Kind.RECURRING: "A fixed due of the target, posted once, with its first event or at settling: it stands for no event.",
+    Kind.TRUE_UP: "What the minimum adds to the target, posted when its period was settled, or how much it owes more or less"
+    " since the usage it goes on with has changed: it stands for no event.",
     Kind.REVERSAL: "Takes back another line item: it stands for no event.",
     Kind.RETRACTION: "The event was retracted: what is left of the target was folded again and the difference posted.",
 }
@@ -102,7 +102,7 @@ def _target_row(connection: Connection, item: FoundItem) -> dict[str, Any]:
     row = connection.execute(SQL.target, where).fetchone()
     if row is None:
         raise IntegrityError("the line item's target has no running usage", do="Run `lineitem verify`.")
-    names = ("events", "quantity", "posted_quantity", "posted_nano", "start_us", "end_us", "posted_charge")
+    names = ("events", "quantity", "posted_quantity", "posted_nano", "settled", "posted_charge", "start_us", "end_us")
     return dict(zip(names, [int(value) for value in row], strict=True))
 
 
@@ -175,20 +175,24 @@ def _target(
     base = None if continued is None else continued[1]
     document: dict[str, Any] = {}
     less: list[dict[str, Any]] = []
-    worked_out = quantity
     if continued is not None:
         document, less = _going_on(item, row, *continued, target["posted_nano"])
-        worked_out = scaled_to_text(target["posted_quantity"] + int(continued[1].quantity[0]), item.scale)
+    worked_out = target["posted_quantity"] + (0 if base is None else int(base.quantity[0]))
+    settled = target["settled"] >= SETTLED
     return {
         "account": item.document["account"],
         "service_period": item.document["service_period"],
         "line_items": count,
         "events": target["events"],
+        "settled": settled,
         "quantity": quantity,
         "pending_quantity": scaled_to_text(target["quantity"] - target["posted_quantity"], item.scale),
         "amount": nano_to_text(target["posted_nano"]),
         "rule": "amount of a line item = T(quantity so far) - what was posted; T is worked out below for all of it",
-        "working": [*(_step(step) for step in _working(row, Decimal(worked_out), target)), *less],
+        "working": [
+            *(_step(step) for step in _working(item, row, target, scaled_to_text(worked_out, item.scale))),
+            *less,
+        ],
         "this_line_item": _moved(item, row, lanes, quantity_before, nano_before, base),
     } | document
 
@@ -209,19 +213,26 @@ def _going_on(
     return document, [less, {"label": "what is left", "amount": nano_to_text(posted_nano)}]
 
 
-def _working(row: PriceRow, quantity: Decimal, target: dict[str, Any]) -> list[Step]:
-    """T step by step: of the quantity, or under a per-event price of the sum of its events' charges."""
-    compiled = compile_price(row.price, row.meter.quantity_scale)
-    if compiled.charge is None:
-        return quote_explain(plain(row.price), quantity)
-    gross = Fraction(target["posted_charge"], 10**compiled.charge.scale)
-    return [Step("charges of the events", Fraction(quantity), amount=gross), *reductions(compiled, gross)]
+def _working(item: FoundItem, row: PriceRow, target: dict[str, Any], quantity: str) -> list[Step]:
+    """How T comes about, with the share of the month in which the account is active."""
+    price, settled = compile_price(row.price, row.meter.quantity_scale), target["settled"] >= SETTLED
+    if price.charge is not None:
+        gross = Fraction(target["posted_charge"], 10**price.charge.scale)
+        return [Step("charges of the events", amount=gross), *reductions(price, gross, settled=settled)]
+    steps = price_steps(price, Fraction(quantity), settled=settled)
+    of = whole(row.price, item.service_month, target["start_us"], target["end_us"])
+    if row.price.prorate is not None and target["settled"] != of:
+        full = sum((step.amount for step in steps if step.amount is not None), Fraction(0))
+        unit = "days" if row.price.prorate is Prorate.DAY else "microseconds"
+        label = f"active for {target['settled']} of {of} {unit}"
+        steps.append(Step(label, amount=Fraction(target["posted_nano"], NANO) - full))
+    return steps
 
 
 def _moved(
     item: FoundItem, row: PriceRow, lanes: int, quantity_before: int, nano_before: int, base: Base | None
 ) -> dict[str, Any] | None:
-    """T before and after the line item; None where the target's line items lie in several lanes.
+    """T before and after the line item; None where the target's line items lie in several lanes, or T is none of the quantity.
 
     Batches of different lanes commit side by side, and nothing stored says which of two came first: the sum over the
     target is exact all the same.
@@ -278,6 +289,8 @@ def _events(item: FoundItem, row: PriceRow, evidence: Evidence) -> dict[str, Any
     if evidence.quantity is not None and item.event_key is None:
         document["quantity"] = scaled_to_text(evidence.quantity, item.scale)
     note = _NOTES.get(item.kind) or _fold_note(row)
+    if item.kind == Kind.RECURRING and item.document["posting_period"] < item.document["service_period"]:
+        note = f"{note} It is charged in advance: posted with the month before its service period."
     if note:
         document["note"] = note
     return document | {"items": evidence.events}

@@ -31,7 +31,7 @@ from lineitem.ledger.shadow_rows import LOSSES, Comparison, Difference, Trial, l
 from lineitem.rate.enrich import Accounts, PriceUsage, enrich
 from lineitem.rate.match import MeterMatch, match
 from lineitem.rate.price import compile_price
-from lineitem.rate.targets import total_nano
+from lineitem.rate.targets import SETTLED, totals
 
 SQL = load_queries("lineitem.ledger", "shadow.sql")
 
@@ -304,7 +304,8 @@ def _differences(
     for price_key, fold in folds.items():
         price = fold.row.price
         compiled = compile_price(price, fold.row.meter.quantity_scale)
-        amounts = total_nano(compiled, fold.billed, base_of.get(price_key)).tolist()
+        settled = np.full(len(fold.code), SETTLED)  # what the month costs in the end
+        amounts = totals(compiled, fold.billed, fold.events, settled, base=base_of.get(price_key)).tolist()
         free = (fold.state.quantity > 0).tolist()
         columns = (fold.code.tolist(), amounts, free, fold.events.tolist())
         for code, nano, used, events in zip(*columns, strict=True):

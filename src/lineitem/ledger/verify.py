@@ -24,7 +24,7 @@ from lineitem.ledger.report import Link, Place, Progress, Report
 from lineitem.ledger.verify_accepted import check_accepted
 from lineitem.ledger.verify_lifecycle import check_lifecycle
 from lineitem.ledger.verify_rows import check_line_items
-from lineitem.ledger.verify_state import check_state
+from lineitem.ledger.verify_state import check_settled, check_state
 
 SQL = load_queries("lineitem.ledger", "ledger.sql")
 
@@ -47,6 +47,8 @@ def verify(connection: Connection, beside: Connection, notary: Notary, progress:
         _check_catalog(connection, links, report)
         _check_periods(connection, report)
         for place, what in check_state(connection, _recorded(connection, "retraction")):
+            report.add(place, what)
+        for place, what in check_settled(connection, _recorded(connection, "settle")):
             report.add(place, what)
         _check_checkpoints(links, notary, report)
     report.findings.sort(key=lambda found: (found.place is None, found.place or (0, 0)))
@@ -161,6 +163,7 @@ _FACT_KEYS = {
     "retire": {"namespace", "revision", "pricebook", "version", "end_us", "by"},
     "period": {"namespace", "month", "state"},
     "retraction": {"namespace", "source", "id"},
+    "settle": {"namespace", "targets"},
 }
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from lineitem.core.ids import identity_key
 from lineitem.core.limits import DEAD_LETTER_RAW_BYTES_MAX
@@ -13,6 +14,7 @@ from lineitem.kit.db import Connection
 from lineitem.kit.sqlfiles import load_queries
 
 SQL = load_queries("lineitem.ledger", "verify.sql")
+SETTLE = load_queries("lineitem.ledger", "settle.sql")
 
 Found = Iterator[tuple[tuple[int, int] | None, str]]
 """(lane, batch) to blame, or None, and what is wrong."""
@@ -71,3 +73,32 @@ def _service_periods(connection: Connection) -> Found:
             month_start_us(month + 1, zone),
         ):
             yield None, f"a service period of running usage is not {Month.from_index(month)} in {zone}"
+
+
+def check_settled(connection: Connection, recorded: Mapping[tuple[int, int], tuple[dict[str, Any], str]]) -> Found:
+    """The targets that are settled are those that settling batches recorded; a later one counts."""
+    expected: dict[tuple[Any, ...], tuple[tuple[int, int], int, int]] = {}
+    for place, (fact, _) in sorted(recorded.items()):
+        for target, settled, since_us in _targets(fact["targets"]):
+            key = (fact["namespace"], *target)
+            expected[key] = (place, settled, max(since_us, expected[key][2] if key in expected else 0))
+    for *stored, settled, last_event_us in connection.execute(SETTLE.settled_targets).fetchall():
+        known = expected.pop(tuple(stored), None)
+        if known is None or settled != known[1]:
+            yield known and known[0], f"{_named(stored)} counts as settled otherwise than recorded"
+        elif last_event_us < known[2]:
+            yield known[0], f"{_named(stored)} was due from a later instant than it knows"
+    for key, (place, _, _) in expected.items():
+        yield place, f"{_named(key)} no longer counts as settled"
+
+
+def _targets(listed: Any) -> Iterator[tuple[list[Any], int, int]]:
+    """Targets of a fact; what has another shape its batch's root gives away."""
+    for one in listed if isinstance(listed, list) else ():
+        if isinstance(one, list) and [type(part) for part in one] == [str] * 4 + [int] * 3:
+            yield one[:5], one[5], one[6]
+
+
+def _named(target: Sequence[Any]) -> str:
+    """A target in words: namespace, account, pricebook, price, content, month."""
+    return f"account {target[1]}, price {target[3]}, {Month.from_index(target[5])}"

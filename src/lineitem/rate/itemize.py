@@ -13,7 +13,7 @@ from lineitem.rate.enrich import PriceUsage
 from lineitem.rate.exact import INT64_MAX, IntArray, compact, magnitude, subtract
 from lineitem.rate.folds import FoldItems, FoldState, Groups, fold, running_sum
 from lineitem.rate.price import CompiledPrice
-from lineitem.rate.targets import Base, fixed_due_nano, rate_running
+from lineitem.rate.targets import SETTLED, Base, fixed_due_nano, rate_running
 
 NO_EVENT = -1
 
@@ -33,6 +33,7 @@ class TargetState:
     posted_nano: IntArray
     charge: IntArray
     posted_charge: IntArray
+    settled: NDArray[np.int64] | None = None  # see ``targets``; None where no target is
     base: Base | None = field(default=None, kw_only=True)
 
     @classmethod
@@ -124,7 +125,7 @@ def post(
     posted_charge = before.posted_charge
     if charge is not None:
         running, posted_charge = running_sum(target, charge, posted_charge)
-    amounts, posted_nano = rate_running(price, target, running, before.posted_nano, before.base)
+    amounts, posted_nano = rate_running(price, target, running, before.posted_nano, before.base, before.settled)
     after = replace(before, posted_quantity=posted_quantity, posted_nano=posted_nano, posted_charge=posted_charge)
     return amounts, after
 
@@ -168,9 +169,11 @@ def _summed(values: IntArray, starts: NDArray[np.int64]) -> IntArray:
 
 
 def _fresh(target: NDArray[np.int64], before: TargetState) -> NDArray[np.int64]:
-    """The targets that get their first event here; not those that go on where others, with events, have paid the due."""
+    """The targets that get their first event here and have not paid what is due without one, nor go on
+    where others, with events, have."""
     touched: NDArray[np.int64] = np.unique(target)
-    fresh: NDArray[np.int64] = touched[before.events[touched] == 0]
+    owes = np.zeros(len(touched), dtype=np.bool_) if before.settled is None else before.settled[touched] > SETTLED
+    fresh: NDArray[np.int64] = touched[(before.events[touched] == 0) & ~owes]
     return fresh if before.base is None else fresh[~before.base.filled[fresh]]
 
 

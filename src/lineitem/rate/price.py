@@ -1,9 +1,9 @@
 """A price compiled for one quantity scale: from quantities to exact amounts, as columns and one at a time.
 
 Order inside a price (DESIGN, Rating): clamp at zero, convert and round, included units, model, percentage discount,
-maximum. All prices are decimals, so the amount is a rational function of the quantity with a denominator fixed here.
-Rounding to nano-units is half away from zero; it happens once, on T, and since rounding keeps order the maximum may
-follow it.
+maximum; and the minimum once the period is settled (``targets``). All prices are decimals, so the amount is a rational
+function of the quantity with a denominator fixed here. Rounding to nano-units is half away from zero; it happens once,
+on T, and since rounding keeps order the maximum and the minimum may follow it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lineitem.core.errors import InputError
 from lineitem.core.money import NANO, round_half_away
 from lineitem.rate.exact import IntArray, Line, PiecewiseRatio, cap, clamp_at_zero
 from lineitem.rate.models import MODELS
-from lineitem.rate.models.event import EventCharge, EventModel
+from lineitem.rate.models.event import EventCharge, EventModel, promoted
 from lineitem.rate.models.shape import Model, Piece, Shape
 
 _ZERO = Fraction(0)
@@ -41,6 +41,8 @@ class CompiledPrice:
     maximum_nano: int | None
     charge: EventCharge | None = None
     """A per-event price: how each event is charged. The sums of charges then take the place of quantities."""
+    minimum_nano: int = 0
+    """What T is at least once the period is settled; 0 without one."""
 
     def amount_nano(self, quantity: IntArray) -> IntArray:
         """T of each quantity, or of each sum of charges where ``charge`` is not None.
@@ -55,7 +57,7 @@ class CompiledPrice:
             values = stage.apply(values)
         return values if self.maximum_nano is None else cap(values, self.maximum_nano)
 
-    def converted(self, quantity: Decimal | Fraction) -> Fraction:
+    def converted(self, quantity: Decimal | Fraction | int) -> Fraction:
         """The quantity in priced units: clamped at zero, divided and rounded as ``transform`` says."""
         units = max(Fraction(quantity), _ZERO)
         transform = self.price.transform
@@ -73,8 +75,16 @@ class CompiledPrice:
         """The amount after the maximum."""
         return amount if self.price.maximum is None else min(amount, Fraction(self.price.maximum))
 
+    def raised(self, amount: Fraction) -> Fraction:
+        """The amount after the minimum, which counts once the period is settled."""
+        return max(amount, Fraction(self.price.minimum or 0))
+
     def exact(self, quantity: Decimal | Fraction) -> Fraction:
-        """T of one quantity (or sum of charges) without any rounding of the amount."""
+        """T of one quantity (or sum of charges) in a settled period, without any rounding of the amount."""
+        return self.raised(self.running(quantity))
+
+    def running(self, quantity: Decimal | Fraction | int) -> Fraction:
+        """The same before the period is settled."""
         return self.capped(self.discounted(self.shape.at(self.billable(self.converted(quantity)))))
 
 
@@ -94,15 +104,18 @@ def compile_price(price: Price, quantity_scale: int) -> CompiledPrice:
     charge, shape, scale = None, _CHARGES, quantity_scale
     if isinstance(model, EventModel):
         charge = model.compile(price, quantity_scale)
+        if price.promotion is not None:
+            charge = promoted(charge, price.promotion)
         scale = charge.scale
     else:
         shape = model.shape(price)
     stages = _stages(price, shape, scale)
-    return CompiledPrice(price, quantity_scale, model, shape, stages, _maximum_nano(price), charge)
+    maximum, minimum = _nano(price.maximum), _nano(price.minimum) or 0
+    return CompiledPrice(price, quantity_scale, model, shape, stages, maximum, charge, minimum)
 
 
 def _check(price: Price) -> None:
-    amounts = [price.unit_price, price.package_price, price.included, price.maximum, price.discount_rate]
+    amounts = [price.unit_price, price.package_price, price.included, price.maximum, price.minimum, price.discount_rate]
     amounts += [price.rate, price.per_event, price.minimum_per_event, price.maximum_per_event, price.free_units]
     amounts += [price.multiplier, *(cell.unit_price for cell in price.cells)]
     amounts += [part for tier in price.tiers for part in (tier.unit_price, tier.flat_price, tier.rate)]
@@ -112,6 +125,7 @@ def _check(price: Price) -> None:
         any(amount is not None and amount < 0 for amount in amounts)
         or any(step is not None and step <= 0 for step in steps)
         or (price.discount_rate or 0) > 1
+        or (price.maximum is not None and (price.minimum or 0) > price.maximum)
         or (MODEL_FIELDS[price.model].per_event and (price.transform or price.included is not None))
         or ("tiers" in MODEL_FIELDS[price.model].required and not bounds)
         or bounds[-1:] not in ([], [None])
@@ -120,7 +134,8 @@ def _check(price: Price) -> None:
         raise InputError(
             f"the {price.model} price is not valid",
             where=f"price {price.id}",
-            do="Amounts are not negative, sizes are more than 0, a discount is at most 1, only the last tier is open.",
+            do="Amounts are not negative, sizes are more than 0, a discount is at most 1, a minimum at most "
+            "the maximum, only the last tier is open.",
         )
 
 
@@ -157,11 +172,11 @@ def _free(up_to: Fraction, amount: Fraction) -> list[Line]:
     return [Line(floor(up_to), _ZERO, amount)] if up_to else []
 
 
-def _maximum_nano(price: Price) -> int | None:
-    if price.maximum is None:
+def _nano(amount: Decimal | None) -> int | None:
+    if amount is None:
         return None
-    maximum = Fraction(price.maximum) * NANO
-    return round_half_away(maximum.numerator, maximum.denominator)
+    nano = Fraction(amount) * NANO
+    return round_half_away(nano.numerator, nano.denominator)
 
 
 def _round(value: Fraction, rounding: Rounding) -> Fraction:

@@ -73,10 +73,13 @@ def quote_text(text: str | bytes) -> dict[str, Any]:
 
 
 def quote_explain(price_doc: object, quantity: object) -> list[Step]:
-    """How the charge at one quantity comes about: conversion, included units, what is charged, discount, maximum."""
-    compiled = price_from_doc(price_doc)
+    """How the charge at one quantity comes about: conversion, included units, what is charged, discount, maximum, minimum."""
+    return price_steps(price_from_doc(price_doc), Fraction(_quantity(quantity, 0)))
+
+
+def price_steps(compiled: CompiledPrice, metered: Fraction, *, settled: bool = True) -> list[Step]:
+    """The same for a price that is compiled; the minimum does not count before the period is ``settled``."""
     price = compiled.price
-    metered = Fraction(_quantity(quantity, 0))
     steps = [Step("quantity", metered)]
     if metered < 0:
         steps.append(Step("below zero bills as zero", Fraction(0)))
@@ -91,17 +94,18 @@ def quote_explain(price_doc: object, quantity: object) -> list[Step]:
     steps += [
         Step(charge.label, charge.quantity, charge.unit_price, charge.flat_price, charge.amount) for charge in charges
     ]
-    return steps + reductions(compiled, sum((charge.amount for charge in charges), Fraction(0)))
+    return steps + reductions(compiled, sum((charge.amount for charge in charges), Fraction(0)), settled=settled)
 
 
 def quote_events(price_doc: object, events: Sequence[object]) -> tuple[list[str], str]:
     """What each event costs under a per-event price, and all of them together, as plain decimal text.
 
-    An event is a value, or ``{"value", "data", "time"}`` where the price reads more. Raises InputError as ``quote``.
+    An event is a value, or ``{"value", "data", "time"}`` where the price reads more. The sum is at least the price's
+    minimum, which no single event bears. Raises InputError as ``quote``.
     """
     price = _per_event(price_doc)
     amounts = event_amounts(price, read_events(events))
-    return list(map(fraction_text, amounts)), fraction_text(sum(amounts, Fraction(0)))
+    return list(map(fraction_text, amounts)), fraction_text(price.raised(sum(amounts, Fraction(0))))
 
 
 def quote_events_explain(price_doc: object, events: Sequence[object]) -> list[Step]:

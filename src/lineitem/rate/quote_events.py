@@ -18,7 +18,7 @@ from lineitem.ingest.times import parse_rfc3339
 from lineitem.rate.allowance import charges_in_order, uncovered
 from lineitem.rate.columns import Column
 from lineitem.rate.exact import IntArray, compact
-from lineitem.rate.models.event import EventModel, Inputs
+from lineitem.rate.models.event import EventModel, Inputs, in_window
 from lineitem.rate.price import CompiledPrice
 from lineitem.rate.working import Step, fraction_text
 
@@ -98,14 +98,14 @@ def _at(value: Any, steps: tuple[str, ...]) -> Any:
 def event_amounts(price: CompiledPrice, events: QuotedEvents) -> list[Fraction]:
     """What each event adds to the amount, in the order given: its charge, after discount and maximum.
 
-    Their sum is the amount: T of all charges. Raises InputError for an event that cannot be charged.
+    Their sum is the amount before the minimum: T of all charges. Raises InputError for an event that cannot be charged.
     """
     charges = _charges(price, events)
     amounts = [Fraction(0)] * len(charges)
     charged, billed = Fraction(0), Fraction(0)
     for row in events.order().tolist():
         charged += charges[row]
-        amounts[row] = price.exact(charged) - billed
+        amounts[row] = price.running(charged) - billed
         billed += amounts[row]
     return amounts
 
@@ -115,19 +115,23 @@ def event_steps(price: CompiledPrice, events: QuotedEvents) -> list[Step]:
     assert price.charge is not None
     assert isinstance(price.model, EventModel)
     charges, free = _charges(price, events), _free(price, events)
-    inputs = events.inputs(price.charge.inputs)
+    inputs, promotion = events.inputs(price.charge.inputs), price.price.promotion
+    discounted = () if promotion is None else in_window(promotion, events.time_us).tolist()
     steps = []
     for row, charge in enumerate(charges):
         value = Fraction(int(events.values[row]), 10**DECIMALS_MAX)
         read = {path: column.values[row] for path, column in inputs.items()}
         working = price.model.working(price.price, value, free[row], read)
-        label = f"event {row + 1}" + (f": {working.note}" if working.note else "")
+        notes = [working.note] if working.note else []
+        if promotion is not None and discounted[row]:
+            notes.append(f"promotion {fraction_text(100 * Fraction(promotion.discount_rate))} % off")
+        label = f"event {row + 1}" + (f": {', '.join(notes)}" if notes else "")
         steps.append(Step(label, value, working.unit_price, working.flat_price, charge))
     return steps + reductions(price, sum(charges, Fraction(0)))
 
 
-def reductions(price: CompiledPrice, gross: Fraction) -> list[Step]:
-    """The steps from the sum of all charges to the amount."""
+def reductions(price: CompiledPrice, gross: Fraction, *, settled: bool = True) -> list[Step]:
+    """The steps from the sum of all charges to the amount; the minimum is none of them until the period is ``settled``."""
     steps = []
     if gross < 0:
         steps.append(Step("below zero bills as zero", amount=-gross))
@@ -138,12 +142,17 @@ def reductions(price: CompiledPrice, gross: Fraction) -> list[Step]:
     capped = price.capped(net)
     if capped != net:
         steps.append(Step(f"maximum {fraction_text(capped)}", amount=capped - net))
+    raised = price.raised(capped)
+    if settled and raised != capped:
+        steps.append(Step(f"minimum {fraction_text(raised)}", amount=raised - capped))
     return steps
 
 
 def _charges(price: CompiledPrice, events: QuotedEvents) -> list[Fraction]:
     charge = price.charge
     assert charge is not None
+    if price.price.promotion is not None and any(content.get("time") is None for content in events.contents):
+        raise InputError("the price has a promotion, so every event needs its time", where="events", do=_HELP)
     charges, flaws = charge.charges(events.values, events.time_us, events.inputs(charge.inputs))
     if flaws:
         row = min(flaws)

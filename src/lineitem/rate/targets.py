@@ -7,9 +7,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lineitem.rate.exact import BoolArray, IntArray, add, compact, subtract
+from lineitem.core.money import NANO, round_half_away
+from lineitem.rate.exact import BoolArray, IntArray, add, at_least, compact, select, subtract
 from lineitem.rate.folds import Groups
 from lineitem.rate.price import CompiledPrice
+
+NOT_SETTLED = -1
+"""``settled`` of a target whose period nobody has billed or closed yet."""
+SETTLED = 0
+"""The minimum has to be met, where there is usage."""
+SETTLED_ACTIVE = 1
+"""The account was active in the period: what is due without usage is due. Of a prorated price, how many parts of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,21 +55,50 @@ def rate_running(
     quantity_after: IntArray,
     posted_before: IntArray,
     base: Base | None = None,
+    settled: NDArray[np.int64] | None = None,
 ) -> tuple[IntArray, IntArray]:
     """Amounts of the items of one batch, all under one price, and what each target has posted after them.
 
     ``target``: (n,) int, non-decreasing, 0..k-1. ``quantity_after``: (n,) the fold's quantity after each item.
-    ``posted_before``: (k,) nano-units. Returns ``(amounts, posted_after)``, (n,) and (k,) nano-units: a target's first
-    item owes ``T(Q_1) - posted_before``, each later one ``T(Q_i) - T(Q_(i-1))``, so a target's amounts always sum to
-    ``T(final) - posted_before``. A target without items keeps what it had. ``base``: (k,), see there.
+    ``posted_before``: (k,) nano-units. ``base`` and ``settled``: (k,), see there; None where no
+    target has any.
+
+    Returns ``(amounts, posted_after)``, (n,) and (k,) nano-units: a target's first item owes ``T(Q_1) - posted_before``,
+    each later one ``T(Q_i) - T(Q_(i-1))``, so a target's amounts always sum to ``T(final) - posted_before``. A target
+    without items keeps what it had.
 
     T(0) (``fixed_due_nano``) is a due of the target, not of its first event: the caller posts it as an item of kind
     ``recurring`` with quantity 0 when the target is made, and it is part of ``posted_before`` here.
     """
     groups = Groups.of(target, len(posted_before))
     total = total_nano(price, quantity_after, None if base is None else base.take(target))
+    if settled is not None and price.minimum_nano:
+        total = select(settled[target] >= SETTLED, at_least(total, price.minimum_nano), total)
     previous = groups.shifted(total, posted_before)
     return subtract(total, previous), groups.last(total, posted_before)
+
+
+def totals(
+    price: CompiledPrice,
+    quantity: IntArray,
+    events: NDArray[np.int64],
+    settled: NDArray[np.int64],
+    whole: NDArray[np.int64] | None = None,
+    base: Base | None = None,
+) -> IntArray:
+    """T of targets, (k,) nano-units: at their quantity (or sum of charges), with ``events`` accepted events each.
+
+    A target without events owes nothing, unless its account was active; where it is settled, at least the minimum. Of a
+    prorated price ``settled`` parts of ``whole`` (k,) are due. ``base``: (k,), see there.
+    """
+    if price.price.prorate is not None and whole is not None:
+        month = price.running(0) * NANO
+        shares = [month * max(parts, 0) / of for parts, of in zip(settled.tolist(), whole.tolist(), strict=True)]
+        rounded = [round_half_away(share.numerator, share.denominator) for share in shares]
+        return compact(np.array(rounded, dtype=object))
+    total = total_nano(price, quantity, base)
+    total = select(settled >= SETTLED, at_least(total, price.minimum_nano), total)
+    return select((events > 0) | (settled >= SETTLED_ACTIVE), total, np.zeros(len(total), dtype=np.int64))
 
 
 def fixed_due_nano(price: CompiledPrice) -> int:

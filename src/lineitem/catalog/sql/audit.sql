@@ -15,7 +15,8 @@ from catalog.pricebook_version v left join catalog.namespace n using (namespace_
 
 -- name: prices
 -- Content of the prices of every version.
-select n.namespace, p.pricebook, v.version, p.price, p.digest from catalog.price p
+select n.namespace, p.pricebook, v.version, p.price, p.digest, p.meter, p.unit, p.scale, p.currency
+from catalog.price p
 join catalog.price_version v using (price_key, namespace_key) join catalog.namespace n using (namespace_key)
 
 -- name: ranges

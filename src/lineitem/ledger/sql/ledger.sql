@@ -72,7 +72,7 @@ insert into ledger.period (namespace_key, month, state) values (%(namespace_key)
 on conflict (namespace_key, month) do update set state = excluded.state
 
 -- name: lock_accumulators
--- Those a batch touches, locked in key order; packed in one value, 73 bytes each, 0 for what does not fit int64.
+-- Those a batch touches, locked in key order; packed in one value, 81 bytes each, 0 for what does not fit int64.
 with locked as (
   select w.n, a.* from unnest(%(accounts)s::int[], %(starts)s::bigint[]) with ordinality as w(account_key, start_us, n)
   join ledger.accumulator a on a.account_key = w.account_key and a.price_key = %(price_key)s
@@ -86,7 +86,7 @@ select coalesce(string_agg(int8send(n) || boolsend(wide) || int8send(events)
   || int8send(case when wide then 0 else posted_quantity end::bigint)
   || int8send(case when wide then 0 else posted_nano end::bigint)
   || int8send(last_event_us) || int8send(coalesce(fold_time_us, 0))
-  || uuid_send(coalesce(fold_key, '00000000-0000-0000-0000-000000000000')), ''::bytea), ''::bytea) from narrow
+  || uuid_send(coalesce(fold_key, '00000000-0000-0000-0000-000000000000')) || int8send(coalesce(settled, -1)), ''::bytea), ''::bytea) from narrow
 
 -- name: wide_accumulators
 -- The numbers of locked targets where one passes int64.
@@ -290,7 +290,9 @@ order by b.lane, b.batch
 -- name: accumulators
 -- Running usage of a namespace.
 select a.price_key, a.account_key::bigint << 20 | a.service_month, a.events, a.quantity, a.posted_quantity, a.posted_nano,
-  a.last_event_us, a.fold_time_us, a.fold_key, a.charge, a.posted_charge
+  a.last_event_us, a.fold_time_us, a.fold_key, a.charge, a.posted_charge, coalesce(a.settled, -1),
+  a.service_month, (extract(epoch from a.period_start) * 1000000)::bigint,
+  (extract(epoch from a.period_end) * 1000000)::bigint
 from ledger.accumulator a join catalog.namespace n using (namespace_key) where n.namespace = %(namespace)s
 
 -- name: period_sums

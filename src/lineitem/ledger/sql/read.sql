@@ -46,8 +46,9 @@ order by p.pricebook, p.price, versions, a.period_start
 
 -- name: target
 -- Running usage of the target a line item belongs to, and its service period.
-select a.events, a.quantity, a.posted_quantity, a.posted_nano, (extract(epoch from a.period_start) * 1000000)::bigint,
-  (extract(epoch from a.period_end) * 1000000)::bigint, coalesce(a.posted_charge, 0)
+select a.events, a.quantity, a.posted_quantity, a.posted_nano, coalesce(a.settled, -1), coalesce(a.posted_charge, 0),
+  (extract(epoch from a.period_start) * 1000000)::bigint,
+  (extract(epoch from a.period_end) * 1000000)::bigint
 from ledger.accumulator a where a.account_key = %(account_key)s and a.price_key = %(price_key)s
   and a.service_month = %(service_month)s
 
@@ -63,7 +64,7 @@ select count(*), count(distinct l.lane),
   coalesce(sum(coalesce(l.amount_wide, l.amount_nano)) filter (where (l.batch, l.seq) < (%(batch)s, %(seq)s)), 0)
 from ledger.line_item l join catalog.price_version v using (price_version_key)
 where l.namespace_key = %(namespace_key)s and l.account_key = %(account_key)s and v.price_key = %(price_key)s
-  and l.service_month = %(service_month)s and l.posting_month >= %(service_month)s
+  and l.service_month = %(service_month)s and l.posting_month >= %(service_month)s - 1  -- the month before: in advance
 
 -- name: batch_records
 -- Consecutive batches of one lane as the chain hashes them.

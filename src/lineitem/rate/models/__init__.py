@@ -8,6 +8,7 @@ from __future__ import annotations
 from lineitem.rate.models import (
     cost_plus,
     dynamic,
+    flat,
     graduated,
     graduated_percentage,
     matrix,
@@ -31,4 +32,5 @@ MODELS: dict[str, Model | EventModel] = {
     "dynamic": dynamic.MODEL,
     "cost_plus": cost_plus.MODEL,
     "matrix": matrix.MODEL,
+    "flat": flat.MODEL,
 }

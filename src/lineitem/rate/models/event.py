@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lineitem.catalog.expression_tree import Path
-from lineitem.catalog.model import Price
+from lineitem.catalog.model import Price, Promotion
 from lineitem.rate.allowance import Allowance
 from lineitem.rate.columns import Column
-from lineitem.rate.exact import IntArray
+from lineitem.rate.exact import BoolArray, IntArray, select, times
 from lineitem.rate.models.page import Page
 from lineitem.rate.readings import Flaw, Flaws
 
@@ -43,6 +43,28 @@ class EventCharge:
     """
     allowance: Allowance | None = None
     """What is free by the order of events, if the price says so."""
+
+
+def promoted(charge: EventCharge, promotion: Promotion) -> EventCharge:
+    """``charge`` with the promotion's share off the events in its window."""
+    places = decimals_of(promotion.discount_rate)
+    full, reduced = 10**places, 10**places - scaled(promotion.discount_rate, places)
+
+    def charges(values: IntArray, time_us: NDArray[np.int64], inputs: Inputs) -> tuple[IntArray, Flaws]:
+        found, flaws = charge.charges(values, time_us, inputs)
+        return select(in_window(promotion, time_us), times(found, reduced), times(found, full)), flaws
+
+    return EventCharge(charge.inputs, charge.scale + places, charges, charge.allowance)
+
+
+def in_window(promotion: Promotion, time_us: NDArray[np.int64]) -> BoolArray:
+    """(n,) bool: which events it discounts."""
+    inside = np.ones(len(time_us), dtype=np.bool_)
+    if promotion.from_us is not None:
+        inside &= time_us >= promotion.from_us
+    if promotion.until_us is not None:
+        inside &= time_us < promotion.until_us
+    return inside
 
 
 @dataclass(frozen=True, slots=True)
