@@ -84,11 +84,10 @@ def check_settled(connection: Connection, recorded: Mapping[tuple[int, int], tup
             expected[key] = (place, settled, max(since_us, expected[key][2] if key in expected else 0))
     for *stored, settled, last_event_us in connection.execute(SETTLE.settled_targets).fetchall():
         known = expected.pop(tuple(stored), None)
-        place, wanted, since_us = (None, None, 0) if known is None else known
-        if settled != wanted:
-            yield place, f"{_named(stored)} counts as settled otherwise than recorded"
-        elif last_event_us < since_us:
-            yield place, f"{_named(stored)} was due from a later instant than it knows"
+        if known is None or settled != known[1]:
+            yield known and known[0], f"{_named(stored)} counts as settled otherwise than recorded"
+        elif last_event_us < known[2]:
+            yield known[0], f"{_named(stored)} was due from a later instant than it knows"
     for key, (place, _, _) in expected.items():
         yield place, f"{_named(key)} no longer counts as settled"
 
