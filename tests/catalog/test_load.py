@@ -220,8 +220,8 @@ def test_each_problem_is_told_with_its_line(old: str, new: str, line: int, text:
     assert any(problem.startswith(f"c.yaml:{line}: ") and text in problem for problem in problems), problems
 
 
-def test_a_price_per_event_waits_for_the_ledger() -> None:
-    """It can be quoted, but is refused in a catalog; and only over a meter whose events each have a value of their own."""
+def test_a_price_per_event_wants_a_sum_or_a_count() -> None:
+    """Only events of such meters have a value of their own to be charged."""
     text = """
 currency: USD
 meters:
@@ -235,7 +235,6 @@ pricebooks:
 """
     problems = problems_of(text)
     assert any("a sum or a count" in problem for problem in problems), problems
-    assert any("the ledger cannot yet" in problem for problem in problems), problems
 
 
 @pytest.mark.parametrize("key", ["currency", "meters", "pricebooks"])

@@ -195,6 +195,7 @@ IN_SQL: dict[str, tuple[dict[str, Any], str]] = {
     "matrix": (
         {"dimensions": ("data.a", "data.b"), "cells": CELLS}, "sum(v * case when a = 'x' then 0.0000025 else 0.01 end)",
     ),
+    "flat": ({"amount": "49.99"}, "min(49.99)"),
 }  # fmt: skip
 
 
