@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from lineitem.cli.canary import tell_stopped
 from lineitem.cli.output import Scope, ledger_command, print_json, say, table
 
 
@@ -20,6 +21,8 @@ def bill(period: str, account: str | None, scope: Scope) -> None:
     month = Month.parse(period)
     with scope.app() as app:
         done = app.bill(scope.namespace, month, account)
+        checked = app.canary_check(scope.namespace)
+    tell_stopped(checked)
     for invoice in done.open_periods:
         say(f"{invoice}: the period has not ended; later usage gets a supplementary invoice")
     if scope.as_json:

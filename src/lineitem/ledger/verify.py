@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lineitem.catalog import published
+from lineitem.catalog import canaries, published
 from lineitem.catalog.audit import audit, publications, retirements
 from lineitem.core.period import Month
 from lineitem.ingest import intake
@@ -26,7 +26,7 @@ from lineitem.ledger.checkpoint import Notary
 from lineitem.ledger.merkle import EMPTY_ROOT, HASH, root
 from lineitem.ledger.post import LANES, NO_DIGEST, canonical
 from lineitem.ledger.rows import NO_KEY, Digests, encode_rows, gather, leaf_hashes, leaf_numbers
-from lineitem.ledger.verify_lifecycle import check_lifecycle
+from lineitem.ledger.verify_lifecycle import check_beside, check_canaries, check_lifecycle
 from lineitem.ledger.verify_state import check_state
 from lineitem.rate.exact import total
 
@@ -474,6 +474,8 @@ _FACT_KEYS = {
     "publish": {"namespace", "revision", "digest"},
     "draft": {"namespace", "draft", "step", "act", "by", "note", "what", "base_revision", "digest"},
     "retire": {"namespace", "revision", "pricebook", "version", "end_us", "by"},
+    "canary": {"namespace", "revision", "by", "canary", "digest", "holds"},
+    "canary_check": {"namespace", "canary", "digest"},
     "period": {"namespace", "month", "state"},
     "retraction": {"namespace", "source", "id"},
 }
@@ -493,13 +495,17 @@ def _check_catalog(connection: Connection, links: dict[Place, _Link], report: Re
             report.add(place, f"catalog revision {one.revision} of {one.namespace} is not what was published")
     for namespace, revision in sorted(recorded.keys() - {(one.namespace, one.revision) for one in published_now}):
         report.add(recorded[(namespace, revision)][0], f"catalog revision {revision} of {namespace} is missing")
-    for defect in audit(connection, published_now, retirements(connection)):
+    tried = canaries.stored(connection)
+    for defect in audit(connection, published_now, retirements(connection), tried):
         place, _ = recorded.get((defect.namespace, defect.revision), (None, ""))
         report.add(place, f"catalog of {defect.namespace}: {defect.what}")
+    recorded_us = {at: link.batch.recorded_us for at, link in links.items()}
     steps, ends = _recorded(connection, "draft"), _recorded(connection, "retire")
-    for place, what in check_lifecycle(
-        connection, steps, ends, {at: link.batch.recorded_us for at, link in links.items()}
-    ):
+    for place, what in check_lifecycle(connection, steps, ends, recorded_us):
+        report.add(place, what)
+    for place, what in check_canaries(tried, _recorded(connection, "canary"), recorded_us):
+        report.add(place, what)
+    for place, what in check_beside(connection, _recorded(connection, "canary_check")):
         report.add(place, what)
 
 
