@@ -75,7 +75,7 @@ def audit(
             catalogs[one.namespace].append((one.revision, catalog_from_document(one.document)))
         except IntegrityError as error:
             yield Defect(one.namespace, one.revision, error.what)
-    books: dict[str, list[tuple[int, Catalog]]] = {namespace: [] for namespace in catalogs}
+    books: Catalogs = {}
     for step in steps:
         try:
             book = step.change.book
@@ -85,13 +85,13 @@ def audit(
         history = catalogs.get(step.namespace, ())
         in_force = next((catalog for at, catalog in reversed(history) if at < step.revision), None)
         if book is not None and in_force is not None:
-            books[step.namespace].append((step.revision, replace(in_force, pricebooks=(book,))))
+            books.setdefault(step.namespace, []).append((step.revision, replace(in_force, pricebooks=(book,))))
     for namespace, revision in connection.execute(SQL.revisions).fetchall():
         known = [(one.namespace, one.revision) for one in (*published, *retired, *steps)]
         newest = max((number for name, number in known if name == namespace), default=0)
         if revision != newest:
             yield Defect(namespace, newest, f"the namespace stands at revision {revision}, {newest} were published")
-    brought = {namespace: [*history, *books[namespace]] for namespace, history in catalogs.items()}
+    brought = {namespace: [*history, *books.get(namespace, ())] for namespace, history in catalogs.items()}
     yield from _pricebooks(connection, brought)
     yield from _ranges(connection, brought, retired)
     yield from _accounts(connection, catalogs)
