@@ -17,6 +17,4 @@ def catalog(*books: dict[str, Any], **more: Any) -> str:
     """A catalog file with these pricebooks."""
     meters = [{"id": "calls", "event_type": "api", "aggregation": "count"}]
     accounts = {"defaults": {"pricebook": "std"}}
-    return json.dumps(
-        {"currency": "USD", "meters": meters, "pricebooks": list(books), "accounts": accounts, **more}
-    )
+    return json.dumps({"currency": "USD", "meters": meters, "pricebooks": list(books), "accounts": accounts, **more})

@@ -118,7 +118,8 @@ def test_the_ledger_holds_something_of_everything(crime: Crime) -> None:
 
 def _tables() -> list[str]:
     return [
-        "billing.invoice", "billing.series", "catalog.account", "catalog.canary_hold", "catalog.canary_step", "catalog.draft", "catalog.draft_step",
+        "billing.invoice", "billing.series", "catalog.account", "catalog.canary_hold", "catalog.canary_step",
+        "catalog.draft", "catalog.draft_step",
         "catalog.effective_range", "catalog.namespace", "catalog.price", "catalog.price_version", "catalog.pricebook_version",
         "catalog.publication", "catalog.retirement", "catalog.tag_set", "ingest.dead_letter", "ingest.dead_letter_sighting",
         "ingest.identity", "ingest.partition", "ingest.retraction", "ledger.accumulator", "ledger.batch",

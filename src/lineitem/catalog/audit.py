@@ -87,7 +87,9 @@ def audit(
         if book is not None and in_force is not None:
             books.setdefault(step.namespace, []).append((step.revision, replace(in_force, pricebooks=(book,))))
     for namespace, revision in connection.execute(SQL.revisions).fetchall():
-        known = [(one.namespace, one.revision) for one in (*published, *retired, *steps)]
+        known: list[tuple[str, int]] = [(one.namespace, one.revision) for one in published]
+        known += [(one.namespace, one.revision) for one in retired]
+        known += [(one.namespace, one.revision) for one in steps]
         newest = max((number for name, number in known if name == namespace), default=0)
         if revision != newest:
             yield Defect(namespace, newest, f"the namespace stands at revision {revision}, {newest} were published")

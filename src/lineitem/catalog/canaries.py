@@ -33,9 +33,7 @@ def add(connection: Connection, key: int, step: Step, by: str, now_us: int) -> N
     """Store a step."""
     values = {"namespace_key": key, "revision": step.revision}
     who = {"acted_by": by, "acted_at": us_to_datetime(now_us)}
-    connection.execute(
-        SQL.add_step, values | who | {"canary": step.change.canary, "document": step.change.document()}
-    )
+    connection.execute(SQL.add_step, values | who | {"canary": step.change.canary, "document": step.change.document()})
     if step.holds:
         accounts = sorted(step.holds)
         months = [step.holds[account] for account in accounts]

@@ -28,6 +28,8 @@ _BOOK = "@canary/"
 """What the name of a canary's pricebook begins with; no pricebook of a file can have it."""
 PERCENT_DECIMALS = 6
 """Decimals a percentage may have."""
+_WHOLE = 100_000_000
+"""100 % at that many decimals."""
 
 
 class CanaryAct(StrEnum):
@@ -83,11 +85,6 @@ def account_hash(salt: str, pricebook: str, account: str) -> int:
     return int.from_bytes(text_digest(salt, pricebook, account)[:8], "big")
 
 
-def within(percent: Decimal, hashed: int) -> bool:
-    """Whether ``hashed`` lies in the first ``percent`` (at most ``PERCENT_DECIMALS`` decimals) of all 64-bit numbers."""
-    return hashed * 100 * 10**PERCENT_DECIMALS < int(percent.scaleb(PERCENT_DECIMALS)) << 64
-
-
 def change_from_document(document: str) -> Change:
     """Read a stored step. Raises IntegrityError when it is damaged."""
     try:
@@ -118,6 +115,12 @@ class Step:
     def _named(self) -> frozenset[str]:
         return frozenset(self.change.accounts)
 
+    @cached_property
+    def _share(self) -> int:
+        """The percentage of all 64-bit numbers, as many hundredths and decimals larger: whole numbers compare exactly."""
+        percent = self.change.percent
+        return 0 if percent is None else int(percent.scaleb(PERCENT_DECIMALS)) << 64
+
     def has(self, account: str) -> bool:
         """Whether ``account`` is a member. A higher percentage keeps the members of a lower one."""
         change = self.change
@@ -125,7 +128,7 @@ class Step:
             return False
         if change.percent is None:
             return account in self._named
-        return within(change.percent, account_hash(change.salt, change.pricebook, account))
+        return account_hash(change.salt, change.pricebook, account) * _WHOLE < self._share
 
 
 def holds_digest(holds: Mapping[str, int]) -> str:
@@ -190,7 +193,8 @@ def percentage(text: str, option: str = "--percent") -> Decimal:
         found = Decimal(-1)
     if not found.is_finite() or not 0 < found <= 100 or -int(found.as_tuple().exponent) > PERCENT_DECIMALS:
         raise UsageError(
-            f"{option} {text} is not a percentage", do=f"Give one above 0 and up to 100, with at most {PERCENT_DECIMALS} decimals."
+            f"{option} {text} is not a percentage",
+            do=f"Give one above 0 and up to 100, with {PERCENT_DECIMALS} decimals at most.",
         )
     return found
 
@@ -277,14 +281,14 @@ def running(steps: Sequence[Step], name: str) -> Change:
     return last
 
 
-def promoted(current: Catalog, steps: Sequence[Step], published: Sequence[Pricebook], name: str, from_us: int) -> Catalog:
+def promoted(
+    current: Catalog, steps: Sequence[Step], published: Sequence[Pricebook], name: str, from_us: int
+) -> Catalog:
     """``current`` with a canary's prices as the next ordinary version of its pricebook, from an instant on."""
     change = running(steps, name)
     book = next(step.change.book for step in steps if step.change.canary == name and step.change.book is not None)
     number = max(one.version for one in published if one.id == change.pricebook) + 1
     new = replace(book, id=change.pricebook, version=number, effective_from_us=from_us)
-    made = replace(
-        current, pricebooks=tuple(sorted((*current.pricebooks, new), key=lambda one: (one.id, one.version)))
-    )
+    made = replace(current, pricebooks=tuple(sorted((*current.pricebooks, new), key=lambda one: (one.id, one.version))))
     assert content_digest(made) != content_digest(current)
     return made

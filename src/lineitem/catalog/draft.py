@@ -1,4 +1,4 @@
-"""A draft of a catalog, of a retirement or of a canary's step: what was done to it, what state that makes, and who may do what next. Pure."""
+"""A draft of a catalog, a retirement or a canary's step: what was done to it, its state, and who may do what next. Pure."""
 
 from __future__ import annotations
 

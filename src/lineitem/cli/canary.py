@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from lineitem.cli.lifecycle import acting, instant_us
+from lineitem.cli.lifecycle import acting, instant_option_us
 from lineitem.cli.output import Scope, ledger_command, print_json, say, table
 
 if TYPE_CHECKING:
@@ -106,10 +106,8 @@ def start(
     found = load_catalog(file)
     if salt and choice.percent is None:
         raise UsageError("--salt goes with --percent", do="Leave it out.")
-    bounds = Bounds(
-        _bound(bound_percent, "--bound-percent"), _bound(account_bound_percent, "--account-bound-percent")
-    )
-    from_us = None if since is None else instant_us(since)
+    bounds = Bounds(_bound(bound_percent, "--bound-percent"), _bound(account_bound_percent, "--account-bound-percent"))
+    from_us = None if since is None else instant_option_us(since)
     with scope.app() as app:
         done = app.canary_start(scope.namespace, found, replace(choice, salt=salt), bounds, name, from_us, actor)
     change = done.change
@@ -151,7 +149,7 @@ def stop(name: str, reason: str, actor: str | None, scope: Scope) -> None:
 @ledger_command
 def finish(name: str, since: str | None, actor: str | None, scope: Scope) -> None:
     """Give everybody the canary's prices, as the next version of the pricebook, from the start of a month on."""
-    from_us = None if since is None else instant_us(since)
+    from_us = None if since is None else instant_option_us(since)
     with scope.app() as app:
         done = app.canary_finish(scope.namespace, name, from_us, actor)
     text = f"Canary {name} finished: its prices are for everybody from {_month(done.change.from_month)} on"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from fractions import Fraction
 from hashlib import sha256
@@ -57,13 +57,9 @@ def rows_digest(rows: Iterable[Beside]) -> str:
 def breaches(rows: Sequence[Beside], bounds: Bounds) -> list[str]:
     """Where members pay more or less than the bounds allow, a sentence each; the largest accounts first, five at most."""
     found = []
-    total: dict[str, tuple[int, int]] = {}
-    each: dict[tuple[str, str], tuple[int, int]] = {}
-    for row in rows:
-        for sums_of, key in ((total, row.currency), (each, (row.account, row.currency))):
-            live, other = sums_of.get(key, (0, 0))  # type: ignore[attr-defined]
-            sums_of[key] = (live + row.live_nano, other + row.other_nano)  # type: ignore[index]
-    for currency, (live, other) in sorted(total.items()):
+    total = _summed(rows, lambda row: ("", row.currency))
+    each = _summed(rows, lambda row: (row.account, row.currency))
+    for (_, currency), (live, other) in sorted(total.items()):
         if _beyond(live, other, bounds.total_percent):
             found.append(f"in total {_told(live, other, currency)}, bound {bounds.total_percent} %")
     accounts = [(key, pair) for key, pair in each.items() if _beyond(*pair, bounds.account_percent)]
@@ -72,6 +68,14 @@ def breaches(rows: Sequence[Beside], bounds: Bounds) -> list[str]:
         found.append(f"account {account} {_told(live, other, currency)}, bound {bounds.account_percent} %")
     if len(accounts) > 5:
         found.append(f"and {len(accounts) - 5} accounts more")
+    return found
+
+
+def _summed(rows: Iterable[Beside], key: Callable[[Beside], tuple[str, str]]) -> dict[tuple[str, str], tuple[int, int]]:
+    found: dict[tuple[str, str], tuple[int, int]] = {}
+    for row in rows:
+        live, other = found.get(key(row), (0, 0))
+        found[key(row)] = (live + row.live_nano, other + row.other_nano)
     return found
 
 
@@ -88,11 +92,8 @@ def _told(live: int, other: int, currency: str) -> str:
 
 def totals(rows: Iterable[Beside]) -> list[dict[str, Any]]:
     """Sums per currency, as JSON has them."""
-    found: dict[str, tuple[int, int]] = {}
-    for row in rows:
-        live, other = found.get(row.currency, (0, 0))
-        found[row.currency] = (live + row.live_nano, other + row.other_nano)
-    return [{"currency": currency} | sums(*pair) for currency, pair in sorted(found.items())]
+    found = _summed(rows, lambda row: ("", row.currency))
+    return [{"currency": currency} | sums(*pair) for (_, currency), pair in sorted(found.items())]
 
 
 # --- storage
@@ -112,7 +113,7 @@ def store(connection: Connection, key: int, place: Place, rows: Sequence[Beside]
 def of_check(connection: Connection, place: Place) -> list[Beside]:
     """What one check found."""
     rows = connection.execute(SQL.beside_of_check, {"lane": place[0], "batch": place[1]}).fetchall()
-    return [Beside(*row[:4], int(row[4]), int(row[5])) for row in rows]
+    return [Beside(row[0], row[1], row[2], row[3], int(row[4]), int(row[5])) for row in rows]
 
 
 def besides(connection: Connection) -> dict[Place, list[Beside]]:

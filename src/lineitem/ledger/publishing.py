@@ -89,14 +89,14 @@ class Desk:
         published.add_publication(self.connection, self.key, revision, content, self.now_us)
         return Fact("publish", canonical(body | {"digest": content_digest(content)}))
 
-
     def put_step(self, change: Change, revision: int) -> Fact:
         """Store a step of a canary under ``revision``, and whom it reaches only after usage that is rated already."""
         assert self.current is not None  # where there is no catalog there is no pricebook to try
         before = canaries.steps(self.connection, self.key)
         before = tuple(step for step in before if step.change.pricebook == change.pricebook)
         where = {"namespace_key": self.key, "pricebook": change.pricebook, "month": change.from_month}
-        used = dict(self.connection.execute(SQL.months_used, where).fetchall())
+        rows = self.connection.execute(SQL.months_used, where).fetchall()
+        used: dict[str, list[int]] = dict(rows)
         step = Step(revision, change, held(before, Step(revision, change), used))
         published.add_canary_step(self.connection, self.key, step, self.current, self.by, self.now_us)
         body = {"namespace": self.namespace, "revision": revision, "by": self.by, "canary": change.canary}
