@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lineitem.adapters.flags.flagd import FlagFile
 from lineitem.app import App
 from lineitem.catalog.canary import Bounds
 from lineitem.catalog.draft import Act, Retirement
@@ -252,6 +254,21 @@ def test_cohorts_are_tags(space: Space) -> None:
     assert done.change.accounts == ("b",)
     send(space, "one", ["a", "b", "c"])
     assert members(space, "2026-10") == {"b"}
+    well(space)
+
+
+def test_a_flag_is_asked_once(space: Space, tmp_path: Path) -> None:
+    """Whom it chose is stored with the step: what becomes of the file later does not matter."""
+    send(space, "before", ["a", "b", "c"], "2026-09-05T00:00:00Z")
+    file = tmp_path / "flags.json"
+    targeting = {"if": [{"in": [{"var": "targetingKey"}, ["a", "b"]]}, "on", "off"]}
+    flag = {"state": "ENABLED", "variants": {"on": True, "off": False}, "defaultVariant": "off", "targeting": targeting}
+    file.write_text(json.dumps({"flags": {"new": flag}}))
+    done = start(space, Choice(flag="new", evaluate=FlagFile(file, "new")))
+    assert (done.change.chosen, done.change.accounts) == ("the flag new", ("a", "b"))
+    file.unlink()
+    send(space, "one", ["a", "b", "c"])
+    assert members(space, "2026-10") == {"a", "b"}
     well(space)
 
 

@@ -34,7 +34,7 @@ class FlagFile:
             ) from error
         self._look()
         provider = FlagdProvider(resolver_type=ResolverType.FILE, offline_flag_source_path=str(self._path))
-        api.set_provider(provider, _DOMAIN)
+        api.set_provider_and_wait(provider, _DOMAIN)
         try:
             client = api.get_client(_DOMAIN)
             found = []
