@@ -22,7 +22,7 @@ def bill(period: str, account: str | None, scope: Scope) -> None:
     with scope.app() as app:
         done = app.bill(scope.namespace, month, account)
         checked = app.canary_check(scope.namespace)
-    tell_stopped(checked)
+    tell_stopped([one for one in checked if one.fresh])
     for invoice in done.open_periods:
         say(f"{invoice}: the period has not ended; later usage gets a supplementary invoice")
     if scope.as_json:

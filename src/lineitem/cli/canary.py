@@ -161,7 +161,7 @@ def finish(name: str, since: str | None, actor: str | None, scope: Scope) -> Non
 def check(scope: Scope) -> int:
     """Work out what running canaries' members would have paid otherwise, store it, and stop what passes its bounds.
 
-    `ingest` and `bill` do this too. Ends with 1 when it stopped a canary.
+    `ingest` and `bill` do this too. Ends with 1 when a canary has stopped itself and none follows on its pricebook yet.
     """
     with scope.app() as app:
         found = app.canary_check(scope.namespace)

@@ -59,7 +59,7 @@ def ingest(
             total.line_items += done.line_items
             total.batches += done.batches
         checked = app.canary_check(scope.namespace)
-    tell_stopped(checked)
+    tell_stopped([one for one in checked if one.fresh])
     if scope.as_json:
         print_json(total.document())
     else:

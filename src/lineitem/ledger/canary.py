@@ -236,15 +236,29 @@ class Checked:
 def check(connection: Connection, segments: BlobStore, namespace: str, now_us: int) -> list[Checked]:
     """Rate the members of every running canary by the other version too, store that, stop those beyond their bounds.
 
-    A canary whose ledger has not changed since its last check is not rated again.
+    A canary whose ledger has not changed since its last check is not rated again. One that stopped itself is told of again.
     """
     key = published.namespaces(connection)
     known = next((number for number, name in key.items() if name == namespace), None)
     steps = () if known is None else canaries.steps(connection, known)
     if known is None or not steps:
         return []
-    last = {step.change.canary: step.change for step in steps}
-    return [_check(connection, segments, namespace, known, one, now_us) for one in last.values() if one.running]
+    newest = {step.change.pricebook: step for step in steps}
+    by = canaries.told(connection, known)
+    found = []
+    for step in newest.values():
+        if step.change.running:
+            found.append(_check(connection, segments, namespace, known, step.change, now_us))
+        elif by[step.revision][0] == _CHECKER:
+            found.append(_stopped(connection, known, step.change))
+    return found
+
+
+def _stopped(connection: Connection, key: int, change: Change) -> Checked:
+    """A canary that stopped itself, told again until another one follows on its pricebook."""
+    seen = connection.execute(SQL.last_check, {"namespace_key": key, "canary": change.canary}).fetchone()
+    rows = [] if seen is None else of_check(connection, (seen[0], seen[1]))
+    return Checked(change.canary, rows, [change.reason], fresh=False, stopped=True)
 
 
 def _check(
