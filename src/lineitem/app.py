@@ -14,10 +14,12 @@ from typing import BinaryIO
 
 import psycopg
 
+from lineitem.adapters.flags.flagd import FlagFile
 from lineitem.adapters.objectstore.folder import FolderStore
 from lineitem.billing.check import check_invoices
 from lineitem.billing.run import BillingResult, bill
 from lineitem.catalog import published
+from lineitem.catalog.canary import Bounds
 from lineitem.catalog.diff import Change
 from lineitem.catalog.draft import Act, Draft, Retirement
 from lineitem.catalog.model import Catalog, Pricebook
@@ -36,7 +38,9 @@ from lineitem.kit.config import Config, actor
 from lineitem.kit.db import Connection
 from lineitem.kit.embedded import EmbeddedServer
 from lineitem.kit.migrate import migrate
-from lineitem.ledger import drafting, fx
+from lineitem.ledger import canary, drafting, fx
+from lineitem.ledger.canary import Checked, Choice, Flag
+from lineitem.ledger.canary import Done as CanaryDone
 from lineitem.ledger.checkpoint import Notary
 from lineitem.ledger.closing import close_period, show_period
 from lineitem.ledger.deep import verify_deep
@@ -171,6 +175,45 @@ class App:
         self.checkpoint()
         return done
 
+    def canary_start(
+        self, namespace: str, file: Catalog, choice: Choice, bounds: Bounds, name: str | None, from_us: int | None,
+        by: str | None,
+    ) -> CanaryDone:  # fmt: skip
+        """Start a canary, or draft that, and sign the ledger."""
+        now_us = self.clock.now_us()
+        done = canary.start(self.control, namespace, file, choice, bounds, name, from_us, now_us, actor(by))
+        self.checkpoint()
+        return done
+
+    def canary_ramp(self, namespace: str, name: str, choice: Choice, by: str | None) -> CanaryDone:
+        """Change who is in a canary, or draft that, and sign the ledger."""
+        done = canary.ramp(self.control, namespace, name, choice, self.clock.now_us(), actor(by))
+        self.checkpoint()
+        return done
+
+    def canary_stop(self, namespace: str, name: str, reason: str, by: str | None) -> CanaryDone:
+        """Stop a canary and sign the ledger."""
+        done = canary.stop(self.control, namespace, name, reason, self.clock.now_us(), actor(by))
+        self.checkpoint()
+        return done
+
+    def canary_finish(self, namespace: str, name: str, from_us: int | None, by: str | None) -> CanaryDone:
+        """Publish a canary's prices for everybody, or draft that, and sign the ledger."""
+        done = canary.finish(self.control, namespace, name, from_us, self.clock.now_us(), actor(by))
+        self.checkpoint()
+        return done
+
+    def canary_check(self, namespace: str) -> list[Checked]:
+        """Work out what running canaries' members would have paid, stop those beyond their bounds, sign the ledger."""
+        found = canary.check(self.control, self.segments, namespace, self.clock.now_us())
+        if any(one.fresh for one in found):
+            self.checkpoint()
+        return found
+
+    def canary_status(self, namespace: str, name: str | None) -> list[dict[str, object]]:
+        """Canaries of a namespace."""
+        return canary.status(self.control, namespace, name)
+
     def catalog_diff(self, namespace: str, new: Catalog) -> list[Change]:
         """What publishing ``new`` would change, and for whom."""
         return preview(self.control, namespace, new, self.clock.now_us())
@@ -270,6 +313,11 @@ class App:
         if deep:
             verify_deep(self.control, self.segments, report, progress)
         return report
+
+
+def flag_of(path: Path, flag: str) -> Flag:
+    """A boolean flag of a flagd file, to choose accounts with."""
+    return FlagFile(path, flag)
 
 
 def mapping_text(path: Path) -> str:

@@ -129,3 +129,25 @@ def test_it_fits_a_narrow_window() -> None:
     text = _printed(found, width=80)
     assert max(map(len, text.splitlines())) <= 80
     assert sum("xxx" in line for line in text.splitlines()) == 1
+
+
+_CANARY = {"name": "standard-3", "chosen": "10 % of accounts", "pricebook": "standard"}
+_OTHER = {"amount": "5.000000001", "other": "4", "delta": "1.000000001", "delta_percent": "25.00"}
+
+
+@pytest.mark.parametrize(
+    ("canary", "told"),
+    [
+        (
+            {"arm": "canary", "other": _OTHER},
+            "the other version would have charged 4 USD for 2025-10, this one charges 5.000000001 (1.000000001, 25.00 %)",
+        ),
+        ({"arm": "canary", "other": None}, "`lineitem canary check` works out what the other version would have"),
+        ({"arm": "stable", "other": None}, "acme [x] is not in it, arm stable"),
+    ],
+)
+def test_a_canary_is_named_with_its_arm(canary: dict[str, Any], told: str) -> None:
+    """And with what the other version would have charged, once that is known."""
+    printed = " ".join(_printed(_line_item(canary=_CANARY | canary), width=400).split())
+    assert "canary standard-3 (10 % of accounts) of pricebook standard" in printed
+    assert told in printed

@@ -9,12 +9,14 @@ from typing import Any
 
 from psycopg import sql
 
+from lineitem.catalog.canary import Bounds
 from lineitem.catalog.draft import Act, Retirement
 from lineitem.catalog.load import parse_catalog
 from lineitem.catalog.rate_file import Rate
 from lineitem.core.period import Month
 from lineitem.kit.db import Connection
 from lineitem.ledger import fx
+from lineitem.ledger.canary import Choice
 from tests.integration.drive import Space, World, microseconds
 
 MIDWAY = datetime(2026, 11, 2, 12, 20, tzinfo=UTC)
@@ -52,6 +54,10 @@ def catalog(version: int) -> dict[str, Any]:
         {
             "id": "book", "version": 2, "effective_from": "2026-11-01T00:00:00Z",
             "prices": [prices[0] | {"unit_price": "0.75"}, *prices[1:]],
+        },
+        {
+            "id": "book", "version": 3, "effective_from": "2026-12-01T00:00:00Z",
+            "prices": [prices[0] | {"unit_price": "0.9"}, *prices[1:]],
         },
     ]  # fmt: skip
     own = [{
@@ -125,6 +131,11 @@ def fill(world: World) -> Space:
     load_rate(space, known, correct=False)
     load_rate(space, known._replace(rate=Decimal("1.0832")), correct=True)
     space.act(lambda app: app.bill(space.name, Month.parse("2026-10"), None))
+    candidate = parse_catalog(json.dumps(catalog(3)), "candidate")
+    everybody, since_us = Choice(percent=Decimal(100)), microseconds(datetime(2026, 11, 1, tzinfo=UTC))
+    space.act(lambda app: app.canary_start(space.name, candidate, everybody, Bounds(), "new", since_us, "ana"))
+    space.send(event("tried", "walk-in", "2026-11-02T12:50:00Z", "5"), "canary")
+    space.act(lambda app: app.canary_check(space.name))
     drafted = catalog(2) | {"issuer": {"name": "Somebody"}}
     space.act(lambda app: app.draft(space.name, parse_catalog(json.dumps(drafted), "draft"), "ana", "a note"))
     space.act(lambda app: app.step(space.name, 1, Act.REVIEW, "ben", "another"))

@@ -123,13 +123,14 @@ def test_the_ledger_holds_something_of_everything(crime: Crime) -> None:
 
 def _tables() -> list[str]:
     return [
-        "billing.invoice", "billing.series", "catalog.account", "catalog.draft", "catalog.draft_step",
+        "billing.invoice", "billing.series", "catalog.account", "catalog.canary_hold", "catalog.canary_step",
+        "catalog.draft", "catalog.draft_step",
         "catalog.effective_range", "catalog.fx_rate", "catalog.namespace", "catalog.price", "catalog.price_version",
         "catalog.pricebook_version",
         "catalog.publication", "catalog.retirement", "catalog.tag_set", "ingest.dead_letter", "ingest.dead_letter_sighting",
         "ingest.identity", "ingest.partition", "ingest.retraction", "ledger.accumulator", "ledger.allowance_member",
-        "ledger.batch", "ledger.fact", "ledger.fold_member", "ledger.lane", "ledger.line_item", "ledger.pending",
-        "ledger.period",
+        "ledger.batch", "ledger.canary_beside", "ledger.fact", "ledger.fold_member", "ledger.lane", "ledger.line_item",
+        "ledger.pending", "ledger.period",
     ]  # fmt: skip
 
 
@@ -285,7 +286,8 @@ def test_a_restored_old_copy(crime: Crime, tmp_path: Path) -> None:
                   "billing.invoice", "billing.series", "ingest.retraction", "ingest.dead_letter", "ingest.partition",
                   "catalog.publication", "catalog.pricebook_version", "catalog.account", "catalog.namespace", "catalog.price",
                   "catalog.price_version", "catalog.effective_range", "catalog.retirement", "catalog.draft",
-                  "catalog.draft_step", "catalog.fx_rate"):  # fmt: skip
+                  "catalog.draft_step", "catalog.fx_rate",
+                  "catalog.canary_step", "catalog.canary_hold", "ledger.canary_beside"):  # fmt: skip
         crime.tamperer.do("delete from {}", table)
     app = crime.world.app
     kept, app.notary = app.notary, Notary(tmp_path / "none", tmp_path / "keys")

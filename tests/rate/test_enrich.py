@@ -10,6 +10,7 @@ from types import MappingProxyType
 import numpy as np
 import pytest
 
+from lineitem.catalog.canary import CanaryAct, Change, Step
 from lineitem.catalog.model import Aggregation, Catalog, Meter, Missing, Price, Pricebook, TagRule
 from lineitem.catalog.snapshot import AccountRow, PriceRow, Snapshot
 from lineitem.core.period import Month
@@ -61,7 +62,10 @@ KNOWN = {
 
 
 def enriched(
-    *seen: tuple[str, str, str], rules: tuple[TagRule, ...] = (), env: Mapping[int, str] = MappingProxyType({})
+    *seen: tuple[str, str, str],
+    snapshot: Snapshot = SNAPSHOT,
+    rules: tuple[TagRule, ...] = (),
+    env: Mapping[int, str] = MappingProxyType({}),
 ) -> Enriched:
     """Events as (account, time, model) through match and enrich."""
     count = len(seen)
@@ -77,8 +81,8 @@ def enriched(
     )
     matches, rejects = match(events, [METER])
     assert rejects == []
-    catalog = replace(SNAPSHOT.catalog, tags=rules)
-    return enrich(events, matches, accounts, replace(SNAPSHOT, catalog=catalog))
+    catalog = replace(snapshot.catalog, tags=rules)
+    return enrich(events, matches, accounts, replace(snapshot, catalog=catalog))
 
 
 @pytest.mark.parametrize(
@@ -193,3 +197,28 @@ def test_what_the_tag_registry_refuses_is_billed_by_nothing() -> None:
     }  # fmt: skip
     assert found.tag_sets == ['{"cost_center":"42","env":"prod","model":"x"}']
     assert {event for usage in found.usage for event in usage.event.tolist()} == {0}
+
+
+def test_a_canary_takes_the_place_of_the_pricebook_for_whole_service_months() -> None:
+    """From its first month on, in the account's zone, and until a stop counts for the account; overrides go on."""
+    tried = Pricebook("@canary/x", 1, 0, None, (_price("same", 4), _price("changes", 3)))
+    rows = (*ROWS, *(PriceRow(8 + at, 9 + at, tried.id, 1, tried.prices[at], METER, "") for at in (0, 1)))
+    november = Month(2026, 11).index
+    start = Change("x", CanaryAct.START, "b", 3, november - 1, "some", accounts=("tokyo", "acme"))
+    stop = replace(start, act=CanaryAct.STOP, accounts=())
+    steps = (Step(2, start), Step(3, stop, {"tokyo": november}))
+    times = ("2026-09-30T14:59:59Z", "2026-09-30T15:00:00Z", "2026-10-31T14:59:59Z", "2026-10-31T15:00:00Z")
+    seen = [(account, time, "m") for account in ("tokyo", "paris") for time in times]
+    seen += [("acme", "2026-10-26T00:00:00Z", "m")]
+
+    def prices(canaries: tuple[Step, ...]) -> list[list[int]]:
+        snapshot = replace(SNAPSHOT, pricebooks=(*SNAPSHOT.pricebooks, tried), rows=rows, canaries=canaries)
+        found: list[list[int]] = [[] for _ in seen]
+        for usage in enriched(*seen, snapshot=snapshot).usage:
+            for event in usage.event.tolist():
+                found[event].append(usage.row.price_key)
+        return [sorted(keys) for keys in found]
+
+    stable = [[1, 2], [1, 2], [1, 3], [1, 3]]
+    assert prices(()) == [*stable, *stable, [5, 6]]
+    assert prices(steps) == [[1, 2], [8, 9], [8, 9], [1, 3], *stable, [5, 6]]

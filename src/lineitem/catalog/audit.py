@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from hashlib import sha256
 from typing import NamedTuple
 
+from lineitem.catalog.canaries import StoredStep
 from lineitem.catalog.load import catalog_from_document
 from lineitem.catalog.model import NO_METER, Catalog, Pricebook
 from lineitem.catalog.published import book_document, content_of
@@ -58,8 +60,12 @@ def publications(connection: Connection) -> list[Publication]:
     return [Publication(*row) for row in connection.execute(SQL.publications).fetchall()]
 
 
-def audit(connection: Connection, published: Sequence[Publication], retired: Sequence[Retirement]) -> Iterator[Defect]:
-    """Compare every row that publishing writes with the documents in ``published`` and the ends in ``retired``."""
+def audit(
+    connection: Connection, published: Sequence[Publication], retired: Sequence[Retirement], steps: Sequence[StoredStep]
+) -> Iterator[Defect]:
+    """Compare every row that publishing writes with the documents in ``published``, the ends in ``retired`` and the
+    canaries' ``steps``.
+    """
     catalogs: dict[str, list[tuple[int, Catalog]]] = {}
     for one in published:
         catalogs.setdefault(one.namespace, [])
@@ -69,15 +75,27 @@ def audit(connection: Connection, published: Sequence[Publication], retired: Seq
             catalogs[one.namespace].append((one.revision, catalog_from_document(one.document)))
         except IntegrityError as error:
             yield Defect(one.namespace, one.revision, error.what)
+    books: Catalogs = {}
+    for step in steps:
+        try:
+            book = step.change.book
+        except IntegrityError as error:
+            yield Defect(step.namespace, step.revision, error.what)
+            continue
+        history = catalogs.get(step.namespace, ())
+        in_force = next((catalog for at, catalog in reversed(history) if at < step.revision), None)
+        if book is not None and in_force is not None:
+            books.setdefault(step.namespace, []).append((step.revision, replace(in_force, pricebooks=(book,))))
     for namespace, revision in connection.execute(SQL.revisions).fetchall():
-        known = [(one.namespace, one.revision) for one in published] + [
-            (one.namespace, one.revision) for one in retired
-        ]
+        known: list[tuple[str, int]] = [(one.namespace, one.revision) for one in published]
+        known += [(one.namespace, one.revision) for one in retired]
+        known += [(one.namespace, one.revision) for one in steps]
         newest = max((number for name, number in known if name == namespace), default=0)
         if revision != newest:
             yield Defect(namespace, newest, f"the namespace stands at revision {revision}, {newest} were published")
-    yield from _pricebooks(connection, catalogs)
-    yield from _ranges(connection, catalogs, retired)
+    brought = {namespace: [*history, *books.get(namespace, ())] for namespace, history in catalogs.items()}
+    yield from _pricebooks(connection, brought)
+    yield from _ranges(connection, brought, retired)
     yield from _accounts(connection, catalogs)
 
 

@@ -1,4 +1,4 @@
-"""A draft of a catalog or of a retirement: what was done to it, what state that makes, and who may do what next. Pure."""
+"""A draft of a catalog, a retirement or a canary's step: what was done to it, its state, and who may do what next. Pure."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import sha256
 
+from lineitem.catalog.canary import Change, change_from_document
 from lineitem.catalog.document import catalog_document, catalog_from_document
 from lineitem.catalog.model import Approval, Catalog
 from lineitem.core.errors import IntegrityError, Refused
@@ -48,12 +49,16 @@ class Retirement:
         return json.dumps(fields, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
+Content = Catalog | Retirement | Change
+"""What can be put in force."""
+
+
 @dataclass(frozen=True, slots=True)
 class Draft:
     """What somebody wants to publish, made when ``base_revision`` of its namespace was in force."""
 
     number: int
-    what: str  # catalog or retirement
+    what: str  # catalog, retirement or canary
     base_revision: int
     digest: str  # SHA-256 of the document, hex
     document: str
@@ -70,10 +75,12 @@ class Draft:
         acts = {step.act for step in self.steps}
         return next(state for act, state in _STATES.items() if act in acts)
 
-    def content(self) -> Catalog | Retirement:
+    def content(self) -> Content:
         """What it would put in force. Raises IntegrityError when its document is damaged."""
         if sha256(self.document.encode()).hexdigest() != self.digest:
             raise IntegrityError(f"draft {self.number} is not what was drafted", do="Run `lineitem verify`.")
+        if self.what == "canary":
+            return change_from_document(self.document)
         return (
             catalog_from_document(self.document) if self.what == "catalog" else Retirement(**json.loads(self.document))
         )
@@ -103,8 +110,10 @@ class Draft:
         return any(by != self.author for by in approvals) if policy.four_eyes else bool(approvals)
 
 
-def document_of(content: Catalog | Retirement) -> tuple[str, str]:
+def document_of(content: Content) -> tuple[str, str]:
     """What a draft holds: ``(what, document)``."""
+    if isinstance(content, Change):
+        return "canary", content.document()
     if isinstance(content, Retirement):
         return "retirement", content.document()
     return "catalog", catalog_document(content).decode()

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from hashlib import sha256
 
+from lineitem.catalog import canaries
+from lineitem.catalog.canary import Step
 from lineitem.catalog.load import catalog_document, catalog_from_document, price_digest
 from lineitem.catalog.model import Account, Catalog, Meter, Price, Pricebook
 from lineitem.catalog.ranges import END_OF_TIME_US, Version, effective_ranges
@@ -62,12 +64,13 @@ def load_snapshot(connection: Connection, namespace: str, revision: int | None =
         books = connection.execute(SQL.pricebook_versions, where).fetchall()
         keys = connection.execute(SQL.price_rows, where).fetchall()
         ends_us = retired(connection, key, revision)
+        steps = canaries.steps(connection, key, revision)
     if row is None:
         return None
     catalog = catalog_from_document(row[0])
     pricebooks = tuple(catalog_from_document(book[0]).pricebooks[0] for book in books)
     rows = tuple(_price_rows(catalog, pricebooks, keys))
-    return Snapshot(namespace, key, revision, catalog, pricebooks, rows, ends_us)
+    return Snapshot(namespace, key, revision, catalog, pricebooks, rows, ends_us, steps)
 
 
 def current_revision(connection: Connection, namespace: str) -> int:
@@ -112,6 +115,19 @@ def add_retirement(
     connection.execute(SQL.add_retirement, values)
     put_ranges(connection, key)
     connection.execute(SQL.move_revision, {"namespace_key": key, "revision": revision})
+
+
+def add_canary_step(connection: Connection, key: int, step: Step, catalog: Catalog, by: str, now_us: int) -> None:
+    """Store a step of a canary, at its start the candidate's prices, and move the revision.
+
+    ``catalog``: the one in force, whose meters the prices read.
+    """
+    canaries.add(connection, key, step, by, now_us)
+    if step.change.book is not None:
+        _add_pricebook(connection, key, step.revision, step.change.book)
+        _add_prices(connection, key, step.change.book, {meter.id: meter for meter in catalog.meters})
+        put_ranges(connection, key)
+    connection.execute(SQL.move_revision, {"namespace_key": key, "revision": step.revision})
 
 
 def versions_stored(connection: Connection, key: int) -> list[tuple[str, int, str, int]]:

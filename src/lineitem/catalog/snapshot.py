@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 
+from lineitem.catalog.canary import Arms, Step, arms_of
 from lineitem.catalog.model import Catalog, Meter, Price, Pricebook, owner
 from lineitem.catalog.ranges import Ends, effective_ranges
 from lineitem.core.ids import text_digest
@@ -146,6 +147,7 @@ class Snapshot:
     pricebooks: tuple[Pricebook, ...]
     rows: tuple[PriceRow, ...]
     ends_us: Ends = field(default_factory=dict)  # of retired versions
+    canaries: tuple[Step, ...] = ()  # oldest first
 
     @cached_property
     def _versions(self) -> dict[str, list[tuple[int, int, int]]]:
@@ -198,6 +200,28 @@ class Snapshot:
     def own_books(self) -> dict[str, str]:
         """Account -> the pricebook of its overrides, for those that have any."""
         return {account: book for book in self._versions if (account := owner(book)) is not None}
+
+    @cached_property
+    def canaries_of(self) -> dict[str, list[Step]]:
+        """Pricebook -> the steps of all canaries there were on it, oldest first."""
+        found: dict[str, list[Step]] = {}
+        for step in self.canaries:
+            found.setdefault(step.change.pricebook, []).append(step)
+        return found
+
+    @cached_property
+    def _arms(self) -> dict[tuple[str, str], Arms]:
+        return {}
+
+    def arms(self, account: str, pricebook: str | None) -> Arms:
+        """When a canary's pricebook takes the place of an account's ``pricebook``, by service month; mostly ()."""
+        steps = self.canaries_of.get(pricebook) if self.canaries and pricebook is not None else None
+        if steps is None or pricebook is None:
+            return ()
+        key = (account, pricebook)
+        if key not in self._arms:
+            self._arms[key] = arms_of(steps, account)
+        return self._arms[key]
 
     def schedule(self, pricebook: str | None, own: str | None, meter: str) -> tuple[Segment, ...]:
         """What bills ``meter`` and when, in order of time; a price of ``own`` replaces that of ``pricebook`` with its id."""

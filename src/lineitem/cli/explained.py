@@ -153,6 +153,8 @@ def _line_item_tree(found: Document) -> Tree:
     if shown["tags"]:
         tree.add(_text("tags " + ", ".join(_tag(name, value, found) for name, value in shown["tags"].items())))
     _add_rule(tree, found)
+    if "canary" in found:
+        tree.add(_text(_arm(found)))
     if found["target"]["this_line_item"]:
         tree.add(_text(_moved(found)))
     tree.add(
@@ -185,6 +187,23 @@ def _add_rule(tree: Tree, found: Document) -> None:
     )
     told = f"{_count(target['events'], 'event')} of {target['account']} in {target['service_period']} owe"
     node.add(_grouped(_text(f"{told} {target['amount']} {price['currency']} so far:"), _working(target["working"])))
+
+
+def _arm(found: Document) -> str:
+    """Which version of a price that is tried billed the month, and what the other one would have charged."""
+    canary, shown = found["canary"], found["line_item"]
+    told = f"canary {canary['name']} ({canary['chosen']}) of pricebook {canary['pricebook']}: "
+    if canary["arm"] == "stable":
+        return f"{told}{shown['account']} is not in it, arm stable"
+    told += f"{shown['account']} is in it, arm canary; "
+    other = canary["other"]
+    if other is None:
+        return f"{told}`lineitem canary check` works out what the other version would have charged"
+    share = "" if other["delta_percent"] is None else f", {other['delta_percent']} %"
+    return (
+        f"{told}the other version would have charged {other['other']} {shown['currency']} for {shown['service_period']}, "
+        f"this one charges {other['amount']} ({other['delta']}{share})"
+    )
 
 
 def _working(steps: Sequence[Document]) -> Table:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from lineitem.cli.canary import tell_stopped
 from lineitem.cli.output import Scope, fields, ledger_command, print_json, progress_bar, say
 
 
@@ -57,6 +58,8 @@ def ingest(
             total.counts += done.counts
             total.line_items += done.line_items
             total.batches += done.batches
+        checked = app.canary_check(scope.namespace)
+    tell_stopped([one for one in checked if one.fresh])
     if scope.as_json:
         print_json(total.document())
     else:

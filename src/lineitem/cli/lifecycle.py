@@ -31,7 +31,8 @@ _FILE = click.argument("file", type=click.Path(path_type=Path))
 _DRAFT = click.argument("draft", type=click.IntRange(min=1))
 
 
-def _instant_us(text: str) -> int:
+def instant_option_us(text: str) -> int:
+    """An instant behind an option, microseconds since the epoch. Raises UsageError for what is none."""
     from lineitem.catalog.fields import instant_us
     from lineitem.core.errors import UsageError
 
@@ -109,7 +110,7 @@ def retire(pricebook: str, version: int, until: str, actor: str | None, scope: S
     """End a published version at an instant after which nothing has used it."""
     from lineitem.catalog.draft import Retirement
 
-    wanted = Retirement(pricebook, version, _instant_us(until))
+    wanted = Retirement(pricebook, version, instant_option_us(until))
     with scope.app() as app:
         revision, made = app.retire(scope.namespace, wanted, actor)
     _say_outcome(scope, f"{pricebook} version {version} ends at {until}", pricebook, version, revision, made)
@@ -123,7 +124,7 @@ def retire(pricebook: str, version: int, until: str, actor: str | None, scope: S
 @ledger_command
 def rollback(pricebook: str, version: int, since: str, actor: str | None, scope: Scope) -> None:
     """Publish the prices of an old version again, as the next version, from an instant on."""
-    from_us = _instant_us(since)
+    from_us = instant_option_us(since)
     with scope.app() as app:
         new, revision, made = app.rollback(scope.namespace, pricebook, version, from_us, actor)
     text = f"{pricebook} version {new.version} has the prices of version {version} from {since} on"

@@ -20,6 +20,7 @@ _COMMANDS = {
         "catalog",
         "Check, publish, compare and show catalogs: meters, prices, accounts; try drafts on past usage.",
     ),
+    "canary": ("canary", "Bill some accounts by new prices, and see what the others would have charged."),
     "ingest": ("ingest", "Read usage files into the ledger, exactly once."),
     "line-items": ("ledger", "List priced line items."),
     "usage": ("ledger", "What an account used and owes in a period so far."),

@@ -7,7 +7,7 @@ from hashlib import sha256
 from typing import Any
 
 from lineitem.catalog import drafts, published
-from lineitem.catalog.draft import Act, Draft, Retirement, Step, document_of
+from lineitem.catalog.draft import Act, Content, Draft, Retirement, Step, document_of
 from lineitem.catalog.model import Catalog, Pricebook
 from lineitem.catalog.publish import rolled_back
 from lineitem.catalog.ranges import END_OF_TIME_US, effective_ranges
@@ -16,7 +16,7 @@ from lineitem.core.period import us_to_text
 from lineitem.kit.db import Connection, explained
 from lineitem.kit.sqlfiles import load_queries
 from lineitem.ledger.post import Fact, canonical
-from lineitem.ledger.publishing import Desk, desk
+from lineitem.ledger.publishing import Desk, check_ordinary, desk
 from lineitem.ledger.read import one_snapshot
 
 SQL = load_queries("lineitem.ledger", "ledger.sql")
@@ -56,7 +56,7 @@ def retire(
 ) -> tuple[int, Draft | None]:
     """End a published version, or make a draft of it where the policy asks for approval: revision and draft."""
     with desk(connection, namespace, by, now_us) as held:
-        return _put_or_draft(held, retirement, "")
+        return put_or_draft(held, retirement, "")
 
 
 def rollback(
@@ -66,16 +66,18 @@ def rollback(
 
     Where the policy asks for approval it is a draft that is made.
     """
+    check_ordinary(pricebook)
     with desk(connection, namespace, by, now_us) as held:
         if held.current is None:
             raise Refused(f"namespace {namespace!r} has no catalog", do="Publish one: lineitem catalog publish FILE")
         books = published.pricebooks(connection, held.key)
         catalog, new = rolled_back(held.current, books, pricebook, version, from_us)
-        revision, made = _put_or_draft(held, catalog, f"rollback of {pricebook} to version {version}")
+        revision, made = put_or_draft(held, catalog, f"rollback of {pricebook} to version {version}")
         return new, revision, made
 
 
-def _put_or_draft(held: Desk, content: Catalog | Retirement, note: str) -> tuple[int, Draft | None]:
+def put_or_draft(held: Desk, content: Content, note: str) -> tuple[int, Draft | None]:
+    """Put something in force, or make a draft of it where the policy asks for approval: revision and draft."""
     if not held.policy.required:
         held.record([held.put_in_force(content)], held.revision + 1)
         return held.revision + 1, None
@@ -84,7 +86,7 @@ def _put_or_draft(held: Desk, content: Catalog | Retirement, note: str) -> tuple
     return held.revision, made
 
 
-def _drafted(held: Desk, content: Catalog | Retirement, note: str) -> tuple[Draft, Fact]:
+def _drafted(held: Desk, content: Content, note: str) -> tuple[Draft, Fact]:
     held.check(content)  # nobody shall look at what cannot be published
     what, document = document_of(content)
     number = len(drafts.drafts(held.connection, held.key)) + 1

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from lineitem.catalog import published
+from lineitem.catalog.canary import counting
 from lineitem.catalog.document import plain
 from lineitem.catalog.model import Aggregation, Prorate
 from lineitem.catalog.snapshot import PriceRow
@@ -19,6 +20,7 @@ from lineitem.ingest import intake
 from lineitem.kit.blobs import BlobStore
 from lineitem.kit.db import Connection, explained
 from lineitem.kit.sqlfiles import load_queries
+from lineitem.ledger.canary_rows import sums
 from lineitem.ledger.chain import BatchKind
 from lineitem.ledger.evidence import Evidence, event_behind, events_of_window
 from lineitem.ledger.read import FoundItem, find_line_item, one_snapshot
@@ -32,6 +34,7 @@ from lineitem.rate.targets import SETTLED, Base, total_nano
 from lineitem.rate.working import Step, fraction_text
 
 SQL = load_queries("lineitem.ledger", "read.sql")
+BESIDE = load_queries("lineitem.ledger", "canary.sql")
 EVENTS_SHOWN_MAX = 100
 """Raw events listed for a line item; the count is of all."""
 
@@ -59,6 +62,7 @@ def explain(
     the registry; empty where no event is behind the line item · ``price``: its version and rule · ``target``: the
     running usage of account, price and service month, T worked out step by step, and where it can be told, what this
     line item moved ·
+    ``canary``, where one runs on the account's pricebook: its arm, and what the other version would charge ·
     ``batch``: when and by what it was written · ``events``: the raw records, the first ``events_max`` of ``total``.
 
     Raises InputError for an unknown id, IntegrityError where ledger and segments do not say what was written.
@@ -77,7 +81,7 @@ def explain(
             "target": _target(connection, item, row, target, _continued(connection, namespace, item, row, target)),
             "batch": _batch(record),
             "events": _events(item, row, evidence),
-        }
+        } | _canary(replay, item, record["catalog_revision"])
 
 
 def _batch_row(connection: Connection, item: FoundItem) -> dict[str, Any]:
@@ -104,6 +108,31 @@ def _target_row(connection: Connection, item: FoundItem) -> dict[str, Any]:
         raise IntegrityError("the line item's target has no running usage", do="Run `lineitem verify`.")
     names = ("events", "quantity", "posted_quantity", "posted_nano", "settled", "posted_charge", "start_us", "end_us")
     return dict(zip(names, [int(value) for value in row], strict=True))
+
+
+def _canary(replay: Replay, item: FoundItem, revision: int) -> dict[str, Any]:
+    """The arm that a canary put the account's service month in; {} where none was."""
+    name, month = item.document["account"], item.service_month
+    account = published.accounts(replay.connection, item.namespace_key, [name])[name]
+    steps = replay.snapshot(revision).canaries_of.get(account.pricebook or "", [])
+    step = counting(steps, name, month)
+    if step is None or not step.change.running:
+        return {}
+    document: dict[str, Any] = {
+        "name": step.change.canary,
+        "arm": "canary" if step.has(name) else "stable",
+        "pricebook": step.change.pricebook,
+        "candidate_version": step.change.version,
+        "chosen": step.change.chosen,
+        "other": None,
+    }
+    if step.has(name):
+        where = {"account_key": item.account_key, "service_month": month, "price": item.document["price"]}
+        where["currency"] = item.document["currency"]
+        row = replay.connection.execute(BESIDE.beside_of_target, where).fetchone()
+        if row is not None:
+            document["other"] = sums(int(row[2]), int(row[3])) | {"found_in_batch": f"{row[0]}-{row[1]}"}
+    return {"canary": document}
 
 
 def _price_row(replay: Replay, item: FoundItem, revision: int) -> PriceRow:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 
-from lineitem.catalog import published
-from lineitem.catalog.draft import Retirement
+from lineitem.catalog import canaries, published
+from lineitem.catalog.canary import Change, Step, canary_of, check_change, held, holds_digest
+from lineitem.catalog.draft import Content, Retirement
 from lineitem.catalog.load import content_digest
 from lineitem.catalog.model import Approval, Catalog, own_pricebook
 from lineitem.catalog.publish import UsageSoFar, check_publish, check_retire
@@ -56,23 +58,29 @@ class Desk:
             facts=facts, catalog_revision=revision, recorded_us=self.now_us,
         )  # fmt: skip
 
-    def check(self, content: Catalog | Retirement) -> None:
+    def check(self, content: Content) -> None:
         """Raise Refused when putting ``content`` in force would change what has been published or rated, or nothing."""
         books, ends_us = published.pricebooks(self.connection, self.key), published.retired(self.connection, self.key)
         if isinstance(content, Retirement):
+            check_ordinary(content.pricebook)
             used = usage_so_far(self.connection, self.key, [])
             check_retire(books, ends_us, content.pricebook, content.version, content.end_us, used)
+            return
+        if isinstance(content, Change):
+            check_change(content, canaries.steps(self.connection, self.key))
             return
         if self.current is not None and content_digest(self.current) == content_digest(content):
             raise Refused(f"revision {self.revision} of {self.namespace} has this content already", do="Nothing to do.")
         used = usage_so_far(self.connection, self.key, [account.id for account in content.accounts])
         check_publish(self.current, books, ends_us, content, used)
 
-    def put_in_force(self, content: Catalog | Retirement) -> Fact:
+    def put_in_force(self, content: Content) -> Fact:
         """Check and store a catalog, or the end of a version, under the next revision."""
         self.check(content)
         revision = self.revision + 1
         body: dict[str, object] = {"namespace": self.namespace, "revision": revision, "by": self.by}
+        if isinstance(content, Change):
+            return self.put_step(content, revision)
         if isinstance(content, Retirement):
             version, end_us = (content.pricebook, content.version), content.end_us
             published.add_retirement(self.connection, self.key, revision, version, end_us, self.by, self.now_us)
@@ -80,6 +88,29 @@ class Desk:
             return Fact("retire", canonical(body))
         published.add_publication(self.connection, self.key, revision, content, self.now_us)
         return Fact("publish", canonical(body | {"digest": content_digest(content)}))
+
+    def put_step(self, change: Change, revision: int) -> Fact:
+        """Store a step of a canary under ``revision``, and whom it reaches only after usage that is rated already."""
+        assert self.current is not None  # where there is no catalog there is no pricebook to try
+        before = canaries.steps(self.connection, self.key)
+        before = tuple(step for step in before if step.change.pricebook == change.pricebook)
+        where = {"namespace_key": self.key, "pricebook": change.pricebook, "month": change.from_month}
+        rows = self.connection.execute(SQL.months_used, where).fetchall()
+        used: dict[str, list[int]] = dict(rows)
+        step = Step(revision, change, held(before, Step(revision, change), used))
+        published.add_canary_step(self.connection, self.key, step, self.current, self.by, self.now_us)
+        body = {"namespace": self.namespace, "revision": revision, "by": self.by, "canary": change.canary}
+        digest = sha256(change.document().encode()).hexdigest()
+        return Fact("canary", canonical(body | {"digest": digest, "holds": holds_digest(step.holds)}))
+
+
+def check_ordinary(pricebook: str) -> None:
+    """Raise Refused for the prices of a canary, which end with it."""
+    name = canary_of(pricebook)
+    if name is not None:
+        raise Refused(
+            f"{pricebook} holds the prices of a canary", do=f"lineitem canary stop {name}, or canary finish {name}"
+        )
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from dataclasses import fields
 from hashlib import sha256
 from typing import Any
 
-from lineitem.catalog import published
+from lineitem.catalog import canaries, published
 from lineitem.catalog.audit import audit, publications, retirements
 from lineitem.core.period import Month
 from lineitem.ingest import intake
@@ -22,7 +22,7 @@ from lineitem.ledger.fx import check_rates
 from lineitem.ledger.post import LANES, NO_DIGEST
 from lineitem.ledger.report import Link, Place, Progress, Report
 from lineitem.ledger.verify_accepted import check_accepted
-from lineitem.ledger.verify_lifecycle import check_lifecycle
+from lineitem.ledger.verify_lifecycle import check_beside, check_canaries, check_lifecycle
 from lineitem.ledger.verify_rows import check_line_items
 from lineitem.ledger.verify_state import check_settled, check_state
 
@@ -161,6 +161,8 @@ _FACT_KEYS = {
     "publish": {"namespace", "revision", "digest"},
     "draft": {"namespace", "draft", "step", "act", "by", "note", "what", "base_revision", "digest"},
     "retire": {"namespace", "revision", "pricebook", "version", "end_us", "by"},
+    "canary": {"namespace", "revision", "by", "canary", "digest", "holds"},
+    "canary_check": {"namespace", "canary", "digest"},
     "period": {"namespace", "month", "state"},
     "retraction": {"namespace", "source", "id"},
     "settle": {"namespace", "targets"},
@@ -181,13 +183,17 @@ def _check_catalog(connection: Connection, links: dict[Place, Link], report: Rep
             report.add(place, f"catalog revision {one.revision} of {one.namespace} is not what was published")
     for namespace, revision in sorted(recorded.keys() - {(one.namespace, one.revision) for one in published_now}):
         report.add(recorded[(namespace, revision)][0], f"catalog revision {revision} of {namespace} is missing")
-    for defect in audit(connection, published_now, retirements(connection)):
+    tried = canaries.stored(connection)
+    for defect in audit(connection, published_now, retirements(connection), tried):
         place, _ = recorded.get((defect.namespace, defect.revision), (None, ""))
         report.add(place, f"catalog of {defect.namespace}: {defect.what}")
+    recorded_us = {at: link.batch.recorded_us for at, link in links.items()}
     steps, ends = _recorded(connection, "draft"), _recorded(connection, "retire")
-    for place, what in check_lifecycle(
-        connection, steps, ends, {at: link.batch.recorded_us for at, link in links.items()}
-    ):
+    for place, what in check_lifecycle(connection, steps, ends, recorded_us):
+        report.add(place, what)
+    for place, what in check_canaries(tried, _recorded(connection, "canary"), recorded_us):
+        report.add(place, what)
+    for place, what in check_beside(connection, _recorded(connection, "canary_check")):
         report.add(place, what)
     for place, what in check_rates(connection):
         report.add(place, what)

@@ -1,13 +1,16 @@
-"""Whether drafts, what was done to them, and retirements are what the chain recorded."""
+"""Whether drafts, what was done to them, retirements and canaries are what the chain recorded."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from hashlib import sha256
 from typing import Any
 
 from lineitem.catalog import drafts
 from lineitem.catalog.audit import retirements
+from lineitem.catalog.canaries import StoredStep
 from lineitem.kit.db import Connection
+from lineitem.ledger.canary_rows import besides, rows_digest
 
 Place = tuple[int, int]
 Recorded = Mapping[Place, tuple[Mapping[str, Any], str]]
@@ -33,6 +36,30 @@ def check_lifecycle(
         fields = (fact["namespace"], fact["revision"], fact["pricebook"], fact["version"], fact["end_us"], fact["by"])
         ended[(*fields, recorded_us.get(place))] = place
     yield from _differences("retirement at revision", ended, {tuple(one) for one in retirements(connection)})
+
+
+def check_canaries(
+    stored: Iterable[StoredStep], recorded: Recorded, recorded_us: Mapping[Place, int]
+) -> Iterator[tuple[Place | None, str]]:
+    """Compare the steps of canaries, held accounts included, with the facts ``canary``."""
+    wanted: dict[tuple[Any, ...], Place] = {}
+    for place, (fact, _) in recorded.items():
+        fields = tuple(fact[name] for name in ("namespace", "revision", "canary", "digest", "holds", "by"))
+        wanted[(*fields, recorded_us.get(place))] = place
+    kept = {
+        (one.namespace, one.revision, one.canary, sha256(one.document.encode()).hexdigest(), *one[4:]) for one in stored
+    }
+    yield from _differences("canary step at revision", wanted, kept)
+
+
+def check_beside(connection: Connection, recorded: Recorded) -> Iterator[tuple[Place | None, str]]:
+    """Compare what the other version would have charged with the digests in the facts ``canary_check``."""
+    stored = besides(connection)
+    for place, (fact, _) in recorded.items():
+        if rows_digest(stored.pop(place, [])) != fact["digest"]:
+            yield place, f"what canary {fact['canary']} would have charged otherwise is not what was recorded"
+    for place in stored:
+        yield None, f"amounts beside a canary name batch {place[0]}-{place[1]}, which recorded none"
 
 
 def _differences(

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lineitem.catalog.canary import Arms
 from lineitem.catalog.snapshot import AccountRow, PriceRow, Snapshot
 from lineitem.core.period import month_start_us
 from lineitem.core.reasons import Reason
@@ -141,7 +142,7 @@ def _price(
     tag_set = tags.of(match, refused)
     unpriced = np.ones(len(subject), dtype=np.bool_)
     usage: list[PriceUsage] = []
-    for (book, own), members in _by_book(subject, accounts, snapshot):
+    for (book, own), members in _by_book(subject, months.month[match.rows], accounts, snapshot):
         for start, end, positions in snapshot.schedule(book, own, match.meter.id):
             here = members[(time[members] >= start) & (time[members] < end)]
             if not len(here):
@@ -201,20 +202,38 @@ Books = tuple[str | None, str | None]
 
 
 def _by_book(
-    subject: NDArray[np.int32], accounts: Accounts, snapshot: Snapshot
+    subject: NDArray[np.int32], month: NDArray[np.int32], accounts: Accounts, snapshot: Snapshot
 ) -> list[tuple[Books, NDArray[np.int64]]]:
-    """Positions in ``subject`` (n,) by what prices them; an account with overrides is a group of its own."""
-    number: dict[Books, int] = {}
+    """Positions in ``subject`` (n,) by what prices them; an account with overrides is a group of its own.
+
+    ``month`` (n,): service months, which decide for accounts in a canary which pricebook it is.
+    """
+    number: dict[tuple[Books, Arms], int] = {}
     own_books = snapshot.own_books
     table = np.zeros(len(accounts.rows), dtype=np.int32)
     for one in np.unique(subject).tolist():
         account = accounts.rows[one]
         if account is not None:
-            table[one] = number.setdefault((account.pricebook, own_books.get(account.account)), len(number))
+            books = (account.pricebook, own_books.get(account.account))
+            key = (books, snapshot.arms(account.account, account.pricebook))
+            table[one] = number.setdefault(key, len(number))
     group = table.astype(np.min_scalar_type(len(number)))[subject]  # narrow: a stable sort of 16 bits is a radix sort
     order = np.argsort(group, kind="stable")
     cuts = np.cumsum(np.bincount(group, minlength=len(number)))[:-1]
-    return list(zip(number, np.split(order, cuts), strict=True)) if number else []
+    groups = zip(number, np.split(order, cuts), strict=True) if number else ()
+    return [part for (books, arms), members in groups for part in _by_arm(books, arms, members, month)]
+
+
+def _by_arm(
+    books: Books, arms: Arms, members: NDArray[np.int64], month: NDArray[np.int32]
+) -> list[tuple[Books, NDArray[np.int64]]]:
+    """``members`` by the pricebook that bills their service month: a canary's in some, else the accounts' own."""
+    if not arms:
+        return [(books, members)]
+    arm = np.searchsorted(np.array([since for since, _ in arms]), month[members], side="right")
+    every = (None, *[book for _, book in arms])
+    parts = ((books if book is None else (book, books[1]), members[arm == at]) for at, book in enumerate(every))
+    return [(priced_by, part) for priced_by, part in parts if len(part)]
 
 
 class _Months:

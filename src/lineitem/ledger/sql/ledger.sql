@@ -200,7 +200,7 @@ union all select 'account', account, max(last_event_us), '{}' from used group by
 -- name: publish_facts
 -- Who published a revision, and when; nobody knows of those before names were kept.
 select (f.body::jsonb ->> 'revision')::bigint, f.body::jsonb ->> 'by', b.recorded_us
-from ledger.fact f join ledger.batch b using (lane, batch) where f.namespace_key = %(namespace_key)s and f.kind = 'publish'
+from ledger.fact f join ledger.batch b using (lane, batch) where f.namespace_key = %(namespace_key)s and f.kind in ('publish', 'canary')
 
 -- name: month_by_book
 -- What the prices of each pricebook metered in a service month.
@@ -214,6 +214,11 @@ select c.account, p.price, p.unit, p.scale, sum(a.quantity) from ledger.accumula
 join catalog.price p using (price_key) join catalog.account c using (account_key)
 where a.namespace_key = %(namespace_key)s and a.service_month = %(month)s and c.account = any(%(accounts)s)
 group by 1, 2, 3, 4
+
+-- name: months_used
+-- Service months from one on in which accounts of a pricebook have usage, whatever priced it.
+select c.account, array_agg(distinct a.service_month) from ledger.accumulator a join catalog.account c using (account_key)
+where a.namespace_key = %(namespace_key)s and c.pricebook = %(pricebook)s and a.service_month >= %(month)s group by 1
 
 -- name: accounts_with_usage
 -- Accounts whose pricebook and zone are fixed by rated usage.

@@ -1,0 +1,1 @@
+"""Feature flags: whom a flag of somebody else's flag file chooses."""
