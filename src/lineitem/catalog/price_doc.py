@@ -14,6 +14,7 @@ from typing import NamedTuple
 from lineitem.catalog.matrix import read_matrix
 from lineitem.catalog.model import Itemize, Price, Rounding, Tier, Transform
 from lineitem.catalog.price_reader import DECIMALS_MAX, Path, Problem, Reader, shorten
+from lineitem.catalog.telecom import TERM_KEYS, read_telecom
 
 FREE_EVENTS_MAX = 1_000_000
 """Free events of one price: a ledger remembers each of them."""
@@ -53,6 +54,11 @@ MODEL_FIELDS: dict[str, ModelFields] = {
     "dynamic": ModelFields((), optional=("price", "amount", "multiplier", "scale", "currency_from"), per_event=True),
     "cost_plus": ModelFields(("cost", "multiplier"), optional=("scale", "currency_from"), per_event=True),
     "matrix": ModelFields(("dimensions", "cells"), per_event=True),
+    "telecom": ModelFields(
+        (),
+        optional=("destination", "rates", *TERM_KEYS, "connect_fee_unanswered", "peak", "zone", "round"),
+        per_event=True,
+    ),
 }
 """Every price model by name. ``rate.models`` holds one entry for each; a test keeps the two equal."""
 
@@ -106,6 +112,7 @@ def _read_price(reader: Reader, default_currency: str | None, *, required: bool)
         reader.problem(
             (), "a dynamic price reads either price (of one unit) or amount (of the event): name one of them"
         )
+    telecom = read_telecom(reader) if model == "telecom" else {}
     dimensions, cells = read_matrix(reader) if "cells" in fields.required else ((), ())
     price = Price(
         id=reader.text("id", required=required) or "",
@@ -122,7 +129,7 @@ def _read_price(reader: Reader, default_currency: str | None, *, required: bool)
         discount_rate=_read_share(reader, "discount_rate"),
         transform=_read_transform(reader),
         description=reader.text("description") or "",
-        rate=_read_share(reader, "rate"),
+        rate=None if telecom else _read_share(reader, "rate"),
         per_event=reader.decimal("per_event"),
         minimum_per_event=reader.decimal("minimum_per_event"),
         maximum_per_event=reader.decimal("maximum_per_event"),
@@ -136,6 +143,7 @@ def _read_price(reader: Reader, default_currency: str | None, *, required: bool)
         currency_from=reader.event_path("currency_from"),
         dimensions=dimensions,
         cells=cells,
+        **telecom,
     )
     low, high = price.minimum_per_event, price.maximum_per_event
     if low is not None and high is not None and low > high:

@@ -14,11 +14,11 @@ from typing import NamedTuple, TypeVar
 
 from lineitem.catalog.expression import parse_path
 from lineitem.catalog.expression_words import ExpressionError
-from lineitem.catalog.model import Itemize, Rounding
+from lineitem.catalog.model import Itemize, PeakMode, Rounding
 from lineitem.core.limits import FIELD_CHARS_MAX, QUANTITY_DIGITS_MAX
 
 Path = tuple[str | int, ...]
-Choice = TypeVar("Choice", Itemize, Rounding)
+Choice = TypeVar("Choice", Itemize, PeakMode, Rounding)
 
 DECIMALS_MAX = 18
 """Decimals of a price, a bound, a rate or a quoted quantity."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from lineitem.catalog import published
 from lineitem.catalog.document import plain
 from lineitem.catalog.model import Aggregation
+from lineitem.catalog.price_reader import DECIMALS_MAX
 from lineitem.catalog.snapshot import PriceRow
 from lineitem.core.errors import IntegrityError
 from lineitem.core.money import nano_to_text, scaled_to_text
@@ -26,6 +28,7 @@ from lineitem.ledger.refold import Replay
 from lineitem.ledger.rows import Kind
 from lineitem.rate.price import compile_price
 from lineitem.rate.quote import Step, fraction_text, quote_explain
+from lineitem.rate.quote_events import EVENT_KEYS, one_event_step, reductions
 
 SQL = load_queries("lineitem.ledger", "read.sql")
 EVENTS_SHOWN_MAX = 100
@@ -94,7 +97,7 @@ def _target_row(connection: Connection, item: FoundItem) -> dict[str, Any]:
     row = connection.execute(SQL.target, where).fetchone()
     if row is None:
         raise IntegrityError("the line item's target has no running usage", do="Run `lineitem verify`.")
-    names = ("events", "quantity", "posted_quantity", "posted_nano")
+    names = ("events", "quantity", "posted_quantity", "posted_nano", "posted_charge")
     return dict(zip(names, [int(value) for value in row], strict=True))
 
 
@@ -147,19 +150,39 @@ def _target(connection: Connection, item: FoundItem, row: PriceRow, target: dict
         "pending_quantity": scaled_to_text(target["quantity"] - target["posted_quantity"], item.scale),
         "amount": nano_to_text(target["posted_nano"]),
         "rule": "amount of a line item = T(quantity so far) - what was posted; T is worked out below for all of it",
-        "working": [_step(step) for step in quote_explain(plain(row.price), Decimal(quantity))],
+        "working": [_step(step) for step in _target_steps(row, quantity, target["posted_charge"])],
         "this_line_item": _moved(item, row, lanes, quantity_before, nano_before),
     }
 
 
+def _target_steps(row: PriceRow, quantity: str, posted_charge: int) -> list[Step]:
+    """T worked out: of the quantity, or where each event has its own charge, of their sum."""
+    compiled = compile_price(row.price, row.meter.quantity_scale)
+    if compiled.charge is None:
+        return quote_explain(plain(row.price), Decimal(quantity))
+    charged = Fraction(posted_charge, 10**compiled.charge.scale)
+    return [Step("charges of its events", Fraction(quantity), amount=charged), *reductions(compiled, charged)]
+
+
+def _charged(row: PriceRow, event: dict[str, Any]) -> dict[str, Any]:
+    """``event`` with the ``working`` of its charge, where the price charges each event as a function of it alone."""
+    compiled = compile_price(row.price, DECIMALS_MAX)
+    if compiled.charge is None or compiled.charge.allowance is not None:
+        return event
+    return event | {"working": _step(one_event_step(compiled, {key: event[key] for key in EVENT_KEYS}))}
+
+
 def _moved(item: FoundItem, row: PriceRow, lanes: int, quantity_before: int, nano_before: int) -> dict[str, Any] | None:
-    """T before and after the line item; None where the target's line items lie in several lanes.
+    """T before and after the line item; None where the target's line items lie in several lanes, or T is of charges.
 
     Batches of different lanes commit side by side, and nothing stored says which of two came first: the sum over the
     target is exact all the same.
     """
+    compiled = compile_price(row.price, row.meter.quantity_scale)
+    if compiled.charge is not None:
+        return None
     quantity_after, nano_after = quantity_before + item.quantity, nano_before + item.amount_nano
-    total = compile_price(row.price, row.meter.quantity_scale).amount_nano(np.array([quantity_after], dtype=object))
+    total = compiled.amount_nano(np.array([quantity_after], dtype=object))
     if lanes != 1 or int(total[0]) != nano_after:
         return None
     return {
@@ -210,7 +233,7 @@ def _events(item: FoundItem, row: PriceRow, evidence: Evidence) -> dict[str, Any
     note = _NOTES.get(item.kind) or _fold_note(row)
     if note:
         document["note"] = note
-    return document | {"items": evidence.events}
+    return document | {"items": [_charged(row, event) for event in evidence.events]}
 
 
 def _fold_note(row: PriceRow) -> str:

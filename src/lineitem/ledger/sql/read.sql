@@ -45,7 +45,7 @@ order by p.pricebook, p.price, versions, a.period_start
 
 -- name: target
 -- Running usage of the target a line item belongs to.
-select a.events, a.quantity, a.posted_quantity, a.posted_nano from ledger.accumulator a where a.account_key = %(account_key)s and a.price_key = %(price_key)s
+select a.events, a.quantity, a.posted_quantity, a.posted_nano, coalesce(a.posted_charge, 0) from ledger.accumulator a where a.account_key = %(account_key)s and a.price_key = %(price_key)s
   and a.service_month = %(service_month)s
 
 -- name: posted_before
