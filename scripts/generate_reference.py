@@ -149,7 +149,7 @@ _ORDER = {
         "this model, `discount_rate`, `maximum`. The result is rounded once, half away from zero, to 9 decimals.",
     ),
     True: (
-        "**Order.** Each event is charged by itself, as a function of that event alone. The month costs the sum of its charges,",
+        "**Order.** Each event is charged by itself, as a function of it alone. The month costs the sum of its charges,",
         "at least zero, after `discount_rate` and `maximum`, rounded once, half away from zero, to 9 decimals. The meter is a",
         "`sum` or a `count`.",
     ),

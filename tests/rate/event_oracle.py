@@ -113,7 +113,7 @@ def carried(draw: st.DrawFn, model: str) -> Price:
     path = "cost" if model == "cost_plus" else draw(st.sampled_from(["price", "amount"]))
     reads: dict[str, Any] = {path: f"data.{path}"}
     return Price(
-        "p", "m", model, "EUR", multiplier=multiplier, scale=draw(st.none() | st.integers(6, 18)),
+        "p", "m", model, "EUR", multiplier=multiplier, scale=draw(st.none() | st.integers(6, 17)),
         **reads, **_reductions(draw),
     )  # fmt: skip
 

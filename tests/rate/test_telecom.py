@@ -86,7 +86,7 @@ def test_grouped_rates_c(mode: str, amount: str) -> None:
 @pytest.mark.parametrize(("model", "total"), [("graduated", "739.4"), ("volume", "279.8")])
 def test_all_tier_and_top_tier(model: str, total: str) -> None:
     """1500 minutes in blocks of ten and 2048 MB: every tier its part (739.40), or all at the tier reached (279.80)."""
-    minutes = {"model": model, "currency": "USD", "transform": {"divide_by": "10", "round": "up"}}
+    minutes: Document = {"model": model, "currency": "USD", "transform": {"divide_by": "10", "round": "up"}}
     minutes |= {"tiers": [{"up_to": "100", "unit_price": "1"}, {"up_to": None, "unit_price": "0.5"}]}
     mbytes: Document = {"model": model, "currency": "USD"}
     mbytes |= {"tiers": [{"up_to": "1024", "unit_price": "0.5"}, {"up_to": None, "unit_price": "0.1"}]}
@@ -108,7 +108,7 @@ def test_a_call_over_the_end_of_peak_hours(mode: str, amount: str) -> None:
 def test_both_legs_are_shown() -> None:
     """The working of the one charge names what is billed at which rate."""
     [step] = quote_events_explain(paris("split"), [{"value": "3600", "time": "2026-03-02T16:30:00Z"}])
-    assert step.label == "event 1: 1800 at 0.10 per 60 peak, 1800 at 0.04 per 60 off-peak"
+    assert step.label == "event 1: 1800 at 0.1 per 60 peak, 1800 at 0.04 per 60 off-peak"
     assert (step.unit_price, step.flat_price, step.amount) == (None, None, Fraction("4.2"))
 
 

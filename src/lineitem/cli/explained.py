@@ -195,8 +195,8 @@ def _add_events(node: Tree, events: Document) -> None:
         told = f"{_digits(str(events['total']))} events{shown}:"
     branch = node.add(_text(told))
     for event in events["items"]:
-        told = [_text(_charged(event["working"]))] if "working" in event else []
-        branch.add(_grouped(_event(event), *told, _raw(event["raw"])))
+        charged = [_text(_charged(event["working"]))] if "working" in event else []
+        branch.add(_grouped(_event(event), *charged, _raw(event["raw"])))
 
 
 def _event(event: Document) -> Text:

@@ -180,8 +180,9 @@ def _by_peak(
 
 def _rounded(amount: Fraction, rounding: ChargeRounding) -> int:
     """``amount >= 0`` as an integer of so many decimals."""
-    scaled = amount * 10**rounding.decimals
-    return (scaled.numerator + _addend(rounding.mode, scaled.denominator)) // scaled.denominator
+    scaled: Fraction = amount * 10**rounding.decimals
+    numerator, denominator = scaled.as_integer_ratio()
+    return (numerator + _addend(rounding.mode, denominator)) // denominator
 
 
 def _addend(mode: Rounding, denominator: int) -> int:
@@ -386,7 +387,7 @@ def working(price: Price, value: Fraction, time_us: int, _free: Fraction | None,
 
 def _leg_text(leg: Leg) -> str:
     when = {None: "", True: " peak", False: " off-peak"}[leg.peak]
-    return f"{fraction_text(leg.units)} at {leg.rate:f} per {leg.per:f}{when}"
+    return f"{fraction_text(leg.units)} at {fraction_text(Fraction(leg.rate))} per {leg.per:f}{when}"
 
 
 PAGE = Page(
