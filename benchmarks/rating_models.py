@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import ROUND_CEILING, ROUND_HALF_UP, Decimal
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 
 from lineitem.catalog.expression import parse_path
 from lineitem.catalog.expression_tree import Path
-from lineitem.catalog.model import Aggregation, Cell, Price, Tier
+from lineitem.catalog.model import Aggregation, CallRate, CallStep, Cell, Peak, PeakMode, Price, Tier
 from lineitem.rate.allowance import charges_in_order
 from lineitem.rate.columns import Column
 from lineitem.rate.exact import IntArray
@@ -53,6 +55,18 @@ CELLS = {
     ("m-0", "eu"): Decimal("0.000003"), ("m-0", None): Decimal("0.0000025"), ("m-1", None): Decimal("0.00001"),
     (None, None): Decimal("0.000001"),
 }  # fmt: skip
+
+
+CALLS = {
+    "": (Decimal("0.90"), Decimal("0.75")), "33": (Decimal("0.10"), Decimal("0.04")),
+    "336": (Decimal("0.20"), Decimal("0.15")), "4930": (Decimal("0.0333"), Decimal("0.02")),
+}  # fmt: skip
+"""A minute's rate in and out of peak hours by prefix; 30/6, connected for 0.05."""
+ZONE = ZoneInfo("Europe/Paris")
+ANSWERED = parse_path("data.answered_us")
+FIRST_ANSWER_US = 1_790_812_800_000_000
+"""2026-10-01T00:00:00Z; three weeks from here no clock is changed."""
+DAYS = ("mon", "tue", "wed", "thu", "fri")
 
 
 def graduated(quantity: Decimal) -> Decimal:
@@ -113,6 +127,30 @@ def matrix(value: Decimal, row: Row) -> Decimal:
     raise AssertionError("the last cell matches all")
 
 
+def telecom(value: Decimal, row: Row) -> Decimal:
+    """Longest prefix, begun increments, and each second at the rate of its time on weekdays from 8 to 18."""
+    digits = row["to"][1:] if row["to"].startswith("+") else row["to"]
+    rates = next(rates for length in (4, 3, 2, 0) if (rates := CALLS.get(digits[:length])) is not None)
+    billed = 30 if value <= 30 else 30 + int(((value - 30) / 6).to_integral_value(ROUND_CEILING)) * 6
+    local = datetime.fromtimestamp(row["answered_us"] // 1_000_000, ZONE)
+    second, weekday = local.hour * 3600 + local.minute * 60 + local.second, local.weekday() < 5
+    edge = next(hour * 3600 for hour in (8, 18, 24) if second < hour * 3600)
+    before = min(billed, edge - second)
+    first = rates[0] if weekday and edge == 18 * 3600 else rates[1]
+    then = rates[0] if weekday and edge == 8 * 3600 else rates[1]
+    return ((before * first + (billed - before) * then) / 60 + Decimal("0.05")).quantize(NANO, ROUND_HALF_UP)
+
+
+def _telecom_price() -> Price:
+    def steps(peak: Decimal, off_peak: Decimal) -> tuple[CallStep, ...]:
+        bounds = ((Decimal(30), Decimal(30)), (None, Decimal(6)))
+        return tuple(CallStep(up_to, peak, Decimal(60), increment, off_peak) for up_to, increment in bounds)
+
+    rates = tuple(CallRate(prefix, steps(*pair), Decimal("0.05")) for prefix, pair in CALLS.items())
+    peak = Peak((("08:00", "18:00"),), DAYS, PeakMode.SPLIT)
+    return _price("telecom", destination="data.to", rates=rates, peak=peak, zone=ZONE.key)
+
+
 def _when(key: tuple[str | None, str | None]) -> tuple[tuple[str, str], ...]:
     return tuple((name, text) for name, text in zip(("model", "region"), key, strict=True) if text is not None)
 
@@ -140,17 +178,23 @@ CASES = (
         ),
         charge=matrix,
     ),
+    Case(_telecom_price(), charge=telecom),
 )  # fmt: skip
 """A case for each registered model; ``tests/rate/test_benchmarked_models.py`` holds it against the registry."""
 
 
 def inputs(rows: int) -> dict[Path, Column]:
-    """What events carry, seeded: a price as decimal text, a model, a region."""
+    """What events carry, seeded: a price as decimal text, a model, a region, a number, when it answered."""
     random = np.random.default_rng(7)
     prices = [f"0.{digits:06d}" for digits in random.integers(1, 999_999, rows).tolist()]
     models = [f"m-{number}" for number in random.integers(0, 4, rows).tolist()]
     regions = [("eu", "us", None)[number] for number in random.integers(0, 3, rows).tolist()]
-    columns: dict[str, list[Any]] = {"price": prices, "model": models, "region": regions}
+    heads = ("+33", "+336", "+4930", "+49", "+1", "44")
+    numbers = [f"{heads[n % 6]}{n:08d}" for n in random.integers(0, 10**8, rows).tolist()]
+    answers = (FIRST_ANSWER_US + random.integers(0, 21 * 86_400, rows) * 1_000_000).tolist()
+    columns: dict[str, list[Any]] = {
+        "price": prices, "model": models, "region": regions, "to": numbers, "answered_us": answers,
+    }  # fmt: skip
     return {parse_path(f"data.{name}"): Column(values) for name, values in columns.items()}
 
 
@@ -186,7 +230,9 @@ def kernel(
         if compiled.charge.allowance is not None:
             folded, _ = charges_in_order(compiled.charge.allowance, target, value)
         else:
-            folded, flaws = compiled.charge.charges(value, np.zeros(len(value), dtype=np.int64), columns)
+            time_us = columns[ANSWERED].ints
+            assert time_us is not None
+            folded, flaws = compiled.charge.charges(value, time_us, columns)
             assert not flaws
     quantity, _ = fold(Aggregation.SUM, FoldItems(target, folded), FoldState.empty(targets))
     amounts, _ = rate_running(compiled, target, quantity, np.zeros(targets, dtype=np.int64))

@@ -17,7 +17,8 @@ from typing import Any
 import click
 
 from lineitem.catalog.price_doc import MODEL_FIELDS
-from lineitem.catalog.price_fields import FIELD_MEANINGS
+from lineitem.catalog.price_fields import meaning
+from lineitem.catalog.telecom import STEP_KEYS, TERM_KEYS
 from lineitem.cli.main import cli
 from lineitem.core.reasons import EXPLANATIONS, Reason
 from lineitem.rate.models import MODELS
@@ -149,7 +150,7 @@ _ORDER = {
         "half away from zero, to 9 decimals.",
     ),
     "Event by event": (
-        "**Order.** Each event is charged exactly, as a function of that event alone. The month costs the sum of its charges,",
+        "**Order.** Each event is charged by itself, as a function of it alone. The month costs the sum of its charges,",
         "at least zero, after `discount_rate`, `maximum` and, once the month is settled, `minimum`, rounded once, half away",
         "from zero, to 9 decimals. The meter is a `sum` or a `count`.",
     ),
@@ -195,15 +196,19 @@ def model_page(name: str) -> str:
     lines += ["", "| key | | |", "|---|---|---|"]
     required = {"id", "meter", "model", *fields.required}
     for key in (*fields.required, *fields.optional, *(key for key in fields.keys if key not in fields.optional)):
-        row = f"| `{key}` | {'required' if key in required else ''} | {FIELD_MEANINGS[key]} |"
+        row = f"| `{key}` | {'required' if key in required else ''} | {meaning(name, key)} |"
         if row not in lines:
             lines.append(row)
     if fields.tier:
         lines += ["", "| key of a tier | |", "|---|---|"]
-        lines += [f"| `{key}` | {FIELD_MEANINGS[key]} |" for key in ("up_to", *fields.tier)]
+        lines += [f"| `{key}` | {meaning(name, key)} |" for key in ("up_to", *fields.tier)]
     if "cells" in fields.required:
         lines += ["", "| key of a cell | |", "|---|---|"]
-        lines += [f"| `{key}` | {FIELD_MEANINGS[key]} |" for key in ("when", "unit_price")]
+        lines += [f"| `{key}` | {meaning(name, key)} |" for key in ("when", "unit_price")]
+    if "rates" in fields.optional:
+        for title, keys in (("row of `rates`", ("prefix", "name", *TERM_KEYS)), ("step", STEP_KEYS)):
+            lines += ["", f"| key of a {title} | |", "|---|---|"]
+            lines += [f"| `{key}` | {meaning(name, key)} |" for key in keys]
     return "\n".join([*lines, "", "## Example", "", *_example(name), "", "All models: [index](index.md).", ""])
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lineitem.catalog.model import Price
 from tests.integration.oracle import EXPRESSIONS, FILTERS
-from tests.rate import event_oracle, oracle
+from tests.rate import event_oracle, oracle, telecom_oracle
 
 START = datetime(2026, 9, 20, tzinfo=UTC)
 CHANGE = datetime(2026, 10, 17, 9, 30, tzinfo=UTC)
@@ -130,7 +130,7 @@ _RATES = st.sampled_from(["0", "0.013", "0.0299", "0.333333333333", "1"])
 @st.composite
 def event_prices(draw: st.DrawFn, id_: str, meter: str) -> dict[str, Any]:
     """Any per-event price, with any of the options; the meter must be a sum or a count."""
-    model = draw(st.sampled_from(["percentage", "percentage", "dynamic", "matrix"]))
+    model = draw(st.sampled_from(["percentage", "percentage", "dynamic", "matrix", "telecom"]))
     price: dict[str, Any] = {
         "id": id_,
         "meter": meter,
@@ -152,6 +152,13 @@ def event_prices(draw: st.DrawFn, id_: str, meter: str) -> dict[str, Any]:
             "maximum_per_event": st.sampled_from(["3", "12"]),
             "free_events": st.integers(1, 4),
             "free_units": st.sampled_from(["0.5", "3", "250"]),
+        }
+    elif model == "telecom":
+        price |= {"rate": draw(_UNIT_PRICES), "per": "7"}
+        optional |= {
+            "increments": st.sampled_from([{"first": "30", "next": "6"}, {"first": "0.25", "next": "1"}]),
+            "connect_fee": st.sampled_from(["0.05", "1"]),
+            "round": st.sampled_from([{"decimals": 4, "mode": "up"}, {"decimals": 0, "mode": "down"}]),
         }
     elif model == "dynamic":
         price["amount"] = "data.deep.u"
@@ -282,6 +289,7 @@ MODEL_PRICES: dict[str, st.SearchStrategy[Price]] = {
     "dynamic": event_oracle.carried("dynamic"),
     "cost_plus": event_oracle.carried("cost_plus"),
     "matrix": event_oracle.matrices(),
+    "telecom": telecom_oracle.telecoms(),
     "flat": oracle.flats(),
 }
 """Any price of each registered model (``tests.rate.test_model_laws``). A new model adds a line, and its oracle."""

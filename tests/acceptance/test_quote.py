@@ -24,7 +24,14 @@ def test_every_published_case(command: Command) -> None:
     cases = [json.loads(line) for line in VECTORS.read_text().splitlines()]
     assert answer.lines == [{key: case[key] for key in ("id", "amounts", "amount") if key in case} for case in cases]
     assert answer.code == 0
-    assert {case["price"]["model"] for case in cases} >= {"percentage", "matrix", "stairstep", "dynamic", "cost_plus"}
+    assert {case["price"]["model"] for case in cases} >= {
+        "percentage",
+        "matrix",
+        "stairstep",
+        "dynamic",
+        "cost_plus",
+        "telecom",
+    }
 
 
 def test_a_price_per_event_from_a_file(command: Command) -> None:

@@ -50,7 +50,7 @@ def test_every_key_of_a_price_is_on_its_models_page(name: str) -> None:
     fields = MODEL_FIELDS[name]
     assert {*fields.keys, *fields.tier} - _code(f"models/{name}.md") == set()
     read = {key for one in MODEL_FIELDS.values() for key in (*one.keys, *one.tier)}
-    assert set(FIELD_MEANINGS) - read == {"up_to", "when"}
+    assert set(FIELD_MEANINGS) - read == {"up_to", "when", "prefix", "name", "increment"}
 
 
 def test_every_key_of_a_mapping_is_documented() -> None:

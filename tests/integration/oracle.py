@@ -552,10 +552,23 @@ def _cell(price: Document, value: Fraction, event: Document) -> Fraction:
     raise Broken("no price")
 
 
+def _call(price: Document, value: Fraction, _event: Document) -> Fraction:
+    increments = price.get("increments", {"first": "1", "next": "1"})
+    first, following, duration = Fraction(increments["first"]), Fraction(increments["next"]), abs(value)
+    if not duration:
+        return Fraction(0)
+    billed = first + max(ceil((duration - first) / following), 0) * following
+    charge = billed * Fraction(price["rate"]) / Fraction(price["per"]) + Fraction(price.get("connect_fee", "0"))
+    rule = price.get("round", {"decimals": 9, "mode": "half_up"})
+    charge = ROUNDINGS[rule["mode"]](charge * 10 ** rule["decimals"]) / 10 ** rule["decimals"]
+    return charge if value > 0 else -charge
+
+
 CHARGES: dict[str, Callable[[Document, Fraction, Document], Fraction]] = {
     "percentage": _share,
     "dynamic": _carried,
     "matrix": _cell,
+    "telecom": _call,
 }
 """Per-event prices: what one event is charged."""
 

@@ -10,9 +10,10 @@ from typing import Any
 from hypothesis import strategies as st
 
 from lineitem.catalog.model import Cell, Price
+from tests.rate import telecom_oracle
 from tests.rate.oracle import DECIMALS, RATES, SHARES
 
-MODEL_NAMES = ("percentage", "dynamic", "cost_plus", "matrix")
+MODEL_NAMES = ("percentage", "dynamic", "cost_plus", "matrix", "telecom")
 NAMES = ("a", "b", "c")
 VALUES = ("x", "y", "7", "true")
 
@@ -44,8 +45,10 @@ def percentage_charges(price: Price, values: list[Fraction]) -> tuple[list[Fract
     return charges, inside
 
 
-def charge(price: Price, value: Fraction, data: Mapping[str, Any]) -> Fraction | None:
-    """The charge of one event of a price without an allowance; None where no cell matches."""
+def charge(price: Price, value: Fraction, data: Mapping[str, Any], time_us: int = 0) -> Fraction | None:
+    """The charge of one event of a price without an allowance; None where no cell and no row matches."""
+    if price.model == "telecom":
+        return telecom_oracle.charge(price, value, data, time_us)
     if price.model == "percentage":
         return percentage_charges(price, [value])[0][0]
     if price.model == "matrix":
@@ -114,7 +117,7 @@ def carried(draw: st.DrawFn, model: str) -> Price:
     path = "cost" if model == "cost_plus" else draw(st.sampled_from(["price", "amount"]))
     reads: dict[str, Any] = {path: f"data.{path}"}
     return Price(
-        "p", "m", model, "EUR", multiplier=multiplier, scale=draw(st.none() | st.integers(6, 18)),
+        "p", "m", model, "EUR", multiplier=multiplier, scale=draw(st.none() | st.integers(6, 17)),
         **reads, **_reductions(draw),
     )  # fmt: skip
 
@@ -140,6 +143,7 @@ DATA = st.fixed_dictionaries(
             ("price", "amount", "cost"),
             st.integers(0, 10**6) | st.sampled_from(["0.000001", "12.5", "123456789012345678901"]),
         ),
+        "to": st.sampled_from(telecom_oracle.NUMBERS),
     }
 )
 """What events carry; nothing negative."""

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lineitem.catalog.document import catalog_document, catalog_from_document
-from lineitem.catalog.model import Catalog, Cell, Price, Pricebook, Tier
+from lineitem.catalog.model import CallRate, CallStep, Catalog, Cell, Price, Pricebook, Tier
 from lineitem.core.reasons import Reason
 from lineitem.rate.columns import Column
 from lineitem.rate.exact import INT64_MAX, IntArray, total
@@ -27,7 +27,7 @@ from lineitem.rate.models.shape import Model
 from lineitem.rate.price import CompiledPrice, compile_price
 from lineitem.rate.readings import Flaws
 from lineitem.rate.targets import rate_running
-from tests.rate import event_oracle, oracle
+from tests.rate import event_oracle, oracle, telecom_oracle
 from tests.strategies import MODEL_PRICES
 
 CUMULATIVE = [name for name, model in MODELS.items() if isinstance(model, Model)]
@@ -38,13 +38,14 @@ VALUES = st.one_of(st.integers(-(10**6), 10**6), st.integers(0, 10**18), st.inte
 
 
 class Used(NamedTuple):
-    """One event: its value as a scaled integer, and what it carries."""
+    """One event: its value as a scaled integer, what it carries, its time."""
 
     value: int
     data: dict[str, Any]
+    time_us: int = 0
 
 
-EVENTS = st.lists(st.builds(Used, VALUES, event_oracle.DATA), min_size=1, max_size=10)
+EVENTS = st.lists(st.builds(Used, VALUES, event_oracle.DATA, telecom_oracle.TIMES_US), min_size=1, max_size=10)
 
 
 def column(values: list[int]) -> IntArray:
@@ -58,7 +59,7 @@ def charged(compiled: CompiledPrice, events: list[Used]) -> tuple[IntArray, Flaw
     """The kernel's charges of events."""
     assert compiled.charge is not None
     inputs = {path: Column([event.data.get(path.steps[1]) for event in events]) for path in compiled.charge.inputs}
-    times = np.zeros(len(events), dtype=np.int64)
+    times = np.array([event.time_us for event in events], dtype=np.int64)
     return compiled.charge.charges(column([event.value for event in events]), times, inputs)
 
 
@@ -113,9 +114,10 @@ def test_charges_are_exact(name: str, data: st.DataObject, scale: int, events: l
     compiled = compile_price(price, scale)
     assert compiled.charge is not None
     charges, flaws = charged(compiled, events)
-    expected = [event_oracle.charge(without_allowance(price), Fraction(e.value, 10**scale), e.data) for e in events]
+    alone = without_allowance(price)
+    expected = [event_oracle.charge(alone, Fraction(e.value, 10**scale), e.data, e.time_us) for e in events]
     assert {row for row, charge in enumerate(expected) if charge is None} == set(flaws)
-    assert {flaw.reason for flaw in flaws.values()} <= {Reason.NO_PRICE}
+    assert {flaw.reason for flaw in flaws.values()} <= {Reason.NO_PRICE, Reason.VALUE_OUT_OF_RANGE}
     found = [Fraction(int(charge), 10**compiled.charge.scale) for charge in charges.tolist()]
     assert found == [charge or Fraction(0) for charge in expected]
     amount = compiled.amount_nano(column([total(charges)])).tolist()[0]
@@ -166,6 +168,11 @@ SHARED = (
     Tier(None, flat_price=Decimal(1), rate=Decimal("0.0125")),
 )
 CELLS = (Cell(Decimal("0.0000025"), (("a", "x"),)), Cell(Decimal("0.01")))
+CALLS = (
+    CallRate("", (CallStep(Decimal(30), Decimal("0.1"), Decimal(60), Decimal(30)),
+                  CallStep(None, Decimal("0.1"), Decimal(60), Decimal(6)))),
+    CallRate("33", (CallStep(None, Decimal("0.2"), Decimal(60), Decimal(60)),), Decimal("0.05")),
+)  # fmt: skip
 IN_SQL: dict[str, tuple[dict[str, Any], str]] = {
     "per_unit": ({"unit_price": Decimal("0.0000025")}, "sum(v) * 0.0000025"),
     "package": (
@@ -195,8 +202,16 @@ IN_SQL: dict[str, tuple[dict[str, Any], str]] = {
     "matrix": (
         {"dimensions": ("data.a", "data.b"), "cells": CELLS}, "sum(v * case when a = 'x' then 0.0000025 else 0.01 end)",
     ),
+    "telecom": (
+        {"destination": "data.to", "rates": CALLS},
+        ("sum(case when v = 0 then 0 when a = 'x' then ((v::hugeint + 59) // 60)::decimal(20,0) * 0.2 + 0.05 "
+        "else (5 + greatest((v::hugeint - 30 + 5) // 6, 0))::decimal(20,0) * 0.01 end)"),
+    ),
     "flat": ({"amount": "49.99"}, "min(49.99)"),
 }  # fmt: skip
+
+
+NUMBERS = {"x": "+33 1", "y": "0049"}
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -210,7 +225,10 @@ def test_a_database_agrees(name: str, events: list[tuple[int, int, str]]) -> Non
     """DuckDB's exact DECIMAL, told the rule in SQL, comes to the same nano-units."""
     fields, sql = IN_SQL[name]
     compiled = compile_price(Price("p", "m", name, "EUR", **fields), 0)
-    used = [Used(v, {"price": Decimal(p).scaleb(-4), "cost": Decimal(p).scaleb(-4), "a": a}) for v, p, a in events]
+    used = [
+        Used(v, {"price": Decimal(p).scaleb(-4), "cost": Decimal(p).scaleb(-4), "a": a, "to": NUMBERS[a]})
+        for v, p, a in events
+    ]
     quantity = column([sum(event.value for event in used)])
     if compiled.charge is not None:
         quantity = column([total(charged(compiled, used)[0])])

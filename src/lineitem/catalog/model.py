@@ -114,6 +114,57 @@ class Cell:
     when: tuple[tuple[str, str], ...] = ()
 
 
+class PeakMode(StrEnum):
+    """What decides the rate of a call that begins in peak hours and ends outside of them, or the other way round."""
+
+    SPLIT = "split"
+    ANSWER = "answer"
+
+
+@dataclass(frozen=True, slots=True)
+class Peak:
+    """Peak hours on the clock of the price's ``zone``: ``(("08:00", "18:00"),)`` on each of ``days`` (``mon`` to ``sun``).
+
+    Hours that end at or before their start reach into the next day.
+    """
+
+    hours: tuple[tuple[str, str], ...]
+    days: tuple[str, ...]
+    mode: PeakMode
+
+
+@dataclass(frozen=True, slots=True)
+class CallStep:
+    """What a call costs up to an offset in it (inclusive; None: to its end): ``rate`` for each ``per`` units.
+
+    Begun increments count whole. ``off_peak_rate`` is there exactly where the price has peak hours.
+    """
+
+    up_to: Decimal | None
+    rate: Decimal
+    per: Decimal
+    increment: Decimal
+    off_peak_rate: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CallRate:
+    """One row of a rate table: calls to numbers that begin with ``prefix`` (digits), unless a longer one matches."""
+
+    prefix: str
+    steps: tuple[CallStep, ...]
+    connect_fee: Decimal | None = None
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ChargeRounding:
+    """How each event's charge is rounded, once: to ``decimals``, UP, DOWN or HALF_UP."""
+
+    decimals: int
+    mode: Rounding
+
+
 @dataclass(frozen=True, slots=True)
 class Promotion:
     """A discount on the charges of events in ``[from_us, until_us)``; None is open."""
@@ -128,9 +179,9 @@ class Price:
     """How one meter's quantity becomes an amount. Order: transform, included, model, discount_rate, maximum,
     and minimum once the period is settled.
 
-    Which fields a model reads stands in ``price_doc.MODEL_FIELDS``. ``price``, ``amount``, ``cost``, ``currency_from``
-    and ``dimensions`` are paths into the event, such as ``data.unit_price``; of a ``flat`` price, which has no meter (""),
-    ``amount`` is the amount itself.
+    Which fields a model reads stands in ``price_doc.MODEL_FIELDS``. ``price``, ``amount``, ``cost``, ``currency_from``,
+    ``destination`` and ``dimensions`` are paths into the event, such as ``data.unit_price``; of a ``flat`` price, which
+    has no meter (""), ``amount`` is the amount itself.
     """
 
     id: str
@@ -161,6 +212,12 @@ class Price:
     currency_from: str | None = None
     dimensions: tuple[str, ...] = ()
     cells: tuple[Cell, ...] = ()
+    destination: str | None = None
+    rates: tuple[CallRate, ...] = ()
+    connect_fee_unanswered: bool | None = None
+    peak: Peak | None = None
+    zone: str | None = None
+    round: ChargeRounding | None = None
     on_change: str | None = None
     """``continue``: inside a period it goes on with the tiers of the version before it. None: it starts its own."""
     minimum: Decimal | None = None

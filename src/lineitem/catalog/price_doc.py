@@ -16,6 +16,7 @@ from lineitem.catalog.matrix import read_matrix
 from lineitem.catalog.model import Charge, Itemize, Price, Prorate, Rounding, Tier, Transform
 from lineitem.catalog.price_reader import DECIMALS_MAX, Path, Problem, Reader, shorten
 from lineitem.catalog.promotion import read_promotion
+from lineitem.catalog.telecom import TERM_KEYS, read_telecom
 from lineitem.core.limits import QUANTITY_DIGITS_MAX
 
 DUE_MAX = Decimal(10) ** (QUANTITY_DIGITS_MAX - 9)
@@ -61,6 +62,11 @@ MODEL_FIELDS: dict[str, ModelFields] = {
     "dynamic": ModelFields((), optional=("price", "amount", "multiplier", "scale", "currency_from"), per_event=True),
     "cost_plus": ModelFields(("cost", "multiplier"), optional=("scale", "currency_from"), per_event=True),
     "matrix": ModelFields(("dimensions", "cells"), per_event=True),
+    "telecom": ModelFields(
+        (),
+        optional=("destination", "rates", *TERM_KEYS, "connect_fee_unanswered", "peak", "zone", "round"),
+        per_event=True,
+    ),
     "flat": ModelFields(("amount",), optional=("charge", "prorate"), metered=False),
 }
 """Every price model by name. ``rate.models`` holds one entry for each; a test keeps the two equal."""
@@ -116,6 +122,7 @@ def _read_price(
             (), "a dynamic price reads either price (of one unit) or amount (of the event): name one of them"
         )
     prorate = reader.choice("prorate", Prorate)
+    telecom = read_telecom(reader) if model == "telecom" else {}
     dimensions, cells = read_matrix(reader) if "cells" in fields.required else ((), ())
     price = Price(
         id=reader.text("id", required=required) or "",
@@ -133,7 +140,7 @@ def _read_price(
         discount_rate=_read_share(reader, "discount_rate"),
         transform=_read_transform(reader),
         description=reader.text("description") or "",
-        rate=_read_share(reader, "rate"),
+        rate=None if telecom else _read_share(reader, "rate"),
         per_event=reader.decimal("per_event"),
         minimum_per_event=reader.decimal("minimum_per_event"),
         maximum_per_event=reader.decimal("maximum_per_event"),
@@ -151,6 +158,7 @@ def _read_price(
         charge=Charge.IN_ADVANCE if reader.choice("charge", Charge) is Charge.IN_ADVANCE else None,
         prorate=None if prorate is Prorate.NONE else prorate,
         promotion=read_promotion(reader, model, per_event=fields.per_event),
+        **telecom,
     )
     low, high = price.minimum_per_event, price.maximum_per_event
     if low is not None and high is not None and low > high:

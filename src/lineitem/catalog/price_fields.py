@@ -47,5 +47,33 @@ FIELD_MEANINGS: dict[str, str] = {
     "`currency_mismatch`",
     "dimensions": "1 to 8 paths; cells name them without `data.`",
     "cells": "1 to 10000 cells `{when: {model: gpt-4o}, unit_price}`; `when: {}` matches every event",
+    "destination": "a path to the number called, such as `data.to`; required with `rates`",
+    "rates": '1 to 50000 rows `{prefix: "33", name: France, rate: "0.10"}`; without it one rate or one list of `steps` '
+    "is for all calls",
+    "prefix": 'digits the number begins with, the longest match wins; `""` is for all other numbers',
+    "name": "what the row is called in the working",
+    "per": "how many units the rate is for: 60 for a price per minute",
+    "off_peak_rate": "the same outside of the peak hours; required with `peak`",
+    "increments": "`{first: 30, next: 6}`: what is begun is billed whole; default 1 and 1",
+    "steps": "instead of `rate`: prices that change inside the call, a list with ascending bounds",
+    "connect_fee": "a fee for each call that was answered: that has a duration",
+    "connect_fee_unanswered": "`true`: for calls of 0 seconds too",
+    "increment": "what is billed whole within the step; the step holds a whole number of it",
+    "peak": '`{hours: [["08:00", "18:00"]], days: [mon, tue], mode: split}`: peak hours on some `days` (default all), to '
+    "`24:00` or over midnight; `mode` is `split` (default) or `answer`",
+    "zone": "whose clock the peak hours are on, an IANA name; default `UTC`",
+    "round": "`{decimals: 4, mode: up}`: how each charge is rounded, once; 0 to 18 decimals, default 9; `up`, `down` or "
+    "`half_up` (default)",
     "when": "the values the event's dimensions must have; texts, numbers in quotes, `true` or `false`",
 }
+
+MODEL_MEANINGS: dict[tuple[str, str], str] = {
+    ("telecom", "rate"): "what `per` units cost, at peak hours where there are any; may be more than 1",
+    ("telecom", "up_to"): "where the step ends, counted from the answer, inclusive; `null` in the last step",
+}
+"""What a key means where a model reads it as something else."""
+
+
+def meaning(model: str, key: str) -> str:
+    """What ``key`` means in a price of ``model``."""
+    return MODEL_MEANINGS.get((model, key)) or FIELD_MEANINGS[key]

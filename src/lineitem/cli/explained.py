@@ -235,7 +235,8 @@ def _add_events(node: Tree, events: Document) -> None:
         told = f"{_digits(str(events['total']))} events{shown}:"
     branch = node.add(_text(told))
     for event in events["items"]:
-        branch.add(_grouped(_event(event), _raw(event["raw"])))
+        charged = [_text(_charged(event["working"]))] if "working" in event else []
+        branch.add(_grouped(_event(event), *charged, _raw(event["raw"])))
 
 
 def _event(event: Document) -> Text:
@@ -249,6 +250,16 @@ def _event(event: Document) -> Text:
     if event["retracted"]:
         parts.append((f" RETRACTED: {event['retracted']}", "red"))
     return _text(*parts)
+
+
+def _charged(step: Document) -> str:
+    """What the event is charged under a price that charges each event."""
+    parts = [step["label"]] if step["label"] else []
+    if "unit_price" in step:
+        parts.append(f"{step['quantity']} at {step['unit_price']}")
+    if "flat_price" in step:
+        parts.append(f"a fee of {step['flat_price']}")
+    return f"charged {step['amount']}" + (": " if parts else "") + "; ".join(parts)
 
 
 def _raw(record: str) -> Text:

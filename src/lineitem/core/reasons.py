@@ -95,8 +95,9 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "Add the account and publish, then replay.",
     ),
     Reason.NO_PRICE: Explanation(
-        "A meter matches, but the account's pricebook has no price for it at the event's time, or its matrix no cell.",
-        "Publish a price that covers the time, or a cell that matches, then replay.",
+        "A meter matches, but the account's pricebook has no price for it at the event's time, or the price no cell of its "
+        "matrix or prefix of its rates for it.",
+        "Publish a price that covers the time, or a cell or a prefix that matches, then replay.",
     ),
     Reason.TOO_OLD: Explanation(
         "The event is older than the horizon up to which identities are kept.", "Use a named backfill."

@@ -12,6 +12,7 @@ from lineitem.catalog import published
 from lineitem.catalog.canary import counting
 from lineitem.catalog.document import plain
 from lineitem.catalog.model import Aggregation, Prorate
+from lineitem.catalog.price_reader import DECIMALS_MAX
 from lineitem.catalog.snapshot import PriceRow
 from lineitem.core.errors import IntegrityError
 from lineitem.core.money import NANO, nano_to_text, scaled_to_text
@@ -29,7 +30,7 @@ from lineitem.ledger.rows import Kind
 from lineitem.rate.dues import whole
 from lineitem.rate.price import compile_price
 from lineitem.rate.quote import price_steps
-from lineitem.rate.quote_events import reductions
+from lineitem.rate.quote_events import EVENT_KEYS, one_event_step, reductions
 from lineitem.rate.targets import SETTLED, Base, total_nano
 from lineitem.rate.working import Step, fraction_text
 
@@ -258,6 +259,14 @@ def _working(item: FoundItem, row: PriceRow, target: dict[str, Any], quantity: s
     return steps
 
 
+def _charged(row: PriceRow, event: dict[str, Any]) -> dict[str, Any]:
+    """``event`` with the ``working`` of its charge, where the price charges each event as a function of it alone."""
+    compiled = compile_price(row.price, DECIMALS_MAX)
+    if compiled.charge is None or compiled.charge.allowance is not None:
+        return event
+    return event | {"working": _step(one_event_step(compiled, {key: event[key] for key in EVENT_KEYS}))}
+
+
 def _moved(
     item: FoundItem, row: PriceRow, lanes: int, quantity_before: int, nano_before: int, base: Base | None
 ) -> dict[str, Any] | None:
@@ -266,6 +275,9 @@ def _moved(
     Batches of different lanes commit side by side, and nothing stored says which of two came first: the sum over the
     target is exact all the same.
     """
+    compiled = compile_price(row.price, row.meter.quantity_scale)
+    if compiled.charge is not None:
+        return None
     quantity_after, nano_after = quantity_before + item.quantity, nano_before + item.amount_nano
     price = compile_price(row.price, row.meter.quantity_scale)
     if lanes != 1:
@@ -322,7 +334,7 @@ def _events(item: FoundItem, row: PriceRow, evidence: Evidence) -> dict[str, Any
         note = f"{note} It is charged in advance: posted with the month before its service period."
     if note:
         document["note"] = note
-    return document | {"items": evidence.events}
+    return document | {"items": [_charged(row, event) for event in evidence.events]}
 
 
 def _fold_note(row: PriceRow) -> str:

@@ -119,6 +119,8 @@ def _check(price: Price) -> None:
     amounts += [price.rate, price.per_event, price.minimum_per_event, price.maximum_per_event, price.free_units]
     amounts += [price.multiplier, *(cell.unit_price for cell in price.cells)]
     amounts += [part for tier in price.tiers for part in (tier.unit_price, tier.flat_price, tier.rate)]
+    amounts += [row.connect_fee for row in price.rates]
+    amounts += [rate for row in price.rates for step in row.steps for rate in (step.rate, step.off_peak_rate)]
     steps = [price.package_size] + ([price.transform.divide_by] if price.transform else [])
     bounds = [tier.up_to for tier in price.tiers]
     if (

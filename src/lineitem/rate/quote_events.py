@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -22,7 +22,7 @@ from lineitem.rate.models.event import EventModel, Inputs, in_window
 from lineitem.rate.price import CompiledPrice
 from lineitem.rate.working import Step, fraction_text
 
-_KEYS = ("value", "time", "data", "type", "source", "subject", "id")
+EVENT_KEYS = ("value", "time", "data", "type", "source", "subject", "id")
 _HELP = 'Write "12.5", or {"value": "12.5", "data": {"region": "eu"}, "time": "2026-10-01T12:00:00Z"}.'
 
 
@@ -34,6 +34,8 @@ class QuotedEvents:
     """(n,) with ``DECIMALS_MAX`` decimals."""
     time_us: NDArray[np.int64]
     contents: list[Mapping[str, Any]]
+    timed: bool
+    """Whether the events have times."""
 
     def inputs(self, paths: Sequence[Path]) -> Inputs:
         """The columns at ``paths``."""
@@ -60,9 +62,9 @@ def read_events(events: Sequence[object]) -> QuotedEvents:
     contents = [event if isinstance(event, Mapping) else {"value": event} for event in events]
     for index, content in enumerate(contents):
         for key in content:
-            if key not in _KEYS:
+            if key not in EVENT_KEYS:
                 raise InputError(
-                    f"unknown key {shorten(key)}; known are {', '.join(_KEYS)}", where=f"events[{index}]", do=_HELP
+                    f"unknown key {shorten(key)}; known are {', '.join(EVENT_KEYS)}", where=f"events[{index}]", do=_HELP
                 )
         if not isinstance(content.get("data", {}), Mapping):
             raise InputError("data is an object", where=f"events[{index}].data", do=_HELP)
@@ -72,13 +74,14 @@ def read_events(events: Sequence[object]) -> QuotedEvents:
     ]
     column = np.empty(len(values), dtype=object)
     column[:] = values
-    return QuotedEvents(compact(column), _times(contents), contents)
+    timed = any(content.get("time") is not None for content in contents)
+    return QuotedEvents(
+        compact(column), _times(contents) if timed else np.zeros(len(values), np.int64), contents, timed
+    )
 
 
 def _times(contents: list[Mapping[str, Any]]) -> NDArray[np.int64]:
     texts = [content.get("time") for content in contents]
-    if all(text is None for text in texts):
-        return np.zeros(len(texts), dtype=np.int64)
     for index, text in enumerate(texts):
         if not isinstance(text, str) or not parse_rfc3339([text])[1][0]:
             raise InputError(
@@ -112,22 +115,34 @@ def event_amounts(price: CompiledPrice, events: QuotedEvents) -> list[Fraction]:
 
 def event_steps(price: CompiledPrice, events: QuotedEvents) -> list[Step]:
     """One step an event, then what is below zero, discount and maximum; the amounts sum to the amount."""
-    assert price.charge is not None
-    assert isinstance(price.model, EventModel)
     charges, free = _charges(price, events), _free(price, events)
-    inputs, promotion = events.inputs(price.charge.inputs), price.price.promotion
-    discounted = () if promotion is None else in_window(promotion, events.time_us).tolist()
     steps = []
     for row, charge in enumerate(charges):
-        value = Fraction(int(events.values[row]), 10**DECIMALS_MAX)
-        read = {path: column.values[row] for path, column in inputs.items()}
-        working = price.model.working(price.price, value, free[row], read)
-        notes = [working.note] if working.note else []
-        if promotion is not None and discounted[row]:
-            notes.append(f"promotion {fraction_text(100 * Fraction(promotion.discount_rate))} % off")
-        label = f"event {row + 1}" + (f": {', '.join(notes)}" if notes else "")
-        steps.append(Step(label, value, working.unit_price, working.flat_price, charge))
+        step = _step(price, events, row, free[row], charge)
+        steps.append(replace(step, label=f"event {row + 1}" + (f": {step.label}" if step.label else "")))
     return steps + reductions(price, sum(charges, Fraction(0)))
+
+
+def one_event_step(price: CompiledPrice, event: Mapping[str, Any]) -> Step:
+    """How one event is charged under a price without an allowance; the label is empty where nothing else had a say.
+
+    ``price`` is compiled for ``DECIMALS_MAX``. Raises InputError for an event that cannot be charged.
+    """
+    events = read_events([event])
+    [charge] = _charges(price, events)
+    return _step(price, events, 0, None, charge)
+
+
+def _step(price: CompiledPrice, events: QuotedEvents, row: int, free: Fraction | None, charge: Fraction) -> Step:
+    assert price.charge is not None
+    assert isinstance(price.model, EventModel)
+    value = Fraction(int(events.values[row]), 10**DECIMALS_MAX)
+    read = {path: _at(events.contents[row], path.steps) for path in price.charge.inputs}
+    working = price.model.working(price.price, value, int(events.time_us[row]), free, read)
+    promotion, notes = price.price.promotion, [working.note] if working.note else []
+    if promotion is not None and in_window(promotion, events.time_us[row : row + 1])[0]:
+        notes.append(f"promotion {fraction_text(100 * Fraction(promotion.discount_rate))} % off")
+    return Step(", ".join(notes), value, working.unit_price, working.flat_price, charge)
 
 
 def reductions(price: CompiledPrice, gross: Fraction, *, settled: bool = True) -> list[Step]:
@@ -153,6 +168,8 @@ def _charges(price: CompiledPrice, events: QuotedEvents) -> list[Fraction]:
     assert charge is not None
     if price.price.promotion is not None and any(content.get("time") is None for content in events.contents):
         raise InputError("the price has a promotion, so every event needs its time", where="events", do=_HELP)
+    if charge.reads_time and not events.timed:
+        raise InputError("the price asks for the event's time", where="events[0].time", do=_HELP)
     charges, flaws = charge.charges(events.values, events.time_us, events.inputs(charge.inputs))
     if flaws:
         row = min(flaws)

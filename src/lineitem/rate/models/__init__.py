@@ -16,6 +16,7 @@ from lineitem.rate.models import (
     per_unit,
     percentage,
     stairstep,
+    telecom,
     volume,
 )
 from lineitem.rate.models.event import EventModel
@@ -32,5 +33,6 @@ MODELS: dict[str, Model | EventModel] = {
     "dynamic": dynamic.MODEL,
     "cost_plus": cost_plus.MODEL,
     "matrix": matrix.MODEL,
+    "telecom": telecom.MODEL,
     "flat": flat.MODEL,
 }

@@ -21,9 +21,9 @@ def compile_charge(price: Price, quantity_scale: int) -> EventCharge:
     return dynamic.compile_charge(replace(price, amount=price.cost), quantity_scale)
 
 
-def working(price: Price, value: Fraction, free: Fraction | None, row: Mapping[Path, Any]) -> Working:
+def working(price: Price, value: Fraction, time_us: int, free: Fraction | None, row: Mapping[Path, Any]) -> Working:
     """The cost, and what it is multiplied by."""
-    return dynamic.working(replace(price, amount=price.cost), value, free, row)
+    return dynamic.working(replace(price, amount=price.cost), value, time_us, free, row)
 
 
 PAGE = Page(

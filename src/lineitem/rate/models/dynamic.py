@@ -73,7 +73,7 @@ def _currency_flaws(column: Column, currency: str) -> Flaws:
     }
 
 
-def working(price: Price, _value: Fraction, _free: Fraction | None, row: Mapping[Path, Any]) -> Working:
+def working(price: Price, _value: Fraction, _time_us: int, _free: Fraction | None, row: Mapping[Path, Any]) -> Working:
     """The price of one unit or the amount that the event carries, and what it is multiplied by."""
     read = Fraction(Decimal(row[parse_path(price.price or price.amount or "")]))
     note = "" if price.multiplier is None else f"times {price.multiplier:f}"

@@ -43,6 +43,8 @@ class EventCharge:
     """
     allowance: Allowance | None = None
     """What is free by the order of events, if the price says so."""
+    reads_time: bool = False
+    """Whether the charge depends on the event's time."""
 
 
 def promoted(charge: EventCharge, promotion: Promotion) -> EventCharge:
@@ -80,12 +82,12 @@ class Working:
 class EventModel:
     """One per-event price model.
 
-    ``compile(price, quantity_scale)`` makes the kernel. ``working(price, value, free, row)`` explains one charge: the
-    event's value, how much of it the allowance covers (None: no part), and what was read of it by path.
+    ``compile(price, quantity_scale)`` makes the kernel. ``working(price, value, time_us, free, row)`` explains one charge:
+    the event's value and time, how much of it the allowance covers (None: no part), and what was read of it by path.
     """
 
     compile: Callable[[Price, int], EventCharge]
-    working: Callable[[Price, Fraction, Fraction | None, Mapping[Path, Any]], Working]
+    working: Callable[[Price, Fraction, int, Fraction | None, Mapping[Path, Any]], Working]
     page: Page
     monotone: bool = True
     """Whether another event never makes the total smaller, where no value or amount read from it is negative."""

@@ -121,7 +121,7 @@ def _combinations(indexes: list[tuple[NDArray[np.int32], int]]) -> tuple[NDArray
     return code, first
 
 
-def working(price: Price, _value: Fraction, _free: Fraction | None, row: Mapping[Path, Any]) -> Working:
+def working(price: Price, _value: Fraction, _time_us: int, _free: Fraction | None, row: Mapping[Path, Any]) -> Working:
     """The cell that was chosen, and its price."""
     paths = tuple(parse_path(path) for path in price.dimensions)
     chosen, _ = _chosen(Cells(price), paths, [Column([row[path]]) for path in paths])

@@ -49,7 +49,7 @@ def compile_charge(price: Price, quantity_scale: int) -> EventCharge:
     return EventCharge((), scale, charges, allowance)
 
 
-def working(price: Price, value: Fraction, free: Fraction | None, _row: Mapping[Path, Any]) -> Working:
+def working(price: Price, value: Fraction, _time_us: int, free: Fraction | None, _row: Mapping[Path, Any]) -> Working:
     """The rate, the fee, and which bound had a say."""
     if free is not None and free >= value:
         return Working(note="free")
