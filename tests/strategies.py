@@ -116,7 +116,7 @@ def with_minimum(draw: st.DrawFn, price: dict[str, Any]) -> dict[str, Any]:
     return price
 
 
-EVENT_MODELS = ("percentage", "dynamic", "matrix")
+EVENT_MODELS = ("percentage", "dynamic", "matrix", "telecom")
 CURRENCIES = st.sampled_from(["USD", "USD", "EUR"])
 _PROMOTIONS = st.sampled_from(
     [

@@ -211,6 +211,7 @@ class Pipeline:
         raw = self._stored(batch)
         events, _ = formats.get(raw.format).decode(raw.raw, raw.context)
         batch.revision, batch.enriched, batch.tag_set_keys, batch.digests = self._price(events)
+        batch.too_large.clear()  # found under the prices of before
         batch.find_repeats()
 
     def _stored(self, batch: Prepared) -> Segment:

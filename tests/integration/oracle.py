@@ -266,7 +266,8 @@ class Oracle:
                         start <= self.now if "charge" in price and price["charge"] == "in_advance" else end <= self.now
                     )
                     due = due and (month in months or price.get("charge") == "in_advance")
-                    due = due and price.get("on_change") != "continue"
+                    content = content_of(book, price, meters[price.get("meter")])
+                    due = due and not self._shares_tiers(listed["id"], price["id"], month, content)
                     if due and ("minimum" in price or (price["model"] not in CHARGES and amount(price, Fraction(0)))):
                         content = content_of(book, price, meters[price.get("meter")])
                         share = SHARES[price.get("prorate", "none")](
@@ -307,13 +308,29 @@ class Oracle:
             totals[(account, name, month)] = (before[0] + quantity, before[1] + nano)
         return {key: total for key, total in totals.items() if any(total)}
 
+    def _shares_tiers(self, account: str, name: str, month: str, content: str) -> bool:
+        """Whether ``content`` goes on with the tiers of another content of the price in a month, or another with its."""
+        every = self._contents(account, json.loads(content)[0], name, month)
+        others = [one for one in every if content in self._gone_on_with(account, name, month, one)]
+        return bool(others or (content in every and self._gone_on_with(account, name, month, content)))
+
     def _gone_on_with(self, account: str, name: str, month: str, content: str) -> list[str]:
         """The contents of the price whose tiers ``content`` goes on with in a month: back to one that starts its own."""
         book, money, _ = json.loads(content)
         if money.get("on_change") != "continue":
             return []
+        contents = self._contents(account, book, name, month)
+        parts = []
+        for part in reversed(contents[: contents.index(content)]):
+            parts.append(part)
+            if json.loads(part)[1].get("on_change") != "continue":
+                break
+        return parts
+
+    def _contents(self, account: str, book: str, name: str, month: str) -> list[str]:
+        """What a price says in a month, in order of time."""
         held = self._account(account)
-        meters = {meter["id"]: meter for meter in self.catalog["meters"]}
+        meters = {meter["id"]: meter for meter in self.catalog["meters"]} | {None: {"aggregation": "count"}}
         first = datetime.fromisoformat(f"{month}-01").replace(tzinfo=ZoneInfo(held["timezone"]))
         after = (first + timedelta(days=32)).replace(day=1)
         versions = [one for one in self.catalog["pricebooks"] if one["id"] == book]
@@ -321,15 +338,10 @@ class Oracle:
         contents: list[str] = []
         for start, end, version in _ranges(versions):
             for price in version["prices"] if start < after and end > first else []:
-                found = content_of(book, price, meters[price["meter"]])
-                if price["id"] == name and found not in contents:
+                found = content_of(book, price, meters[price.get("meter")]) if price["id"] == name else None
+                if found is not None and found not in contents:
                     contents.append(found)
-        parts = []
-        for part in reversed(contents[: contents.index(content)]):
-            parts.append(part)
-            if json.loads(part)[1].get("on_change") != "continue":
-                break
-        return parts
+        return contents
 
 
 def content_of(book: str, price: Document, meter: Document) -> str:

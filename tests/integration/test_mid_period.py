@@ -266,7 +266,11 @@ def changing(draw: st.DrawFn) -> dict[str, Any]:
     catalog = catalog_of(*[{}] * draw(st.integers(1, 3)))
     how: list[dict[str, Any]] = [{"on_change": "continue"}, {"on_change": "continue"}, {}]
     for book in catalog["pricebooks"]:
-        tiered = prices("p", "m").filter(lambda price: price["model"] != "per_unit" and price.get("maximum") != "0")
+        tiered = (
+            prices("p", "m")
+            .filter(lambda price: price["model"] != "per_unit" and price.get("maximum") != "0")
+            .map(lambda price: {name: value for name, value in price.items() if name != "minimum"})
+        )
         book["prices"] = [draw(tiered) | {"currency": "USD"} | draw(st.sampled_from(how))]
     if draw(st.booleans()):
         catalog["meters"] = [{"id": "m", "event_type": "used", "aggregation": "count"}]

@@ -124,7 +124,7 @@ def test_a_call_is_explained_by_its_legs(rated: App) -> None:
         "quantity": "3600", "flat_price": "0.05", "amount": "4.25",
     }  # fmt: skip
     [step] = found["target"]["working"]
-    assert step == {"label": "charges of its events", "quantity": "3692", "amount": "4.575"}
+    assert step == {"label": "charges of the events", "quantity": "3692", "amount": "4.575"}
     output = StringIO()
     show(found, Console(file=output, width=160))
     assert "charged 4.25: France (33): 1800 at 0.1 per 60 peak" in output.getvalue()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from lineitem.cli.canary import tell_stopped
+from lineitem.cli.canary import check_canaries
 from lineitem.cli.explained import rate_text
 from lineitem.cli.output import Scope, ledger_command, print_json, say, table
 
@@ -22,8 +22,7 @@ def bill(period: str, account: str | None, scope: Scope) -> int:
     month = Month.parse(period)
     with scope.app() as app:
         done = app.bill(scope.namespace, month, account)
-        checked = app.canary_check(scope.namespace)
-    tell_stopped([one for one in checked if one.fresh])
+        check_canaries(app, scope.namespace)
     for invoice in done.open_periods:
         say(f"{invoice}: the period has not ended; later usage gets a supplementary invoice")
     for one in done.refused:

@@ -13,6 +13,7 @@ from lineitem.cli.lifecycle import acting, instant_option_us
 from lineitem.cli.output import Scope, ledger_command, print_json, say, table
 
 if TYPE_CHECKING:
+    from lineitem.app import App
     from lineitem.ledger.canary import Checked, Choice, Done
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -174,6 +175,18 @@ def check(scope: Scope) -> int:
             click.echo("No canary is running.")
     tell_stopped(found)
     return 1 if any(one.stopped for one in found) else 0
+
+
+def check_canaries(app: App, namespace: str) -> None:
+    """Check running canaries after a command's own work, which stands whatever comes of this."""
+    from lineitem.core.errors import LineitemError
+
+    try:
+        checked = app.canary_check(namespace)
+    except LineitemError as error:
+        say(f"lineitem: canaries were not checked: {error}")
+        return
+    tell_stopped([one for one in checked if one.fresh])
 
 
 def tell_stopped(found: Sequence[Checked]) -> None:

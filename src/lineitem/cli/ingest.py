@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from lineitem.cli.canary import tell_stopped
+from lineitem.cli.canary import check_canaries
 from lineitem.cli.output import Scope, fields, ledger_command, print_json, progress_bar, say
 
 
@@ -58,8 +58,7 @@ def ingest(
             total.counts += done.counts
             total.line_items += done.line_items
             total.batches += done.batches
-        checked = app.canary_check(scope.namespace)
-    tell_stopped([one for one in checked if one.fresh])
+        check_canaries(app, scope.namespace)
     if scope.as_json:
         print_json(total.document())
     else:

@@ -248,7 +248,10 @@ def _working(item: FoundItem, row: PriceRow, target: dict[str, Any], quantity: s
     price, settled = compile_price(row.price, row.meter.quantity_scale), target["settled"] >= SETTLED
     if price.charge is not None:
         gross = Fraction(target["posted_charge"], 10**price.charge.scale)
-        return [Step("charges of the events", amount=gross), *reductions(price, gross, settled=settled)]
+        return [
+            Step("charges of the events", Fraction(quantity), amount=gross),
+            *reductions(price, gross, settled=settled),
+        ]
     steps = price_steps(price, Fraction(quantity), settled=settled)
     of = whole(row.price, item.service_month, target["start_us"], target["end_us"])
     if row.price.prorate is not None and target["settled"] != of:
@@ -270,14 +273,11 @@ def _charged(row: PriceRow, event: dict[str, Any]) -> dict[str, Any]:
 def _moved(
     item: FoundItem, row: PriceRow, lanes: int, quantity_before: int, nano_before: int, base: Base | None
 ) -> dict[str, Any] | None:
-    """T before and after the line item; None where the target's line items lie in several lanes, or T is none of the quantity.
+    """T before and after the line item; None where the target's line items lie in several lanes, or T moved without it.
 
     Batches of different lanes commit side by side, and nothing stored says which of two came first: the sum over the
     target is exact all the same.
     """
-    compiled = compile_price(row.price, row.meter.quantity_scale)
-    if compiled.charge is not None:
-        return None
     quantity_after, nano_after = quantity_before + item.quantity, nano_before + item.amount_nano
     price = compile_price(row.price, row.meter.quantity_scale)
     if lanes != 1:

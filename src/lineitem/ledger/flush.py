@@ -42,6 +42,9 @@ def _flush(connection: Connection, snapshot: Snapshot, now_us: int, rater: Rater
     where = {"namespace_key": snapshot.namespace_key, "now_us": now_us}
     with connection.transaction():
         head = lock_lane(connection, 0)
+        # Read again behind the lane: somebody may have published while this waited, and windows of the new version ended.
+        current = published.load_snapshot(connection, snapshot.namespace)
+        snapshot = snapshot if current is None else current
         windows = sorted(connection.execute(SQL.take_ended_windows, where).fetchall(), key=lambda row: (row[1], *row))
         if not windows:
             return 0

@@ -6,6 +6,7 @@ from calendar import monthrange
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from lineitem.catalog.canary import arm_at
 from lineitem.catalog.model import Account, Charge, Price, Prorate
 from lineitem.catalog.snapshot import PriceRow, Snapshot
 from lineitem.core.period import day_of_month, month_start_us
@@ -32,8 +33,10 @@ def dues(
     """What each active account owes once ``months`` are settled.
 
     In arrears each of ``months`` that has ended in the account's zone; in advance each that has begun, and the month after.
-    A month is owed under the prices in force where the account's time in it begins.
+    A month is owed under the prices in force where the account's time in it begins. Where tiers go on through a change in a
+    month (``on_change: continue``), that month owes nothing without usage: the first event brings what is due at zero.
     """
+    meters = sorted({row.meter.id for row in snapshot.rows})
     for account in snapshot.catalog.accounts:
         for month in sorted({*months, *(month + 1 for month in months)}) if account.active_from_us is not None else ():
             start, end = month_start_us(month, account.timezone), month_start_us(month + 1, account.timezone)
@@ -41,9 +44,11 @@ def dues(
             until = end if account.active_until_us is None else min(end, account.active_until_us)
             if start > now_us or since >= until:
                 continue
-            for row in rows_at(snapshot, account, since):
+            for row in rows_at(snapshot, account, month, since, meters):
                 arrears_due = end <= now_us and month in months
-                if (arrears_due or in_advance(row.price)) and _owes(compile_(row)):
+                if not (arrears_due or in_advance(row.price)) or _shares_tiers(snapshot, row, start, end):
+                    continue
+                if _owes(compile_(row)):
                     parts = _parts(row.price.prorate, account.timezone, since, until)
                     yield Due(account.id, row, month, start, end, since, parts)
 
@@ -53,11 +58,14 @@ def in_advance(price: Price) -> bool:
     return price.charge is Charge.IN_ADVANCE
 
 
-def rows_at(snapshot: Snapshot, account: Account, time_us: int) -> Iterator[PriceRow]:
-    """The prices that bill ``account`` at an instant, by meter."""
+def rows_at(
+    snapshot: Snapshot, account: Account, month: int, time_us: int, meters: Sequence[str]
+) -> Iterator[PriceRow]:
+    """The prices that bill ``account`` at an instant of a service month, by meter; a canary's where it takes part in one."""
     own = snapshot.own_books.get(account.id)
-    for meter in sorted({row.meter.id for row in snapshot.rows}):
-        for start, end, rows in snapshot.schedule(account.pricebook, own, meter):
+    book = arm_at(snapshot.arms(account.id, account.pricebook), month) or account.pricebook
+    for meter in meters:
+        for start, end, rows in snapshot.schedule(book, own, meter):
             if start <= time_us < end:
                 yield from (snapshot.rows[row] for row in rows)
 
@@ -76,6 +84,9 @@ def _parts(prorate: Prorate | None, zone: str, since_us: int, until_us: int) -> 
     return until_us - since_us if prorate is Prorate.SECOND else SETTLED_ACTIVE
 
 
+def _shares_tiers(snapshot: Snapshot, row: PriceRow, start_us: int, end_us: int) -> bool:
+    return snapshot.tier_chains is not None and bool(snapshot.tier_chains.chain(row.price_key, start_us, end_us))
+
+
 def _owes(price: CompiledPrice) -> bool:
-    # What goes on with the tiers of another version has left its due to that one.
-    return not price.price.continues and bool(price.minimum_nano or fixed_due_nano(price))
+    return bool(price.minimum_nano or fixed_due_nano(price))

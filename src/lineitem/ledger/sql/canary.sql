@@ -2,7 +2,7 @@
 -- Accounts that a canary's prices billed, by service month.
 select a.service_month, array_agg(distinct c.account) from ledger.accumulator a join catalog.price p using (price_key)
 join catalog.account c using (account_key)
-where a.namespace_key = %(namespace_key)s and p.pricebook = %(pricebook)s group by 1 order by 1
+where a.namespace_key = %(namespace_key)s and p.pricebook = %(pricebook)s and a.events > 0 group by 1 order by 1
 
 -- name: accounts
 -- Every account of a pricebook.
