@@ -12,6 +12,8 @@ from pypdf import PdfReader
 from lineitem.kit.embedded import EmbeddedServer
 from tests.acceptance.command import CATALOG, Command, line, ndjson
 
+WIDE = {"COLUMNS": "160"}
+"""A terminal whose lines are long enough for a table's cells."""
 RULE = "conversion: {source: made-up, date: period_end, max_age_days: 5}\n"
 EURO = '      - {id: euro, meter: tokens, model: per_unit, currency: EUR, unit_price: "0.0000071"}\naccounts:'
 ACCOUNTS = "  list: [{id: acme, invoice_currency: EUR}]\n"
@@ -55,9 +57,9 @@ def test_two_currencies_one_invoice(desk: tuple[Command, Path]) -> None:
     dollar = next(one for one in made["lines"] if one["price"] == "token")
     assert (dollar["original"]["amount_exact"], dollar["amount"]) == ("12.5000025", "11.54")
     assert run.json("bill", "--period", "2026-01")["invoices"] == []
-    shown = run.run("invoice", "show", made["number"]).out
-    assert "1 EUR = 1.0832 USD (made-up, 2026-01-30)" in " ".join(shown.split())
-    assert "12.5000025 USD at 1 EUR = 1.0832 USD" in " ".join(run.run("explain", made["number"]).out.split())
+    shown = run.run("invoice", "show", made["number"], env=WIDE).out
+    assert "1 EUR = 1.0832 USD (made-up, 2026-01-30)" in shown
+    assert "12.5000025 USD at 1 EUR = 1.0832 USD" in run.run("explain", made["number"], env=WIDE).out
     assert "which is 11.53988" in " ".join(run.run("explain", f"{made['number']}#{dollar['line']}").out.split())
     text = " ".join(_pdf(run, made["number"], folder / "invoice.pdf").split())
     for told in ("12.5000025 USD at 1 EUR = 1.0832 USD", "Exchange rates", "30 January 2026", "made-up", "€47.04"):

@@ -28,7 +28,12 @@ BLOCK_SECONDS_MAX = 120
 
 def _environment(folder: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("LINEITEM_")}
-    return {**kept, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}", "HOME": str(folder)}
+    return {
+        **kept,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}",
+        "HOME": str(folder),
+        "COLUMNS": "120",
+    }
 
 
 def _contains(whole: Any, part: Any) -> bool:

@@ -556,6 +556,8 @@ def _carried(price: Document, _value: Fraction, event: Document) -> Fraction:
 def _cell(price: Document, value: Fraction, event: Document) -> Fraction:
     (path,) = price["dimensions"]
     found = _walk(event, path)
+    if isinstance(found, list | dict):
+        raise Broken("dimension")
     text = "" if found is None else str(found)
     for wanted in ({"model": text}, {}):
         for cell in price["cells"]:

@@ -168,7 +168,11 @@ def test_other_prices_come_to_what_the_oracle_says_of_them(world: World) -> None
         catalog, sent = data.draw(catalogs().map(without_minimums)), data.draw(usage())
         draft = copy.deepcopy(catalog)
         for book in draft["pricebooks"]:
-            book["prices"] = [data.draw(prices(price["id"], price["meter"])) for price in book["prices"]]
+            book["prices"] = [
+                data.draw(prices(price["id"], price["meter"])) if "meter" in price else price
+                for price in book["prices"]
+            ]
+        without_minimums(draft)
         space, oracle = world.space(catalog, NOW), Oracle(f"n-{changed}", draft, NOW)
         for number, part in enumerate(data.draw(cut(data.draw(repeated(sent))))):
             space.send(file_of(part), f"stream-{number}", data.draw(st.sampled_from([1, 3, 1000])))
