@@ -83,7 +83,7 @@ def test_order_repetition_splitting_and_batching_change_no_total(world: World) -
 
     everything = []
 
-    @settings(law, max_examples=40)
+    @settings(law, max_examples=60)
     @given(st.data())
     def holds(data: st.DataObject) -> None:
         catalog, events = data.draw(catalogs()), data.draw(usage())
