@@ -29,8 +29,8 @@ test: $(VENV)/.dev ## all tests: those without I/O first, then the rest
 	$(PYTEST) -m "not io"
 	$(PYTEST) -m "io"
 
-fast: $(VENV)/.dev ## the inner loop: tests without I/O, under 10 s
-	@$(PYTEST) -q -m "not io"
+fast: $(VENV)/.dev ## the inner loop: tests without I/O, few examples of each law
+	@HYPOTHESIS_PROFILE=$${HYPOTHESIS_PROFILE:-quick} $(PYTEST) -q -m "not io"
 
 check: $(VENV)/.dev ## lint, format, types, architecture
 	$(BIN)/ruff check .

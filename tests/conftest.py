@@ -13,11 +13,13 @@ IO_FOLDERS = frozenset({"acceptance", "architecture", "docs", "faults", "integra
 WORKERS_MAX = 4
 """Every worker of the io half runs a PostgreSQL of its own, and what it starts needs a core too."""
 
-# `ci` gives every run the same examples, so that a red build is red again; `dev` looks for new ones.
+# `ci` gives every run the same examples, so that a red build is red again; `quick` a few of them for the inner loop; `dev`
+# looks for new ones.
 # A case that `dev` finds is committed with @example, never left to chance.
 settings.register_profile(
     "ci", max_examples=25, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
+settings.register_profile("quick", settings.get_profile("ci"), max_examples=4)
 settings.register_profile("dev", max_examples=300, deadline=None, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 

@@ -15,13 +15,13 @@ DRAFT_REVISION = 0
 """No publication has it."""
 
 
-def draft_snapshot(in_force: Snapshot, draft: Catalog, *, as_dated: bool) -> Snapshot:
+def draft_snapshot(in_force: Snapshot, draft: Catalog, *, as_dated: bool, without_canaries: bool = False) -> Snapshot:
     """``draft`` as if it had been in force all along, over the pricebook versions ``in_force`` that it leaves alone.
 
     A version of the draft is *new* when none of its number is published with this content. Where a pricebook has new
     versions, the first of them reaches back to the beginning, the last one on to the end, and no published version of
-    it counts; with ``as_dated`` all versions keep the dates they were written with. Keys are negative: nothing stored
-    has them.
+    it counts; with ``as_dated`` all versions keep the dates they were written with. Members of a running canary keep its
+    prices, as they would under a publish, unless ``without_canaries``. Keys are negative: nothing stored has them.
     """
     published, ends_us = in_force.pricebooks, in_force.ends_us
     known = {(book.id, book.version): book for book in published}
@@ -34,7 +34,9 @@ def draft_snapshot(in_force: Snapshot, draft: Catalog, *, as_dated: bool) -> Sna
         books = [book for book in published if book.id not in drafted] + _throughout(new)
         ends_us = {version: end_us for version, end_us in ends_us.items() if version[0] not in drafted}
     rows = tuple(_rows(draft, books))
-    return Snapshot(in_force.namespace, in_force.namespace_key, DRAFT_REVISION, draft, tuple(books), rows, ends_us)
+    canaries = () if without_canaries else in_force.canaries
+    about = (in_force.namespace, in_force.namespace_key, DRAFT_REVISION, draft, tuple(books), rows)
+    return Snapshot(*about, ends_us=ends_us, canaries=canaries)
 
 
 def _throughout(new: Iterable[Pricebook]) -> list[Pricebook]:

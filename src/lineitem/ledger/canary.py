@@ -197,7 +197,13 @@ def _chosen(held: Desk, pricebook: str, choice: Choice) -> Chosen:
         return Chosen(f"the cohort {choice.cohort}", accounts=tuple(sorted(found)))
     every = {row[0] for row in held.connection.execute(SQL.accounts, where).fetchall()}
     if choice.evaluate is not None:
-        return Chosen(f"the flag {choice.flag}", accounts=tuple(sorted(choice.evaluate(sorted(every)))))
+        chosen = tuple(sorted(choice.evaluate(sorted(every))))
+        if not chosen:
+            raise InputError(
+                f"the flag {choice.flag} is on for no account of pricebook {pricebook}",
+                do="Turn it on for some, by their account id as targeting key, and start again.",
+            )
+        return Chosen(f"the flag {choice.flag}", accounts=chosen)
     unknown = [account for account in choice.accounts if account not in every]
     if unknown or not choice.accounts:
         named = ", ".join(repr(account) for account in unknown[:5])
@@ -308,7 +314,7 @@ def _rated(
     rows: list[Beside] = []
     for index, accounts in connection.execute(SQL.members_with_usage, where).fetchall():
         month = Month.from_index(index)
-        wanted = Wanted(month, month, tuple(accounts), as_dated=True)
+        wanted = Wanted(month, month, tuple(accounts), as_dated=True, without_canaries=True)
         found = shadow(connection, segments, namespace, [Candidate("without", current)], wanted, now_us, _silent)
         rows += [
             Beside(row.account, index, row.price, row.currency, row.live_nano, row.draft_nano)

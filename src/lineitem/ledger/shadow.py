@@ -55,12 +55,14 @@ class Candidate:
 class Wanted:
     """Which usage to rate: service months, both included (None: the last full month with usage, and what came after),
     and accounts (none: all of them). ``as_dated``: a draft's prices count from when it says, not all the time.
+    ``without_canaries``: as if no account were in one.
     """
 
     since: Month | None = None
     until: Month | None = None
     accounts: tuple[str, ...] = ()
     as_dated: bool = False
+    without_canaries: bool = False
 
 
 def shadow(
@@ -160,7 +162,12 @@ class _Shadow:
         self._runs = [self._start(draft) for draft in drafts]
 
     def _start(self, draft: Candidate) -> _Run:
-        snapshot = draft_snapshot(self._in_force, draft.catalog, as_dated=self._wanted.as_dated)
+        snapshot = draft_snapshot(
+            self._in_force,
+            draft.catalog,
+            as_dated=self._wanted.as_dated,
+            without_canaries=self._wanted.without_canaries,
+        )
         accounts = draft.catalog.accounts
         listed = {account.id: (account.pricebook, canonical_tags(dict(account.tags))) for account in accounts}
         return _Run(draft, snapshot, listed)
