@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -11,8 +12,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lineitem.catalog.canary import CanaryAct, Change, Step
 from lineitem.catalog.load import parse_catalog
-from lineitem.catalog.model import Catalog, Charge, Price, Prorate
+from lineitem.catalog.model import Catalog, Charge, Price, Pricebook, Prorate
 from lineitem.catalog.published import content_of
 from lineitem.catalog.snapshot import PriceRow, Snapshot
 from lineitem.core.period import Month
@@ -63,6 +65,42 @@ def test_a_month_is_due_when_it_has_ended_where_the_account_is() -> None:
     assert due(FEE, active, [OCTOBER], end - timedelta(microseconds=1)) == []
     (one,) = due(FEE, active, [OCTOBER], end)
     assert (one.month, one.end_us, one.parts) == (OCTOBER, us(end), SETTLED_ACTIVE)
+
+
+def test_a_member_of_a_canary_owes_what_its_prices_say() -> None:
+    """From the canary's first month on, and never the fee of the pricebook as well."""
+    before = snapshot(FEE, "active_from: 2020-01-01")
+    (row,) = before.rows
+    tried = Pricebook("@canary/x", 1, 0, None, (replace(row.price, amount="59"),))
+    start = Change("x", CanaryAct.START, "b", 2, OCTOBER, "some", accounts=("a",))
+    rows = (row, PriceRow(2, 2, tried.id, 1, tried.prices[0], row.meter, ""))
+    after = replace(before, pricebooks=(*before.pricebooks, tried), rows=rows, canaries=(Step(2, start),))
+    owed = dues(
+        after, [OCTOBER - 1, OCTOBER], us(datetime(2026, 11, 1, tzinfo=UTC)), lambda r: compile_price(r.price, 0)
+    )
+    assert [(one.month, one.row.price.amount) for one in owed] == [(OCTOBER - 1, "49"), (OCTOBER, "59")]
+
+
+def test_where_tiers_go_on_through_a_month_nobody_owes_it_idle() -> None:
+    """In the month of the change neither part is due without usage; before and after it the price in force is."""
+    tiers = (
+        'model: graduated, tiers: [{up_to: "10", unit_price: "0", flat_price: "FLAT"}, {up_to: null, unit_price: "1"}]'
+    )
+    first = "{id: p, meter: m, " + tiers.replace("FLAT", "20") + "}"
+    before = snapshot(first, "active_from: 2020-01-01")
+    (row,) = before.rows
+    price = replace(
+        row.price,
+        on_change="continue",
+        tiers=(replace(row.price.tiers[0], flat_price=Decimal(30)), *row.price.tiers[1:]),
+    )
+    changed = us(datetime(2026, 10, 16, tzinfo=UTC))
+    book = Pricebook("b", 2, changed, None, (price,))
+    rows = (row, PriceRow(2, 2, "b", 2, price, row.meter, "other"))
+    after = replace(before, pricebooks=(*before.pricebooks, book), rows=rows)
+    months = [OCTOBER - 1, OCTOBER, OCTOBER + 1]
+    owed = list(dues(after, months, us(datetime(2026, 12, 1, tzinfo=UTC)), lambda r: compile_price(r.price, 0)))
+    assert [(one.month, one.row.version) for one in owed] == [(OCTOBER - 1, 1), (OCTOBER + 1, 2)]
 
 
 def test_in_advance_the_month_after_is_due_too() -> None:
