@@ -22,7 +22,7 @@ from lineitem.catalog.fields import ID_PATTERN, ID_RULE
 from lineitem.catalog.model import Catalog, Pricebook, owner
 from lineitem.core.errors import IntegrityError, Refused, UsageError
 from lineitem.core.ids import text_digest
-from lineitem.core.period import us_to_datetime
+from lineitem.core.period import Month
 
 _BOOK = "@canary/"
 """What the name of a canary's pricebook begins with; no pricebook of a file can have it."""
@@ -246,10 +246,8 @@ def started(
 
 def first_month(us: int) -> int:
     """The first month (``Month.index``) that starts, in UTC, at or after an instant in microseconds since the epoch."""
-    moment = us_to_datetime(us)
-    index = moment.year * 12 + moment.month - 1
-    start = moment.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    return index if moment == start else index + 1
+    month = Month.of_us(us)
+    return month.index if us == month.bounds_us("UTC")[0] else month.index + 1
 
 
 def check_change(change: Change, steps: Sequence[Step]) -> None:

@@ -36,6 +36,12 @@ class Month:
         """Inverse of ``index``."""
         return cls(index // 12, index % 12 + 1)
 
+    @classmethod
+    def of_us(cls, us: int) -> Month:
+        """The month, in UTC, of an instant in microseconds since the epoch."""
+        moment = us_to_datetime(us)
+        return cls(moment.year, moment.month)
+
     @property
     def index(self) -> int:
         """Months since year 0; what the ledger stores, so that the next month is ``index + 1``."""

@@ -6,7 +6,7 @@ from lineitem.catalog import published
 from lineitem.catalog.diff import Change, diff
 from lineitem.catalog.model import Catalog, owner
 from lineitem.catalog.reach import Usage, summed, with_reach
-from lineitem.core.period import Month, us_to_datetime
+from lineitem.core.period import Month
 from lineitem.kit.db import Connection, explained
 from lineitem.kit.sqlfiles import load_queries
 from lineitem.ledger.read import one_snapshot
@@ -17,8 +17,7 @@ SQL = load_queries("lineitem.ledger", "ledger.sql")
 @explained()
 def preview(connection: Connection, namespace: str, new: Catalog, now_us: int) -> list[Change]:
     """The changes from the catalog in force to ``new``; a changed price with the accounts it bills and their usage."""
-    now = us_to_datetime(now_us)
-    month = Month.from_index(now.year * 12 + now.month - 2)  # the one before, in UTC
+    month = Month.from_index(Month.of_us(now_us).index - 1)  # the last full one
     key = published.namespace_key(connection, namespace)
     with one_snapshot(connection):
         changes = diff(published.current(connection, key), new)

@@ -19,7 +19,7 @@ from lineitem.catalog.model import Catalog, Meter
 from lineitem.catalog.snapshot import AccountRow, Snapshot, TierChains, canonical_tags
 from lineitem.catalog.trial import draft_snapshot
 from lineitem.core.errors import InputError, Refused, UsageError
-from lineitem.core.period import Month, us_to_datetime
+from lineitem.core.period import Month
 from lineitem.core.reasons import Reason
 from lineitem.ingest.events import EventColumns, Reject
 from lineitem.kit.blobs import BlobStore
@@ -102,9 +102,8 @@ def _months(connection: Connection, namespace: str, wanted: Wanted, now_us: int)
     used = [Month.from_index(row[0]) for row in connection.execute(SQL.usage_months, {"namespace": namespace})]
     if not used:
         raise InputError(f"namespace {namespace!r} has no usage to rate", do="Ingest some first: lineitem ingest FILE")
-    today = us_to_datetime(now_us)
     until = wanted.until or max(used[-1], wanted.since or used[-1])
-    full = [month for month in used if month < Month(today.year, today.month) and month <= until]
+    full = [month for month in used if month < Month.of_us(now_us) and month <= until]
     since = wanted.since or (full[-1] if full else used[0])
     if not any(since <= month <= until for month in used):
         raise InputError(

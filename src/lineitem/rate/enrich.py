@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from lineitem.catalog.canary import Arms
 from lineitem.catalog.snapshot import AccountRow, PriceRow, Snapshot
-from lineitem.core.period import month_start_us
+from lineitem.core.period import Month, month_start_us
 from lineitem.core.reasons import Reason
 from lineitem.ingest.events import EventColumns, Reject
 from lineitem.rate.columns import Columns
@@ -255,15 +254,10 @@ class _Months:
                 self._fill(rows, time_us[rows], name)
 
     def _fill(self, rows: NDArray[np.int64], time_us: NDArray[np.int64], zone: str) -> None:
-        first = _utc_month(int(time_us.min())) - 1
-        last = _utc_month(int(time_us.max())) + 2
+        first = Month.of_us(int(time_us.min())).index - 1
+        last = Month.of_us(int(time_us.max())).index + 2
         starts = np.array([month_start_us(index, zone) for index in range(first, last + 1)], dtype=np.int64)
         at = np.searchsorted(starts, time_us, side="right") - 1
         self.month[rows] = at + first
         self.start_us[rows] = starts[at]
         self.end_us[rows] = starts[at + 1]
-
-
-def _utc_month(time_us: int) -> int:
-    moment = datetime.fromtimestamp(time_us // 1_000_000, UTC)
-    return moment.year * 12 + moment.month - 1
