@@ -213,6 +213,18 @@ def test_an_event_that_cannot_be_charged_is_answered(events: object, where: str)
     assert error["do"]
 
 
+def test_a_promotion_asks_for_a_time() -> None:
+    """Its window is a matter of time, as peak hours are; of no events none lacks it."""
+    promotion = {"discount_rate": "0.5", "until": "2026-12-01T00:00:00Z"}
+    line: dict[str, Any] = {
+        "id": 1, "price": {"model": "percentage", "currency": "EUR", "rate": "0.1", "promotion": promotion},
+    }  # fmt: skip
+    assert quote_line(line | {"events": ["5"]})["error"]["where"] == "events[0].time"
+    times = ["2026-11-30T23:59:59.999999Z", "2026-12-01T00:00:00Z"]
+    assert quote_line(line | {"events": [{"value": "5", "time": time} for time in times]})["amounts"] == ["0.25", "0.5"]
+    assert quote_line(line | {"events": []})["amounts"] == []
+
+
 def test_each_price_says_what_it_takes() -> None:
     """Quantities for a price per event, or events for one over the period, are refused by name."""
     with pytest.raises(InputError, match="charges the period's quantity"):

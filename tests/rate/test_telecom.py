@@ -227,6 +227,7 @@ def test_peak_hours_ask_for_a_time() -> None:
     """A quote without one is refused, not worked out for 1970."""
     line = {"id": 1, "price": paris("split"), "events": ["60"]}
     assert quote_line(line)["error"]["where"] == "events[0].time"
+    assert quote_line(line | {"events": []})["amounts"] == []
 
 
 @pytest.mark.parametrize("time", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"])

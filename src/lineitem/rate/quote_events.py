@@ -35,7 +35,7 @@ class QuotedEvents:
     time_us: NDArray[np.int64]
     contents: list[Mapping[str, Any]]
     timed: bool
-    """Whether the events have times."""
+    """Whether no event lacks a time."""
 
     def inputs(self, paths: Sequence[Path]) -> Inputs:
         """The columns at ``paths``."""
@@ -74,7 +74,7 @@ def read_events(events: Sequence[object]) -> QuotedEvents:
     ]
     column = np.empty(len(values), dtype=object)
     column[:] = values
-    timed = any(content.get("time") is not None for content in contents)
+    timed = not contents or any(content.get("time") is not None for content in contents)
     return QuotedEvents(
         compact(column), _times(contents) if timed else np.zeros(len(values), np.int64), contents, timed
     )
@@ -166,8 +166,6 @@ def reductions(price: CompiledPrice, gross: Fraction, *, settled: bool = True) -
 def _charges(price: CompiledPrice, events: QuotedEvents) -> list[Fraction]:
     charge = price.charge
     assert charge is not None
-    if price.price.promotion is not None and any(content.get("time") is None for content in events.contents):
-        raise InputError("the price has a promotion, so every event needs its time", where="events", do=_HELP)
     if charge.reads_time and not events.timed:
         raise InputError("the price asks for the event's time", where="events[0].time", do=_HELP)
     charges, flaws = charge.charges(events.values, events.time_us, events.inputs(charge.inputs))

@@ -56,7 +56,7 @@ def promoted(charge: EventCharge, promotion: Promotion) -> EventCharge:
         found, flaws = charge.charges(values, time_us, inputs)
         return select(in_window(promotion, time_us), times(found, reduced), times(found, full)), flaws
 
-    return EventCharge(charge.inputs, charge.scale + places, charges, charge.allowance)
+    return EventCharge(charge.inputs, charge.scale + places, charges, charge.allowance, reads_time=True)
 
 
 def in_window(promotion: Promotion, time_us: NDArray[np.int64]) -> BoolArray:
