@@ -107,6 +107,13 @@ def flats(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @st.composite
+def commitments(draw: st.DrawFn) -> dict[str, Any]:
+    """A commitment over all prices of its currency."""
+    price = {"id": "floor", "model": "commitment", "amount": draw(st.sampled_from(["5", "250.5", "0.000000001"]))}
+    return price | {"currency": draw(CURRENCIES), "prorate": draw(st.sampled_from(["none", "day", "second"]))}
+
+
+@st.composite
 def with_minimum(draw: st.DrawFn, price: dict[str, Any]) -> dict[str, Any]:
     """Sometimes with a minimum, which no maximum may contradict."""
     if draw(st.integers(0, 2)) == 0:
@@ -252,6 +259,8 @@ def catalogs(draw: st.DrawFn) -> dict[str, Any]:
     ]
     if draw(st.booleans()):
         first.append(draw(flats()))
+    if draw(st.integers(0, 2)) == 0:
+        first.append(draw(commitments()))
     versions = [first]
     for _ in range(draw(st.integers(1, 2))):
         before = versions[-1]
@@ -291,6 +300,7 @@ MODEL_PRICES: dict[str, st.SearchStrategy[Price]] = {
     "matrix": event_oracle.matrices(),
     "telecom": telecom_oracle.telecoms(),
     "flat": oracle.flats(),
+    "commitment": oracle.commitments(),
 }
 """Any price of each registered model (``tests.rate.test_model_laws``). A new model adds a line, and its oracle."""
 

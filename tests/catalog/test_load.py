@@ -426,3 +426,43 @@ def test_a_flat_price_needs_no_meter() -> None:
         ("base", "")
     ]
     assert catalog_from_document(catalog_document(catalog)) == catalog
+
+
+def committed(*prices: str) -> list[str]:
+    """The problems of a pricebook with two prices, in two currencies, and some commitments."""
+    two = ["{id: a, meter: requests, model: per_unit, unit_price: 1}"]
+    two.append("{id: b, meter: requests, model: per_unit, unit_price: 1, currency: EUR}")
+    lines = "".join(f"      - {one}\n" for one in (*two, *prices))
+    text = f"""currency: USD
+meters: [{{id: requests, event_type: r, aggregation: count}}]
+pricebooks:
+  - id: standard
+    version: 1
+    effective_from: 2020-01-01T00:00:00Z
+    prices:
+{lines}"""
+    try:
+        parse_catalog(text, "c.yaml")
+    except CatalogError as error:
+        return error.problems
+    return []
+
+
+def test_a_commitment_names_prices_there_are() -> None:
+    """Of its version, in its currency, no commitment itself, each once; without names all count."""
+    assert committed("{id: c, model: commitment, amount: 5}", "{id: d, model: commitment, amount: 5, prices: [a]}") == []
+    cases = {
+        "prices: [x]": "commitment 'c': there is no price 'x' in this version; use one of a, b",
+        "prices: [b]": "'b' is in EUR, the commitment in USD",
+        "prices: [c]": "'c' is a commitment itself",
+        "prices: [a, a]": "'a' stands twice",
+        "prices: []": "is not a list of 1 to 1000 texts",
+        "prices: a": "is not a list of 1 to 1000 texts",
+        "prices: [1]": "1 is not a text",
+        'discount_rate: "0.5"': "unknown key of a commitment price",
+        "meter: requests": "unknown key of a commitment price",
+    }
+    for more, text in cases.items():
+        (problem,) = committed(f"{{id: c, model: commitment, amount: 5, {more}}}")
+        assert problem.startswith("c.yaml:10: ")
+        assert text in problem

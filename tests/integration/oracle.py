@@ -19,6 +19,9 @@ from math import ceil, floor
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from tests.integration import commitment_oracle
+from tests.integration.commitment_oracle import Committed
+
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 WINDOWS = {"minute": 60, "hour": 3600, "day": 86_400}
 """Seconds of an itemization window; windows are aligned to UTC."""
@@ -97,6 +100,7 @@ class Oracle:
     settled: dict[Target, Fraction] = field(default_factory=dict)
     """The share of the month in which the account was active: more than 0 owes without usage."""
     closed: set[str] = field(default_factory=set)
+    committed: Committed = field(default_factory=dict)
 
     # --- taking records in
 
@@ -240,7 +244,11 @@ class Oracle:
                 and "minimum" in json.loads(target[3])[1]
             ):
                 self.settled.setdefault(target, Fraction(0))
-        self.settled |= dict(self._owed(months))
+        owed = dict(self._owed(months))
+        active = {target: owed.pop(target) for target in list(owed) if '"model": "commitment"' in target[3]}
+        self.settled |= owed
+        kept = {target: held for target, held in self.committed.items() if target[2] not in months}
+        self.committed = kept | commitment_oracle.settled(self, months, active)
 
     def close(self, month: str) -> None:
         """Somebody closes ``month``."""
@@ -268,7 +276,8 @@ class Oracle:
                     due = due and (month in months or price.get("charge") == "in_advance")
                     content = content_of(book, price, meters[price.get("meter")])
                     due = due and not self._shares_tiers(listed["id"], price["id"], month, content)
-                    if due and ("minimum" in price or (price["model"] not in CHARGES and amount(price, Fraction(0)))):
+                    owes = price["model"] == "commitment" or "minimum" in price
+                    if due and (owes or (price["model"] not in CHARGES and amount(price, Fraction(0)))):
                         content = content_of(book, price, meters[price.get("meter")])
                         share = SHARES[price.get("prorate", "none")](
                             since, until, start, end, ZoneInfo(account["timezone"])
@@ -285,28 +294,59 @@ class Oracle:
     def totals(self) -> Totals:
         """T of every account, price and service month."""
         totals: Totals = {}
-        targets: dict[Target, list[Usage]] = {
-            target: [] for target, active in self.settled.items() if active
-        } | self._targets()
-        for (account, name, month, content), usage in targets.items():
-            _, price, meter = json.loads(content)
-            quantity = FOLDS[meter["aggregation"]](usage) if usage else Fraction(0)
+        amounts = {target: self.amount_of(target, usage) for target, usage in self.with_usage().items()}
+        for target, (share, filled) in self.committed.items():
+            short = commitment_oracle.missing(json.loads(target[3])[1], share, filled)
+            amounts[target] = filled, round_half_up(short * 10**9)
+        for (account, name, month, _), (quantity, nano) in amounts.items():
             before = totals.get((account, name, month), (Fraction(0), 0))
-            earlier = [
-                one for part in self._gone_on_with(account, name, month, content)
-                for one in targets.get((account, name, month, part), [])
-            ]  # fmt: skip
-            above = sum((one.value for one in earlier), Fraction(0))
-            charged = charged_in_order(price, usage) if price["model"] in CHARGES else amount(price, above + quantity)
-            if price["model"] == "flat":
-                charged *= self.settled[(account, name, month, content)]
-            if (account, name, month, content) in self.settled:
-                charged = max(charged, Fraction(price.get("minimum", "0")))
-            nano = round_half_up(charged * 10**9)
-            if earlier:
-                nano -= round_half_up(amount(price, above) * 10**9)
             totals[(account, name, month)] = (before[0] + quantity, before[1] + nano)
         return {key: total for key, total in totals.items() if any(total)}
+
+    def with_usage(self) -> dict[Target, list[Usage]]:
+        """Every target that has usage or owes something without."""
+        return {target: [] for target, active in self.settled.items() if active} | self._targets()
+
+    def amount_of(self, target: Target, usage: list[Usage]) -> Total:
+        """What one target comes to."""
+        account, name, month, content = target
+        _, price, meter = json.loads(content)
+        quantity = FOLDS[meter["aggregation"]](usage) if usage else Fraction(0)
+        targets = self._targets() if price.get("on_change") else {}
+        earlier = [
+            one for part in self._gone_on_with(account, name, month, content)
+            for one in targets.get((account, name, month, part), [])
+        ]  # fmt: skip
+        above = sum((one.value for one in earlier), Fraction(0))
+        charged = charged_in_order(price, usage) if price["model"] in CHARGES else amount(price, above + quantity)
+        if price["model"] == "flat":
+            charged *= self.settled[target]
+        if target in self.settled:
+            charged = max(charged, Fraction(price.get("minimum", "0")))
+        nano = round_half_up(charged * 10**9)
+        if earlier:
+            nano -= round_half_up(amount(price, above) * 10**9)
+        return quantity, nano
+
+    def bounds(self, month: str, account: str) -> tuple[datetime, datetime]:
+        """A service month of an account."""
+        return _bounds(month, self._account(account))
+
+    def meterless(self, account: str, month: str) -> list[tuple[Target, Document]]:
+        """The prices without a meter in force when a month begins, else the first that come into force in it."""
+        held = self._account(account)
+        start, end = _bounds(month, held)
+        versions = [one for one in self.catalog["pricebooks"] if one["id"] == held["pricebook"]]
+        times = [time for time, _, _ in _ranges([*versions]) if start < time < end]
+        for time in (start, *sorted(times)):
+            found = [
+                ((account, price["id"], month, content_of(book, price, {"aggregation": "count"})), price)
+                for book, price in self._prices(held, time).values()
+                if "meter" not in price
+            ]
+            if found:
+                return found
+        return []
 
     def _shares_tiers(self, account: str, name: str, month: str, content: str) -> bool:
         """Whether ``content`` goes on with the tiers of another content of the price in a month, or another with its."""

@@ -48,6 +48,7 @@ def catalog(version: int) -> dict[str, Any]:
         },
         {"id": "least", "meter": "calls", "model": "per_unit", "unit_price": "0.01", "minimum": "40"},
         {"id": "base", "model": "flat", "amount": "49", "prorate": "day", "charge": "in_advance"},
+        {"id": "floor", "model": "commitment", "amount": "500", "prorate": "day"},
     ]  # fmt: skip
     books = [
         {"id": "book", "version": 1, "effective_from": "2020-01-01T00:00:00Z", "prices": prices},

@@ -50,6 +50,8 @@ def _charge(price: Price, units: Fraction) -> Fraction:
         return units * Fraction(price.unit_price or 0)
     if price.model == "flat":
         return Fraction(price.amount or 0)
+    if price.model == "commitment":
+        return max(Fraction(price.amount or 0) - units, Fraction(0))
     if price.model == "package":
         return ceil(units / Fraction(price.package_size or 1)) * Fraction(price.package_price or 0)
     if price.model == "volume":
@@ -111,6 +113,12 @@ def flats(draw: st.DrawFn) -> Price:
     """Any price without a meter."""
     amount = decimal_text(draw(DECIMALS))
     return Price(id="p", meter="", model="flat", currency="EUR", amount=amount, discount_rate=draw(RATES))
+
+
+@st.composite
+def commitments(draw: st.DrawFn) -> Price:
+    """Any commitment."""
+    return Price(id="p", meter="", model="commitment", currency="EUR", amount=decimal_text(draw(DECIMALS)))
 
 
 def _tier(draw: st.DrawFn, model: str, up_to: Decimal | None) -> Tier:

@@ -208,6 +208,7 @@ IN_SQL: dict[str, tuple[dict[str, Any], str]] = {
         "else (5 + greatest((v::hugeint - 30 + 5) // 6, 0))::decimal(20,0) * 0.01 end)"),
     ),
     "flat": ({"amount": "49.99"}, "min(49.99)"),
+    "commitment": ({"amount": "1234567.5"}, "greatest(1234567.5 - sum(v), 0)"),
 }  # fmt: skip
 
 

@@ -17,15 +17,16 @@ from tests.rate import oracle
 def test_every_model_has_its_fields_and_its_formula() -> None:
     """What the catalog accepts is what rating knows, no more, no less; and the tests know all of them."""
     assert list(MODELS) == list(MODEL_FIELDS)
-    assert {name for name, model in MODELS.items() if isinstance(model, Model)} == {*oracle.MODEL_NAMES, "flat"}
+    meterless = ["flat", "commitment"]
+    assert {name for name, model in MODELS.items() if isinstance(model, Model)} == {*oracle.MODEL_NAMES, *meterless}
     assert {name for name, fields in MODEL_FIELDS.items() if fields.per_event} == set(MODELS) - {
         *oracle.MODEL_NAMES,
-        "flat",
+        *meterless,
     }
-    assert [name for name, fields in MODEL_FIELDS.items() if not fields.metered] == ["flat"]
+    assert [name for name, fields in MODEL_FIELDS.items() if not fields.metered] == meterless
 
 
-@given(oracle.prices() | oracle.flats(), st.fractions(0, 10**15))
+@given(oracle.prices() | oracle.flats() | oracle.commitments(), st.fractions(0, 10**15))
 def test_the_working_adds_up(price: Price, units: Fraction) -> None:
     """The lines that explain a charge sum to the charge, at any number of units and at every bound."""
     model = MODELS[price.model]

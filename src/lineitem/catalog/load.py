@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from lineitem.catalog import commitments
 from lineitem.catalog.continuing import change_problem, meter_problem, version_before
 from lineitem.catalog.currencies import currency_problem
 from lineitem.catalog.currency_fields import Money, read_conversion, read_currencies, read_invoice_currency
@@ -304,6 +305,8 @@ def _pricebooks(top: Fields, prices: _PriceReader) -> list[Pricebook]:
         if id_:
             _check_versions(versions)
             _check_continuing(versions, own=False)
+        for one in versions:
+            _check_commitments(one, ())
     return [one.book for one in written]
 
 
@@ -343,7 +346,7 @@ def _check_continuing(versions: list[_Written], *, own: bool) -> None:
     """A price that continues has something it can go on with. ``own``: the versions are an account's overrides."""
     books = [one.book for one in versions if one.dated]
     for one in versions if any(price.continues for book in books for price in book.prices) else ():
-        paths = {str(item.get("id")): path for item, path in one.fields.items("prices") if isinstance(item, dict)}
+        paths = _paths(one)
         for price in one.book.prices if one.dated else ():
             problem = change_problem(one.book, price, books)
             if own and price.continues and version_before(one.book, price, books) is None:
@@ -353,6 +356,17 @@ def _check_continuing(versions: list[_Written], *, own: bool) -> None:
                 )
             if problem:
                 one.fields.problems.at((*paths.get(price.id, one.fields.path), "on_change"), problem)
+
+
+def _check_commitments(written: _Written, elsewhere: Collection[str]) -> None:
+    for price, problem in commitments.problems(written.book.prices, elsewhere):
+        path = _paths(written).get(price.id, written.fields.path)
+        written.fields.problems.at((*path, "prices"), f"commitment {price.id!r}: {problem}")
+
+
+def _paths(written: _Written) -> dict[str, KeyPath]:
+    """Where each price of a version stands in the file."""
+    return {str(item.get("id")): path for item, path in written.fields.items("prices") if isinstance(item, dict)}
 
 
 def _check_versions(versions: list[_Written]) -> None:
@@ -455,6 +469,8 @@ def _overrides(
                 _check_replaced(inner, account, written[-1].book, replaced)
         _check_versions(written)
         _check_continuing(written, own=True)
+        for one in written:
+            _check_commitments(one, replaced or {})
         found += [one.book for one in written]
     return found
 

@@ -224,6 +224,13 @@ class Price:
     charge: Charge | None = None
     prorate: Prorate | None = None
     promotion: Promotion | None = None
+    prices: tuple[str, ...] = ()
+    """Of a commitment: the ids of the prices whose amounts count towards it, sorted; none: all others of the currency."""
+
+    @property
+    def is_commitment(self) -> bool:
+        """Whether its quantity is what other prices came to."""
+        return self.model == "commitment"
 
     @property
     def continues(self) -> bool:
@@ -232,6 +239,8 @@ class Price:
 
     def meter_of(self, meters: Mapping[str, Meter]) -> Meter | None:
         """Its meter; ``NO_METER`` where it needs none, None where ``meters`` lacks it."""
+        if self.is_commitment:
+            return Meter(id="", event_type="", aggregation=Aggregation.SUM, unit=self.currency)
         return meters.get(self.meter) if self.meter else NO_METER
 
 

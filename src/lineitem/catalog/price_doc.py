@@ -21,6 +21,8 @@ from lineitem.core.limits import QUANTITY_DIGITS_MAX
 
 DUE_MAX = Decimal(10) ** (QUANTITY_DIGITS_MAX - 9)
 """What is due without usage lies below: the ledger holds 38 digits of nano-units."""
+PRICES_MAX = 1_000
+"""Prices one commitment may name."""
 FREE_EVENTS_MAX = 1_000_000
 """Free events of one price: a ledger remembers each of them."""
 
@@ -30,7 +32,7 @@ class ModelFields(NamedTuple):
 
     All of ``required`` must be there, ``optional`` may be; ``tier`` are the amounts a tier may carry. ``per_event``:
     the model prices each event by itself, so nothing that works on the period's quantity goes with it. ``metered``: there is
-    usage to price; without, nothing goes with it that works on usage.
+    usage to price; without, nothing goes with it that works on usage. ``without``: further common keys it does not have.
     """
 
     required: tuple[str, ...]
@@ -38,12 +40,13 @@ class ModelFields(NamedTuple):
     tier: tuple[str, ...] = ()
     per_event: bool = False
     metered: bool = True
+    without: tuple[str, ...] = ()
 
     @property
     def keys(self) -> tuple[str, ...]:
         """Every key that a price of the model may have."""
         without = (*(QUANTITY_FIELDS if self.per_event else EVENT_FIELDS), *(() if self.metered else USAGE_FIELDS))
-        common = (key for key in COMMON_FIELDS if key not in without)
+        common = (key for key in COMMON_FIELDS if key not in (*without, *self.without))
         return (*common, *self.required, *self.optional)
 
 
@@ -68,6 +71,7 @@ MODEL_FIELDS: dict[str, ModelFields] = {
         per_event=True,
     ),
     "flat": ModelFields(("amount",), optional=("charge", "prorate"), metered=False),
+    "commitment": ModelFields(("amount",), optional=("prices", "prorate"), metered=False, without=("discount_rate",)),
 }
 """Every price model by name. ``rate.models`` holds one entry for each; a test keeps the two equal."""
 
@@ -158,6 +162,7 @@ def _read_price(
         charge=Charge.IN_ADVANCE if reader.choice("charge", Charge) is Charge.IN_ADVANCE else None,
         prorate=None if prorate is Prorate.NONE else prorate,
         promotion=read_promotion(reader, model, per_event=fields.per_event),
+        prices=reader.texts("prices", PRICES_MAX),
         **telecom,
     )
     low, high = price.minimum_per_event, price.maximum_per_event

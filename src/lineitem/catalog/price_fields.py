@@ -36,6 +36,7 @@ FIELD_MEANINGS: dict[str, str] = {
     "price": "a path to the price of one unit, such as `data.unit_price`; this or `amount`",
     "amount": "a path to the whole amount of the event, such as `data.amount`; this or `price`. Of a `flat` price "
     "what a month costs",
+    "prices": "the ids of the prices that count towards it; default: all in its currency but other commitments",
     "charge": "`in_arrears` (default): a month is due when it has ended; `in_advance`: when the month before has",
     "prorate": "what is due of a month in which the account is active for a part: all of it (`none`, default), or its share, "
     "counted by `day` (one that is begun is whole) or `second`",
@@ -68,6 +69,7 @@ FIELD_MEANINGS: dict[str, str] = {
 }
 
 MODEL_MEANINGS: dict[tuple[str, str], str] = {
+    ("commitment", "amount"): "what the prices are to come to in a month",
     ("telecom", "rate"): "what `per` units cost, at peak hours where there are any; may be more than 1",
     ("telecom", "up_to"): "where the step ends, counted from the answer, inclusive; `null` in the last step",
 }

@@ -148,6 +148,24 @@ class Reader(NamedTuple):
             return None
         return value
 
+    def texts(self, key: str, most: int) -> tuple[str, ...]:
+        """A list of 1 to ``most`` different texts, sorted."""
+        value = self.doc.get(key)
+        if value is None:
+            return ()
+        if not isinstance(value, list | tuple) or not 0 < len(value) <= most:
+            self.problem(key, f"{shorten(value)} is not a list of 1 to {most} texts")
+            return ()
+        found: set[str] = set()
+        for index, one in enumerate(value):
+            if not isinstance(one, str) or not one.strip() or len(one) > FIELD_CHARS_MAX:
+                self.problem((key, index), f"{shorten(one)} is not a text of 1 to {FIELD_CHARS_MAX} characters")
+            elif one in found:
+                self.problem((key, index), f"{shorten(one)} stands twice in the list")
+            else:
+                found.add(one)
+        return tuple(sorted(found))
+
     def event_path(self, key: str) -> str | None:
         """Where in an event something is: ``data.amount``."""
         text = self.text(key)

@@ -163,14 +163,15 @@ def _compare(
     _, _, events, quantity, posted_quantity, posted_nano, last_event_us, time_us, key, *rest = row
     charge, posted_charge, settled, *period = rest
     if found is None:
+        filled = 0 if price_row is None or not price_row.price.is_commitment else posted_quantity
         if (
             events
-            or quantity
-            or posted_quantity
+            or quantity != filled
+            or posted_quantity != filled
             or (time_us or 0, bytes(16) if key is None else key.bytes) != (0, bytes(16))
         ):
             return "the ledger has usage, the raw events say there is none"
-        total = 0 if price_row is None else _total(rater.compile(price_row), 0, 0, settled, period)
+        total = 0 if price_row is None else _total(rater.compile(price_row), filled, 0, settled, period)
         return "" if posted_nano == total else f"posted {posted_nano} nano-units, without usage it owes {total}"
     fold, i = found
     if events != int(fold.events[i]):

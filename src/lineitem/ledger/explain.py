@@ -41,8 +41,8 @@ EVENTS_SHOWN_MAX = 100
 
 _NOTES = {
     Kind.RECURRING: "A fixed due of the target, posted once, with its first event or at settling: it stands for no event.",
-    Kind.TRUE_UP: "What the minimum adds to the target, posted when its period was settled, or how much it owes more or less"
-    " since the usage it goes on with has changed: it stands for no event.",
+    Kind.TRUE_UP: "What a minimum or a commitment adds, posted when its period was settled, or how much the target owes more or"
+    " less since the usage it goes on with has changed: it stands for no event.",
     Kind.REVERSAL: "Takes back another line item: it stands for no event.",
     Kind.RETRACTION: "The event was retracted: what is left of the target was folded again and the difference posted.",
 }

@@ -19,7 +19,7 @@ from lineitem.core.period import Month
 from lineitem.kit.arrays import int8s, numerics
 from lineitem.kit.db import Connection, explained, retried
 from lineitem.kit.sqlfiles import load_queries
-from lineitem.ledger import accumulators, charges, periods
+from lineitem.ledger import accumulators, charges, commitments, periods
 from lineitem.ledger.accumulators import Targets
 from lineitem.ledger.chain import BatchKind
 from lineitem.ledger.flush import joined
@@ -49,6 +49,7 @@ class _Target:
     settled: int
     posted_month: int  # the posting month, where it is open
     since_us: int = 0
+    filled_nano: int | None = None  # of a commitment
 
 
 def settle(
@@ -136,6 +137,10 @@ def _wanted(
         for account_key, price_key, month, start_us, end_us in connection.execute(SQL.unsettled, where).fetchall():
             target = _Target(price_key, account_key, start_us, end_us, month, SETTLED, month)
             found.setdefault((account_key, price_key, month), target)
+    if not found:  # commitments count what all others have come to
+        for one in commitments.unsettled(connection, snapshot, months, now_us, rater.compile, account):
+            place = (one.row.price_key, one.account_key, one.start_us, one.end_us, one.month)
+            found[one.key] = _Target(*place, one.parts, one.month, one.since_us, one.filled_nano)
     ordered = sorted(found.values(), key=lambda one: (one.price_key, one.account_key, one.start_us))
     return ordered[:TARGETS_PER_BATCH]
 
@@ -150,6 +155,7 @@ def _owed(
 ) -> dict[tuple[int, int, int], _Target]:
     """Targets of active accounts that owe another share than is posted; also none any more, where a catalog says so now."""
     advance = {row.price_key for row in snapshot.rows if in_advance(row.price)}
+    committed = {row.price_key for row in snapshot.rows if row.price.is_commitment}
     where = {
         "namespace_key": snapshot.namespace_key, "months": sorted({*months, *(month + 1 for month in months)}),
         "account": account,
@@ -159,9 +165,13 @@ def _owed(
         for account_key, price_key, month, settled, start_us, end_us in connection.execute(
             SQL.settled, where
         ).fetchall()
-        if month in months or price_key in advance
+        if (month in months or price_key in advance) and price_key not in committed
     }
-    owed = [due for due in dues(snapshot, months, now_us, rater.compile) if account in (None, due.account)]
+    owed = [
+        due
+        for due in dues(snapshot, months, now_us, rater.compile)
+        if account in (None, due.account) and not due.row.price.is_commitment
+    ]
     rows = published.accounts(connection, snapshot.namespace_key, sorted({due.account for due in owed}))
     found: dict[tuple[int, int, int], _Target] = {}
     for due in owed:
@@ -196,7 +206,9 @@ def _post_price(
     )
     price = rater.compile(rows[0])
     before = accumulators.lock(connection, snapshot.namespace_key, targets)
-    posted = before.posted_quantity
+    quantity = posted = before.posted_quantity
+    if price.price.is_commitment:
+        quantity = posted = compact(np.array([one.filled_nano or 0 for one in wanted], dtype=object))
     if price.charge is not None:
         posted = charges.load(connection, targets, before).posted_charge
     settled = np.array([one.settled for one in wanted], dtype=np.int64)
@@ -205,17 +217,20 @@ def _post_price(
     # What is due at quantity zero is `recurring`, the rest of what is missing makes up for the minimum.
     fixed = compact(np.minimum(price.amount_nano(posted).astype(object), total.astype(object)))
     rises = np.asarray(fixed > before.posted_nano, dtype=np.bool_)
-    recurring = np.asarray(before.events == 0) & (rises | (not price.price.meter))
+    recurring = np.asarray(before.events == 0) & (rises | (not price.price.meter)) & (not price.price.is_commitment)
     first = compact(np.where(recurring, subtract(fixed, before.posted_nano), 0))
     rest = subtract(subtract(total, before.posted_nano), first)
     values = accumulators.target_keys(targets) | {
         "settled": int8s(settled),
         "posted": numerics(total),
+        "quantities": numerics(quantity),
         "since": int8s(np.array([one.since_us for one in wanted], dtype=np.int64)),
     }
     connection.execute(SQL.settle, values)
-    due = _items(snapshot, rows, wanted, first, Kind.RECURRING, tags)
-    return joined([due, _items(snapshot, rows, wanted, rest, Kind.TRUE_UP, tags)])
+    moved = subtract(quantity, before.posted_quantity)
+    none = np.zeros(len(wanted), dtype=np.int64)
+    due = _items(snapshot, rows, wanted, first, none, Kind.RECURRING, tags)
+    return joined([due, _items(snapshot, rows, wanted, rest, moved, Kind.TRUE_UP, tags)])
 
 
 def _items(
@@ -223,11 +238,12 @@ def _items(
     rows: Sequence[PriceRow],
     wanted: Sequence[_Target],
     amount_nano: IntArray,
+    quantity: IntArray,
     kind: Kind,
     tags: dict[int, int],
 ) -> LineItems:
-    """Line items of those targets whose amount is not zero; ``amount_nano``: (k,)."""
-    at = np.flatnonzero(np.asarray(amount_nano != 0, dtype=np.bool_))
+    """Line items of those targets whose amount or quantity is not zero, (k,) each."""
+    at = np.flatnonzero(np.asarray((amount_nano != 0) | (quantity != 0), dtype=np.bool_))
     some = [wanted[i] for i in at.tolist()]
     count = len(some)
     month = np.array([one.month for one in some], dtype=np.int32)
@@ -236,7 +252,7 @@ def _items(
         price_version_key=np.array([_version_key(snapshot, rows, one.end_us) for one in some], dtype=np.int32),
         tag_set_key=np.array([tags[one.account_key] for one in some], dtype=np.int32),
         kind=np.full(count, int(kind), dtype=np.int16),
-        quantity=np.zeros(count, dtype=np.int64),
+        quantity=compact(quantity[at]),
         amount_nano=compact(amount_nano[at]),
         event_time_us=np.array([one.start_us for one in some], dtype=np.int64),
         service_month=month,

@@ -48,7 +48,7 @@ def dues(
                 arrears_due = end <= now_us and month in months
                 if not (arrears_due or in_advance(row.price)) or _shares_tiers(snapshot, row, start, end):
                     continue
-                if _owes(compile_(row)):
+                if row.price.is_commitment or _owes(compile_(row)):
                     parts = _parts(row.price.prorate, account.timezone, since, until)
                     yield Due(account.id, row, month, start, end, since, parts)
 
@@ -59,15 +59,19 @@ def in_advance(price: Price) -> bool:
 
 
 def rows_at(
-    snapshot: Snapshot, account: Account, month: int, time_us: int, meters: Sequence[str]
+    snapshot: Snapshot, account: Account, month: int, time_us: int, meters: Sequence[str], until_us: int | None = None
 ) -> Iterator[PriceRow]:
-    """The prices that bill ``account`` at an instant of a service month, by meter; a canary's where it takes part in one."""
+    """The prices that bill ``account`` at an instant of a service month, by meter; a canary's where it takes part in one.
+
+    ``until_us``: else the first that come into force before then.
+    """
     own = snapshot.own_books.get(account.id)
     book = arm_at(snapshot.arms(account.id, account.pricebook), month) or account.pricebook
     for meter in meters:
         for start, end, rows in snapshot.schedule(book, own, meter):
-            if start <= time_us < end:
+            if end > time_us and (start <= time_us or start < (until_us or 0)):
                 yield from (snapshot.rows[row] for row in rows)
+                break
 
 
 def whole(price: Price, month: int, start_us: int, end_us: int) -> int:

@@ -192,12 +192,13 @@ class PiecewiseRatio:
         """The largest n up to which no intermediate result of ``_apply_narrow`` leaves int64."""
         b, proven = self._denominator, -1
         for slope, offset, up_to in zip(self._slopes, self._offsets, [*self._bounds, None], strict=True):
-            remainder_max = slope * (b - 1) + (b - 1) + self._addend
+            size = abs(slope)
+            remainder_max = size * (b - 1) + (b - 1) + self._addend
             whole = abs(offset) // b + 1
-            room = INT64_MAX - whole - slope - 2
+            room = INT64_MAX - whole - size - 2
             if remainder_max > INT64_MAX or room < 0:
                 return proven
-            reach = min((room // slope + 1) * b - 1, INT64_MAX) if slope else INT64_MAX
+            reach = min((room // size + 1) * b - 1, INT64_MAX) if size else INT64_MAX
             if up_to is None or reach < up_to:
                 return max(proven, reach)
             proven = up_to

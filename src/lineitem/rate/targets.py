@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,16 +90,23 @@ def totals(
     """T of targets, (k,) nano-units: at their quantity (or sum of charges), with ``events`` accepted events each.
 
     A target without events owes nothing, unless its account was active; where it is settled, at least the minimum. Of a
-    prorated price ``settled`` parts of ``whole`` (k,) are due. ``base``: (k,), see there.
+    prorated price ``settled`` parts of ``whole`` (k,) are due: a share s of what a month of quantity / s would cost.
+    ``base``: (k,), see there.
     """
     if price.price.prorate is not None and whole is not None:
-        month = price.running(0) * NANO
-        shares = [month * max(parts, 0) / of for parts, of in zip(settled.tolist(), whole.tolist(), strict=True)]
+        columns = (quantity.tolist(), settled.tolist(), whole.tolist())
+        shares = [
+            _prorated(price, used, Fraction(max(parts, 0), of)) * NANO for used, parts, of in zip(*columns, strict=True)
+        ]
         rounded = [round_half_away(share.numerator, share.denominator) for share in shares]
         return compact(np.array(rounded, dtype=object))
     total = total_nano(price, quantity, base)
     total = select(settled >= SETTLED, at_least(total, price.minimum_nano), total)
     return select((events > 0) | (settled >= SETTLED_ACTIVE), total, np.zeros(len(total), dtype=np.int64))
+
+
+def _prorated(price: CompiledPrice, quantity: int, share: Fraction) -> Fraction:
+    return share * price.running(Fraction(quantity, 10**price.quantity_scale) / share) if share else Fraction(0)
 
 
 def fixed_due_nano(price: CompiledPrice) -> int:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from lineitem.rate.models import (
+    commitment,
     cost_plus,
     dynamic,
     flat,
@@ -35,4 +36,5 @@ MODELS: dict[str, Model | EventModel] = {
     "matrix": matrix.MODEL,
     "telecom": telecom.MODEL,
     "flat": flat.MODEL,
+    "commitment": commitment.MODEL,
 }
