@@ -155,8 +155,8 @@ _ORDER = {
         "from zero, to 9 decimals. The meter is a `sum` or a `count`.",
     ),
     "Month by month, without a meter": (
-        "**Order.** The model, `discount_rate` if it has one, and of that the share of the month that `prorate` leaves. The result",
-        "is rounded once, half away from zero, to 9 decimals.",
+        "**Order.** The model, `discount_rate` if it has one, and of that the share of the month that `prorate` leaves. The",
+        "result is rounded once, half away from zero, to 9 decimals.",
     ),
 }
 

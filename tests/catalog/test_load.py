@@ -450,7 +450,9 @@ pricebooks:
 
 def test_a_commitment_names_prices_there_are() -> None:
     """Of its version, in its currency, no commitment itself, each once; without names all count."""
-    assert committed("{id: c, model: commitment, amount: 5}", "{id: d, model: commitment, amount: 5, prices: [a]}") == []
+    assert (
+        committed("{id: c, model: commitment, amount: 5}", "{id: d, model: commitment, amount: 5, prices: [a]}") == []
+    )
     cases = {
         "prices: [x]": "commitment 'c': there is no price 'x' in this version; use one of a, b",
         "prices: [b]": "'b' is in EUR, the commitment in USD",

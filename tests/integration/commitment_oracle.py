@@ -36,9 +36,7 @@ def settled(oracle: Oracle, months: set[str], active: dict[Target, Fraction]) ->
     for target, share in owed.items():
         price = json.loads(target[3])[1]
         due = Fraction(ceil(share * Fraction(price["amount"]) * 10**9), 10**9)
-        counted = (
-            nano for one, nano in spent.get((target[0], target[2]), {}).items() if _counts(oracle, price, *one)
-        )
+        counted = (nano for one, nano in spent.get((target[0], target[2]), {}).items() if _counts(oracle, price, *one))
         found[target] = share, min(due, sum(counted, Fraction(0)))
     return found
 
