@@ -209,6 +209,29 @@ def continuing(
     return kept | {"on_change": "continue", "currency": found["currency"]}
 
 
+def pooled(draw: st.DrawFn, versions: list[list[dict[str, Any]]], found: list[dict[str, Any]]) -> None:
+    """Sometimes lets prices share included units, or carry them over, in one version or all."""
+    if draw(st.integers(0, 2)):
+        return
+    scales = {meter["id"]: 0 if meter["aggregation"] == "count" else meter.get("scale", 9) for meter in found}
+    scale = draw(st.sampled_from(sorted(set(scales.values()))))
+    pool = {"included": draw(st.sampled_from(["3", "100"]))} | draw(st.sampled_from([{}, {"rollover_max": "40"}]))
+    pool |= {"pool": "shared"} if draw(st.booleans()) or "rollover_max" not in pool else {}
+    shares = {price["id"] for price in versions[0] if draw(st.booleans())}
+    shared: set[str] = set()
+    for version in versions:
+        before, shared = shared, set()
+        for at, price in enumerate(version):
+            counts = scales.get(price.get("meter", "")) == scale and price["id"] in shares
+            summable = any(m["id"] == price.get("meter") and m["aggregation"] in ("sum", "count") for m in found)
+            kept = {name: value for name, value in price.items() if name not in ("transform", "on_change", "included")}
+            if counts and summable and price["model"] not in EVENT_MODELS and draw(st.integers(0, 3)):
+                version[at] = kept | pool
+                shared.add(price["id"])
+            elif price["id"] in before:
+                version[at] = {name: value for name, value in price.items() if name != "on_change"}
+
+
 @st.composite
 def overrides(draw: st.DrawFn, replaced: list[dict[str, Any]], summable: set[str]) -> list[dict[str, Any]]:
     """Up to two versions of an account's own prices, with or without a gap between them."""
@@ -269,6 +292,7 @@ def catalogs(draw: st.DrawFn) -> dict[str, Any]:
             for price in before
         ]
         versions.append([continuing(draw, price, before, of_events) for price in changed])
+    pooled(draw, versions, found)
     starts = [draw(st.sampled_from(["2020-01-01T00:00:00+00:00", "2026-10-01T00:00:00+00:00"])), *CHANGES]
     return {
         "currency": "USD",

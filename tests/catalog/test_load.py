@@ -468,3 +468,51 @@ def test_a_commitment_names_prices_there_are() -> None:
         (problem,) = committed(f"{{id: c, model: commitment, amount: 5, {more}}}")
         assert problem.startswith("c.yaml:10: ")
         assert text in problem
+
+
+def pooled(first: str, second: str) -> list[str]:
+    """The problems of two prices over meters of two units."""
+    text = f"""currency: USD
+meters:
+  - {{id: p, event_type: r, aggregation: sum, value: data.p, scale: 0}}
+  - {{id: r, event_type: r, aggregation: sum, value: data.r, scale: 0}}
+  - {{id: top, event_type: r, aggregation: max, value: data.p, scale: 0}}
+  - {{id: bytes, event_type: r, aggregation: sum, value: data.b, scale: 0, unit: byte}}
+pricebooks:
+  - id: standard
+    version: 1
+    effective_from: 2020-01-01T00:00:00Z
+    prices:
+      - {{id: a, model: per_unit, unit_price: 1, {first}}}
+      - {{id: b, model: per_unit, unit_price: 1, {second}}}
+"""
+    try:
+        parse_catalog(text, "c.yaml")
+    except CatalogError as error:
+        return error.problems
+    return []
+
+
+def test_prices_of_a_pool_agree() -> None:
+    """On their included units, what is carried over, conversion and unit; and they can be added up."""
+    assert (
+        pooled("meter: p, included: 5, pool: x, rollover_max: 3", "meter: r, included: 5, pool: x, rollover_max: 3")
+        == []
+    )
+    assert pooled("meter: p, included: 5, rollover_max: 3", "meter: top, included: 5") == []
+    cases = {
+        "meter: r, included: 6, pool: x": "shares the pool 'x' with 'a', but not its included; write the same in both",
+        "meter: r, included: 5, pool: x, rollover_max: 1": "but not its rollover_max",
+        "meter: r, included: 5, pool: x, transform: {divide_by: 10}": "but not its transform",
+        "meter: r, included: 5, pool: x, transform: {divide_by: 10, round: up}": "which does not go with rounding",
+        "meter: bytes, included: 5, pool: x": "whose meter counts unit with 0 decimals, not byte with 0",
+        "meter: top, included: 5, pool: x": "but the meter 'top' is a max; use a sum or a count",
+        "meter: r, included: 5, pool: x, on_change: continue": "a pool goes on through a month as it is; leave on_change out",
+        "meter: r, pool: x": "there is nothing to share or carry over without included units; add included",
+        "meter: r, rollover_max: 4": "there is nothing to share or carry over without included units; add included",
+        "meter: r, included: 5, rollover_max: 0": "must be more than 0",
+        "meter: r, included: '5.5', rollover_max: 4": "has more decimals than the meter's 0; write fewer decimals",
+    }
+    for second, text in cases.items():
+        found = pooled("meter: p, included: 5, pool: x", second)
+        assert any(text in problem and problem.startswith("c.yaml:13: ") for problem in found), (second, found)

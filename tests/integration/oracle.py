@@ -19,7 +19,7 @@ from math import ceil, floor
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from tests.integration import commitment_oracle
+from tests.integration import commitment_oracle, pool_oracle
 from tests.integration.commitment_oracle import Committed
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -101,6 +101,7 @@ class Oracle:
     """The share of the month in which the account was active: more than 0 owes without usage."""
     closed: set[str] = field(default_factory=set)
     committed: Committed = field(default_factory=dict)
+    carried: dict[pool_oracle.Pool, Fraction] = field(default_factory=dict)
 
     # --- taking records in
 
@@ -236,6 +237,7 @@ class Oracle:
     def settle(self, month: str) -> None:
         """Somebody bills ``month``: it is settled where it has ended, and so are closed months before it."""
         months = {month} | {one for one in self.closed if one < month}
+        pool_oracle.carry_over(self, months)
         for target in self._targets():
             account = self._account(target[0])
             if (
@@ -318,7 +320,8 @@ class Oracle:
             for one in targets.get((account, name, month, part), [])
         ]  # fmt: skip
         above = sum((one.value for one in earlier), Fraction(0))
-        charged = charged_in_order(price, usage) if price["model"] in CHARGES else amount(price, above + quantity)
+        units = pool_oracle.counted(self, target, price, above + quantity)
+        charged = charged_in_order(price, usage) if price["model"] in CHARGES else amount(price, units)
         if price["model"] == "flat":
             charged *= self.settled[target]
         if target in self.settled:
@@ -327,6 +330,33 @@ class Oracle:
         if earlier:
             nano -= round_half_up(amount(price, above) * 10**9)
         return quantity, nano
+
+    def folded(self, usage: list[Usage], content: str) -> Fraction:
+        """The quantity of some usage of a target."""
+        return FOLDS[json.loads(content)[2]["aggregation"]](usage) if usage else Fraction(0)
+
+    def content(self, book: str, price: Document) -> str:
+        """Everything of a price that determines money."""
+        meters = {meter["id"]: meter for meter in self.catalog["meters"]} | {None: {"aggregation": "count"}}
+        return content_of(book, price, meters[price.get("meter")])
+
+    def versions(self, book: str) -> list[tuple[datetime, datetime, Document]]:
+        """The versions of a pricebook and when each counts."""
+        return _ranges([one for one in self.catalog["pricebooks"] if one["id"] == book])
+
+    def active_pools(self, month: str) -> Iterable[tuple[str, str, str]]:
+        """Account, pricebook and name of the pools that carry over, of accounts that are active in a month."""
+        for listed in self.catalog.get("accounts", {}).get("list", []):
+            if "active_from" not in listed:
+                continue
+            account = self._account(listed["id"])
+            start, end = _bounds(month, account)
+            since = max(start, _day_or_instant(account["active_from"], account))
+            until = _day_or_instant(account["active_until"], account) if "active_until" in account else end
+            for book, price in self._prices(account, since).values() if since < min(until, end) else ():
+                name = pool_oracle.name_of(price, price["id"])
+                if name is not None and "rollover_max" in price:
+                    yield listed["id"], book, name
 
     def bounds(self, month: str, account: str) -> tuple[datetime, datetime]:
         """A service month of an account."""

@@ -37,7 +37,10 @@ def catalog(version: int) -> dict[str, Any]:
     """Every fold, several models, two itemizations, a second version that changes one price, and prices of an account's own."""
     prices: list[dict[str, Any]] = [
         {"id": "each", "meter": "total", "model": "per_unit", "unit_price": "0.25"},
-        {"id": "hourly", "meter": "calls", "model": "graduated", "itemize": "hour", "tiers": _TIERS},
+        {
+            "id": "hourly", "meter": "calls", "model": "graduated", "itemize": "hour", "tiers": _TIERS, "included": "5",
+            "rollover_max": "20",
+        },
         {"id": "peak", "meter": "peak", "model": "volume", "tiers": _TIERS},
         {"id": "seats", "meter": "seats", "model": "package", "package_size": "2", "package_price": "5"},
         {"id": "level", "meter": "level", "model": "per_unit", "unit_price": "1", "currency": "EUR"},

@@ -129,7 +129,8 @@ def _tables() -> list[str]:
         "catalog.pricebook_version",
         "catalog.publication", "catalog.retirement", "catalog.tag_set", "ingest.dead_letter", "ingest.dead_letter_sighting",
         "ingest.identity", "ingest.partition", "ingest.retraction", "ledger.accumulator", "ledger.allowance_member",
-        "ledger.batch", "ledger.canary_beside", "ledger.fact", "ledger.fold_member", "ledger.lane", "ledger.line_item",
+        "ledger.batch", "ledger.canary_beside", "ledger.carried_units",
+        "ledger.fact", "ledger.fold_member", "ledger.lane", "ledger.line_item",
         "ledger.pending", "ledger.period",
     ]  # fmt: skip
 
@@ -287,7 +288,7 @@ def test_a_restored_old_copy(crime: Crime, tmp_path: Path) -> None:
                   "catalog.publication", "catalog.pricebook_version", "catalog.account", "catalog.namespace", "catalog.price",
                   "catalog.price_version", "catalog.effective_range", "catalog.retirement", "catalog.draft",
                   "catalog.draft_step", "catalog.fx_rate",
-                  "catalog.canary_step", "catalog.canary_hold", "ledger.canary_beside"):  # fmt: skip
+                  "catalog.canary_step", "catalog.canary_hold", "ledger.canary_beside", "ledger.carried_units"):  # fmt: skip
         crime.tamperer.do("delete from {}", table)
     app = crime.world.app
     kept, app.notary = app.notary, Notary(tmp_path / "none", tmp_path / "keys")

@@ -42,6 +42,8 @@ def change_problem(book: Pricebook, price: Price, books: Iterable[Pricebook]) ->
     if found is None:
         return ""
     version, other = found
+    if other.pool_name is not None:
+        return f"price {price.id!r} continues, but version {version} shares or carries over its included units; write restart"
     for what, old, new in (("meter", other.meter, price.meter), ("currency", other.currency, price.currency)):
         if old != new:
             return (

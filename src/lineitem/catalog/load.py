@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from lineitem.catalog import commitments
+from lineitem.catalog import commitments, pools
 from lineitem.catalog.continuing import change_problem, meter_problem, version_before
 from lineitem.catalog.currencies import currency_problem
 from lineitem.catalog.currency_fields import Money, read_conversion, read_currencies, read_invoice_currency
@@ -135,7 +135,7 @@ def _catalog(top: Fields) -> Catalog:
     for key, example in (("meters", "[]"), ("pricebooks", "[]")):
         top.require(key, example)
     meters = _meters(top)
-    prices = _PriceReader(currency, {meter.id: meter.aggregation for meter in meters if meter.id}, codes)
+    prices = _PriceReader(currency, {meter.id: meter for meter in meters if meter.id}, codes)
     books = _pricebooks(top, prices)
     book_ids = {book.id for book in books if book.id}
     defaults, accounts = _accounts(top, book_ids, Money(codes, "conversion" in top))
@@ -260,7 +260,7 @@ class _PriceReader:
     """What prices may name: the catalog's currency ("" when it is wrong), the meters there are, currencies of its own."""
 
     currency: str
-    meters: Mapping[str, Aggregation]
+    meters: Mapping[str, Meter]
     own: Collection[str]
 
     def read(self, fields: Fields) -> tuple[Price, ...]:
@@ -286,9 +286,11 @@ class _PriceReader:
                 text = f"price {price.id!r} bills the meter {price.meter!r}, which does not exist; "
                 fields.problems.at((*path, "meter"), text + suggestion(price.meter, self.meters))
             elif MODEL_FIELDS[price.model].per_event:
-                _check_per_event(fields, path, price, self.meters[price.meter])
-            elif problem := meter_problem(price, self.meters[price.meter]):
+                _check_per_event(fields, path, price, self.meters[price.meter].aggregation)
+            elif problem := meter_problem(price, self.meters[price.meter].aggregation):
                 fields.problems.at((*path, "on_change"), problem)
+            elif problem := pools.price_problem(price, self.meters[price.meter]):
+                fields.problems.at((*path, "included"), problem)
         unique(ids, fields.problems, lambda id_: f"the price {id_!r}")
         return tuple(sorted(prices, key=lambda price: price.id))
 
@@ -305,6 +307,7 @@ def _pricebooks(top: Fields, prices: _PriceReader) -> list[Pricebook]:
         if id_:
             _check_versions(versions)
             _check_continuing(versions, own=False)
+            _check_pools(versions, prices.meters)
         for one in versions:
             _check_commitments(one, ())
     return [one.book for one in written]
@@ -362,6 +365,13 @@ def _check_commitments(written: _Written, elsewhere: Collection[str]) -> None:
     for price, problem in commitments.problems(written.book.prices, elsewhere):
         path = _paths(written).get(price.id, written.fields.path)
         written.fields.problems.at((*path, "prices"), f"commitment {price.id!r}: {problem}")
+
+
+def _check_pools(versions: list[_Written], meters: Mapping[str, Meter]) -> None:
+    written = {(one.book.id, one.book.version): one for one in versions if one.dated}
+    for book, price, problem in pools.book_problems([one.book for one in written.values()], meters):
+        one = written[(book.id, book.version)]
+        one.fields.problems.at((*_paths(one).get(price.id, one.fields.path), "pool"), problem)
 
 
 def _paths(written: _Written) -> dict[str, KeyPath]:
@@ -469,6 +479,7 @@ def _overrides(
                 _check_replaced(inner, account, written[-1].book, replaced)
         _check_versions(written)
         _check_continuing(written, own=True)
+        _check_pools(written, prices.meters)
         for one in written:
             _check_commitments(one, replaced or {})
         found += [one.book for one in written]

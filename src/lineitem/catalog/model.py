@@ -227,6 +227,16 @@ class Price:
     prices: tuple[str, ...] = ()
     """Of a commitment: the ids of the prices whose amounts count towards it, sorted; none: all others of the currency."""
 
+    pool: str | None = None
+    """Prices of a version with one pool share their included units: in order of their ids, or as they came into force."""
+    rollover_max: Decimal | None = None
+    """How many unused included units the next month gets at most."""
+
+    @property
+    def pool_name(self) -> str | None:
+        """The pool of its included units, its own where it only carries them over; None where they are plain."""
+        return self.pool if self.pool is not None or self.rollover_max is None else f"price {self.id}"
+
     @property
     def is_commitment(self) -> bool:
         """Whether its quantity is what other prices came to."""

@@ -77,13 +77,15 @@ MODEL_FIELDS: dict[str, ModelFields] = {
 
 COMMON_FIELDS = (
     "id", "meter", "model", "currency", "itemize", "description", "included", "maximum", "minimum", "discount_rate",
-    "transform", "on_change", "promotion",
+    "transform", "on_change", "promotion", "pool", "rollover_max",
 )  # fmt: skip
-QUANTITY_FIELDS = ("included", "transform")
+QUANTITY_FIELDS = ("included", "transform", "pool", "rollover_max")
 """Common keys that work on the period's quantity, which a per-event price does not have."""
 EVENT_FIELDS = ("promotion",)
 """Common keys that work on the charge of an event, which only a per-event price has."""
-USAGE_FIELDS = ("meter", "itemize", "included", "transform", "maximum", "minimum", "on_change")
+USAGE_FIELDS = (
+    "meter", "itemize", "included", "transform", "maximum", "minimum", "on_change", "pool", "rollover_max",
+)  # fmt: skip
 """Common keys that work on usage, which a price without a meter does not have."""
 
 
@@ -163,8 +165,11 @@ def _read_price(
         prorate=None if prorate is Prorate.NONE else prorate,
         promotion=read_promotion(reader, model, per_event=fields.per_event),
         prices=reader.texts("prices", PRICES_MAX),
+        pool=reader.text("pool"),
+        rollover_max=reader.decimal("rollover_max", positive=True),
         **telecom,
     )
+    _check_pool(reader, price)
     low, high = price.minimum_per_event, price.maximum_per_event
     if low is not None and high is not None and low > high:
         reader.problem("minimum_per_event", f"{low} is more than maximum_per_event, {high}")
@@ -175,6 +180,16 @@ def _read_price(
     if price.minimum is not None and price.maximum is not None and price.minimum > price.maximum:
         reader.problem("minimum", f"{price.minimum} is more than maximum, {price.maximum}")
     return price
+
+
+def _check_pool(reader: Reader, price: Price) -> None:
+    for key in ("pool", "rollover_max"):
+        if reader.doc.get(key) is None:
+            continue
+        if price.included is None:
+            reader.problem(key, "there is nothing to share or carry over without included units; add included")
+        if price.continues:
+            reader.problem(key, "a pool goes on through a month as it is; leave on_change out")
 
 
 def _read_amount(reader: Reader) -> str | None:

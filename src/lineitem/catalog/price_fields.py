@@ -10,6 +10,9 @@ FIELD_MEANINGS: dict[str, str] = {
     "itemize": "`each` event its own line item (default), or one per `minute`, `hour` or `day` (UTC), account, price and tags",
     "description": "the text on the invoice; default: the id",
     "included": "units of the month that cost nothing",
+    "pool": "a name: the prices of a version that have it share their `included` units, in order of their ids; all write the "
+    "same `included`",
+    "rollover_max": "how many units of `included` that are left at the end of a month the next one gets, at most",
     "maximum": "the most a month costs",
     "minimum": "the least a month costs, once it is settled; what is missing is a line item `true_up`",
     "discount_rate": 'a share of the amount: `"0.15"` is 15 % off',

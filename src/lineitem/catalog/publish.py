@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from lineitem.catalog.continuing import publish_problems
+from lineitem.catalog import continuing, pools
 from lineitem.catalog.model import Catalog, Pricebook
 from lineitem.catalog.ranges import Ends, collisions, effective_ranges, is_withdrawn
 from lineitem.core.errors import Refused
@@ -36,11 +36,12 @@ def check_publish(
 
     ``published`` are all versions, ``ends_us`` the ends that were set for some of them afterwards.
     """
+    live = [book for book in published if not is_withdrawn(book, ends_us)]
     problems = [
         *_changed_versions(published, new),
         *_reaching_back(published, new, usage),
         *collisions(published, ends_us, new.pricebooks),
-        *publish_problems([book for book in published if not is_withdrawn(book, ends_us)], new.pricebooks, new.meters),
+        *(problem for one in (continuing, pools) for problem in one.publish_problems(live, new.pricebooks, new.meters)),
     ]
     if old is not None:
         problems += _changed_meters(old, new, usage)

@@ -82,35 +82,63 @@ Segment = tuple[int, int, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class TierChains:
-    """Which contents of a price share tiers (``on_change: continue``), period by period.
+    """Which contents of a price share tiers (``on_change: continue``) or included units (``pool``), period by period.
 
     ``versions``: (pricebook, price id) -> (effective from, effective until, the price's row), in order of time, for the
-    prices that continue in some version.
+    prices that continue in some version. ``pools``: the same of all prices of a pool, by (pricebook, its name).
     """
 
     versions: Mapping[tuple[str, str], list[tuple[int, int, PriceRow]]]
+    pools: Mapping[tuple[str, str], list[tuple[int, int, PriceRow]]]
 
     @cached_property
     def _names(self) -> dict[int, tuple[str, str]]:
         return {row.price_key: name for name, found in self.versions.items() for _, _, row in found}
 
     @cached_property
+    def _pool_names(self) -> dict[int, tuple[str, str]]:
+        return {row.price_key: name for name, found in self.pools.items() for _, _, row in found}
+
+    @cached_property
     def _chains(self) -> dict[tuple[int, int, int], tuple[PriceRow, ...]]:
         return {}
 
     def chain(self, price_key: int, start_us: int, end_us: int) -> tuple[PriceRow, ...]:
-        """The contents that share tiers with a price in the period ``[start_us, end_us)``, itself included, in order of
-        time; each one goes on where those before it ended. () where there is no other.
+        """The contents that share tiers, or a pool, with a price in the period ``[start_us, end_us)``, itself included, in
+        order of time; each one goes on where those before it ended. () where there is no other.
 
-        A content that comes back within the period stands where it was first: it is one target.
+        A content that comes back within the period stands where it was first: it is one target. Those of a pool that
+        begin together stand in order of their ids. A pool that carries units over may be of one content alone.
         """
-        name = self._names.get(price_key)
-        if name is None:
-            return ()
         key = (price_key, start_us, end_us)
         if key not in self._chains:
-            self._chains[key] = self._chain(self.versions[name], *key)
+            if price_key in self._pool_names:
+                self._chains[key] = self._pool(self.pools[self._pool_names[price_key]], *key)
+            elif price_key in self._names:
+                self._chains[key] = self._chain(self.versions[self._names[price_key]], *key)
+            else:
+                return ()
         return self._chains[key]
+
+    def pool_parts(self, name: tuple[str, str], start_us: int, end_us: int) -> tuple[PriceRow, ...]:
+        """The contents that share a pool, by pricebook and name, in a period; () where nothing does."""
+        found = [row for start, end, row in self.pools.get(name, []) if start < end_us and end > start_us]
+        return self.chain(found[0].price_key, start_us, end_us) if found else ()
+
+    def pool_of(self, price_key: int) -> tuple[str, str] | None:
+        """Pricebook and name of the pool a content shares; None where it shares none."""
+        return self._pool_names.get(price_key)
+
+    @staticmethod
+    def _pool(
+        versions: list[tuple[int, int, PriceRow]], price_key: int, start_us: int, end_us: int
+    ) -> tuple[PriceRow, ...]:
+        inside = [(max(start, start_us), row) for start, end, row in versions if start < end_us and end > start_us]
+        contents: dict[int, PriceRow] = {}
+        for _, row in sorted(inside, key=lambda one: (one[0], one[1].price.id)):
+            contents.setdefault(row.price_key, row)
+        alone = len(contents) < 2 and not any(row.price.rollover_max for row in contents.values())
+        return () if alone or price_key not in contents else tuple(contents.values())
 
     @staticmethod
     def _chain(
@@ -172,19 +200,22 @@ class Snapshot:
 
     @cached_property
     def tier_chains(self) -> TierChains | None:
-        """Which prices share tiers; None where no price continues."""
+        """Which prices share tiers or a pool; None where no price does."""
         continuing = {(row.pricebook, row.price.id) for row in self.rows if row.price.continues}
-        if not continuing:
+        if not continuing and not any(row.price.pool_name for row in self.rows):
             return None
         ranges = {
             (book, version): (start, end) for book, found in self._versions.items() for start, end, version in found
         }
         versions: dict[tuple[str, str], list[tuple[int, int, PriceRow]]] = {}
+        shared: dict[tuple[str, str], list[tuple[int, int, PriceRow]]] = {}
         for row in self.rows:
             name, span = (row.pricebook, row.price.id), ranges.get((row.pricebook, row.version))
             if name in continuing and span is not None:
                 versions.setdefault(name, []).append((*span, row))
-        return TierChains({name: sorted(found, key=lambda one: one[0]) for name, found in versions.items()})
+            if row.price.pool_name is not None and span is not None:
+                shared.setdefault((row.pricebook, row.price.pool_name), []).append((*span, row))
+        return TierChains({name: sorted(found, key=lambda one: one[0]) for name, found in versions.items()}, shared)
 
     def version_at(self, pricebook: str, time_us: int) -> int | None:
         """The version of ``pricebook`` in force at ``time_us``."""

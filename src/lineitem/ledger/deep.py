@@ -17,6 +17,7 @@ from lineitem.core.period import Month
 from lineitem.kit.blobs import BlobStore
 from lineitem.kit.db import Connection
 from lineitem.kit.sqlfiles import load_queries
+from lineitem.ledger.carried import of_namespace
 from lineitem.ledger.rating import Rater
 from lineitem.ledger.refold import BatchDamaged, PriceFold, Replay, UsageBatch, bases
 from lineitem.ledger.report import Report
@@ -78,7 +79,7 @@ def _compare_all(connection: Connection, namespace: str, folds: dict[int, PriceF
         members.setdefault(price_key, set()).add((code, member.bytes))
     rater, snapshot = Rater(), published.load_snapshot(connection, namespace)
     rows = {} if snapshot is None else {row.price_key: row for row in snapshot.rows}
-    base_of = bases(folds, None if snapshot is None else snapshot.tier_chains)
+    base_of = bases(folds, None if snapshot is None else snapshot.tier_chains, of_namespace(connection, namespace))
     for row in connection.execute(SQL.accumulators, where).fetchall():
         found = expected.pop((row[0], row[1]), None)
         problem = _compare(found, row, rater, rows.get(row[0]), base_of.get(row[0]))

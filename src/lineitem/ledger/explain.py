@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,16 +22,17 @@ from lineitem.kit.blobs import BlobStore
 from lineitem.kit.db import Connection, explained
 from lineitem.kit.sqlfiles import load_queries
 from lineitem.ledger.canary_rows import sums
+from lineitem.ledger.carried import Key, of_months
 from lineitem.ledger.chain import BatchKind
 from lineitem.ledger.evidence import Evidence, event_behind, events_of_window
 from lineitem.ledger.read import FoundItem, find_line_item, one_snapshot
 from lineitem.ledger.refold import Replay
 from lineitem.ledger.rows import Kind
 from lineitem.rate.dues import whole
-from lineitem.rate.price import compile_price
+from lineitem.rate.price import CompiledPrice, compile_price
 from lineitem.rate.quote import price_steps
 from lineitem.rate.quote_events import EVENT_KEYS, one_event_step, reductions
-from lineitem.rate.targets import SETTLED, Base, total_nano
+from lineitem.rate.targets import SETTLED, Base, base_of, total_nano
 from lineitem.rate.working import Step, fraction_text
 
 SQL = load_queries("lineitem.ledger", "read.sql")
@@ -162,11 +163,20 @@ def _price(row: PriceRow) -> dict[str, Any]:
     }
 
 
+class _Continued(NamedTuple):
+    """Whose tiers or pool a target goes on with: their versions, their usage, and what a pool got from the month before."""
+
+    versions: list[int]
+    base: Base
+    carried: int
+
+
 def _continued(
     connection: Connection, namespace: str, item: FoundItem, row: PriceRow, target: dict[str, Any]
-) -> tuple[list[int], Base] | None:
-    """The versions whose tiers the target goes on with, and their usage; None where it starts its own."""
-    snapshot = published.load_snapshot(connection, namespace) if row.price.continues else None
+) -> _Continued | None:
+    """What the target goes on with; None where it starts its own tiers and shares no pool."""
+    shares = row.price.continues or row.price.pool_name
+    snapshot = published.load_snapshot(connection, namespace) if shares else None
     if snapshot is None or snapshot.tier_chains is None:
         return None
     parts = snapshot.tier_chains.before(item.price_key, target["start_us"], target["end_us"])
@@ -175,11 +185,14 @@ def _continued(
         "service_month": item.service_month,
         "price_keys": [part.price_key for part in parts],
     }
-    found = connection.execute(SQL.continued, where).fetchone()
-    if not parts or found is None:
+    found = [(int(quantity), events) for quantity, events in connection.execute(SQL.continued, where).fetchall()]
+    if not parts and row.price.rollover_max is None:
         return None
-    base = Base(np.array([int(found[0])], dtype=object), np.array([found[1] > 0]))
-    return [part.version for part in parts], base
+    name = snapshot.tier_chains.pool_of(item.price_key)
+    key = None if name is None else Key(item.account_key, *name, item.service_month)
+    had = {} if key is None else of_months(connection, item.namespace_key, [item.service_month])
+    carried = 0 if key is None else had.get(key, 0)
+    return _Continued(sorted({part.version for part in parts}), base_of(row.price, [found], [carried]), carried)
 
 
 def _target(
@@ -187,7 +200,7 @@ def _target(
     item: FoundItem,
     row: PriceRow,
     target: dict[str, Any],
-    continued: tuple[list[int], Base] | None,
+    continued: _Continued | None,
 ) -> dict[str, Any]:
     """What the target comes to: T of the quantity its line items stand for, worked out."""
     where = {
@@ -202,12 +215,14 @@ def _target(
     assert sums is not None
     count, lanes, quantity_before, nano_before = (int(value) for value in sums)
     quantity = scaled_to_text(target["posted_quantity"], item.scale)
-    base = None if continued is None else continued[1]
+    base = None if continued is None else continued.base
     document: dict[str, Any] = {}
     less: list[dict[str, Any]] = []
-    if continued is not None:
-        document, less = _going_on(item, row, *continued, target["posted_nano"])
-    worked_out = target["posted_quantity"] + (0 if base is None else int(base.quantity[0]))
+    if continued is not None and row.price.continues:
+        document, less = _going_on(item, row, continued.versions, continued.base, target["posted_nano"])
+    elif continued is not None:
+        document = _pool(item, row, continued)
+    worked_out = target["posted_quantity"] + (0 if base is None or row.price.pool_name else int(base.quantity[0]))
     settled = target["settled"] >= SETTLED
     return {
         "account": item.document["account"],
@@ -220,7 +235,7 @@ def _target(
         "amount": nano_to_text(target["posted_nano"]),
         "rule": "amount of a line item = T(quantity so far) - what was posted; T is worked out below for all of it",
         "working": [
-            *(_step(step) for step in _working(item, row, target, scaled_to_text(worked_out, item.scale))),
+            *(_step(step) for step in _working(item, row, target, scaled_to_text(worked_out, item.scale), continued)),
             *less,
         ],
         "this_line_item": _moved(item, row, lanes, quantity_before, nano_before, base),
@@ -243,7 +258,40 @@ def _going_on(
     return document, [less, {"label": "what is left", "amount": nano_to_text(posted_nano)}]
 
 
-def _working(item: FoundItem, row: PriceRow, target: dict[str, Any], quantity: str) -> list[Step]:
+def _pool(item: FoundItem, row: PriceRow, continued: _Continued) -> dict[str, Any]:
+    """The pool of included units, in the meter's unit, and what others have taken of it."""
+    included = compile_price(row.price, row.meter.quantity_scale).pool_units or 0
+    net = int(continued.base.quantity[0])
+    units = {
+        "included": included,
+        "carried_over": continued.carried,
+        "taken_before": net + continued.carried,
+        "left": max(included - net, 0),
+    }
+    return {
+        "pool": {"name": row.price.pool_name} | {name: scaled_to_text(held, item.scale) for name, held in units.items()}
+    }
+
+
+def _pooled(
+    item: FoundItem, price: CompiledPrice, steps: list[Step], continued: _Continued, settled: bool
+) -> list[Step]:
+    """The steps of a price that shares included units: its quantity is counted behind what others took of them."""
+    assert price.pool_units is not None
+    quantity = max(steps[0].quantity or Fraction(0), Fraction(0))
+    carried = Fraction(continued.carried, 10**item.scale)
+    taken = Fraction(min(int(continued.base.quantity[0]), price.pool_units), 10**item.scale) + carried
+    behind = [Step(f"with {fraction_text(taken)} taken before of {price.price.pool_name}", quantity + taken)]
+    if carried:
+        label = f"less {fraction_text(carried)} carried over from the month before"
+        behind.append(Step(label, max(quantity + taken - carried, Fraction(0))))
+    counted = max(quantity + taken - carried, Fraction(0))
+    return [*steps[:1], *behind, *price_steps(price, counted, settled=settled)[1:]]
+
+
+def _working(
+    item: FoundItem, row: PriceRow, target: dict[str, Any], quantity: str, continued: _Continued | None
+) -> list[Step]:
     """How T comes about, with the share of the month in which the account is active."""
     price, settled = compile_price(row.price, row.meter.quantity_scale), target["settled"] >= SETTLED
     if price.charge is not None:
@@ -253,6 +301,8 @@ def _working(item: FoundItem, row: PriceRow, target: dict[str, Any], quantity: s
             *reductions(price, gross, settled=settled),
         ]
     steps = price_steps(price, Fraction(quantity), settled=settled)
+    if continued is not None and price.pool_units is not None:
+        steps = _pooled(item, price, steps, continued, settled)
     of = whole(row.price, item.service_month, target["start_us"], target["end_us"])
     if row.price.prorate is not None and target["settled"] != of:
         full = sum((step.amount for step in steps if step.amount is not None), Fraction(0))

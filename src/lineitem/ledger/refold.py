@@ -22,6 +22,7 @@ from lineitem.ingest.segments import Segment
 from lineitem.kit.blobs import BlobStore
 from lineitem.kit.db import Connection
 from lineitem.kit.sqlfiles import load_queries
+from lineitem.ledger.carried import Key
 from lineitem.ledger.chain import accepted_digest, records_digest
 from lineitem.rate.allowance import Members, admit
 from lineitem.rate.enrich import Accounts, PriceUsage, enrich
@@ -30,7 +31,7 @@ from lineitem.rate.folds import FoldItems, FoldState, first_of, fold, running_su
 from lineitem.rate.match import match
 from lineitem.rate.models.event import EventCharge
 from lineitem.rate.price import compile_price
-from lineitem.rate.targets import Base
+from lineitem.rate.targets import Base, base_of
 
 SQL = load_queries("lineitem.ledger", "ledger.sql")
 
@@ -324,13 +325,19 @@ class PriceFold:
         self.start_us, self.end_us = bounds
 
 
-def bases(folds: Mapping[int, PriceFold], chains: TierChains | None) -> dict[int, Base]:
-    """Price key -> what each target of its fold goes on with, for the prices that continue."""
+def bases(
+    folds: Mapping[int, PriceFold], chains: TierChains | None, carried: Mapping[Key, int] | None = None
+) -> dict[int, Base]:
+    """Price key -> what each target of its fold goes on with, for the prices that continue or share a pool.
+
+    ``carried``: the units that months got from the month before.
+    """
     found: dict[int, Base] = {}
     for key, fold_ in folds.items():
-        if chains is None or not fold_.row.price.continues:
+        price = fold_.row.price
+        if chains is None or not (price.continues or price.pool_name):
             continue
-        sums = [(0, 0)] * len(fold_.code)
+        before: list[list[tuple[int, int]]] = [[] for _ in fold_.code]
         for at, (code, *period) in enumerate(
             zip(fold_.code.tolist(), fold_.start_us.tolist(), fold_.end_us.tolist(), strict=True)
         ):
@@ -338,9 +345,10 @@ def bases(folds: Mapping[int, PriceFold], chains: TierChains | None) -> dict[int
                 other = folds.get(part.price_key)
                 i = -1 if other is None else int(np.searchsorted(other.code, code))
                 if other is not None and i < len(other.code) and other.code[i] == code:
-                    sums[at] = (sums[at][0] + int(other.state.quantity[i]), sums[at][1] + int(other.events[i]))
-        quantity = compact(np.array([one for one, _ in sums], dtype=object))
-        found[key] = Base(quantity, np.array([events > 0 for _, events in sums], dtype=np.bool_))
+                    before[at].append((int(other.state.quantity[i]), int(other.events[i])))
+        name = chains.pool_of(key)
+        keys = [] if name is None else [Key(code >> 20, *name, code & 0xFFFFF) for code in fold_.code.tolist()]
+        found[key] = base_of(price, before, [(carried or {}).get(one, 0) for one in keys])
     return found
 
 

@@ -90,12 +90,9 @@ def _retract(
         intake.retract(connection, key, snapshot.namespace_key, fact.body, 0, head.batch + 1)
         replay, rater, released = Replay(connection, store, namespace), Rater(), 0
         parts: list[LineItems] = []
-        currencies = [one.row.price.currency for one in usage]
+        currencies: list[str] = []
         held = _held(connection, snapshot, usage, batch)
-        for one in usage:
-            items, events = _post_difference(connection, snapshot.namespace_key, replay, rater, one, batch, held)
-            parts.append(items)
-            released += events
+        # First, as they work with what was locked: in a pool one event may count under a price and behind another.
         for correction in () if held is None else held.corrections(connection, rater.compile):
             if correction.beyond.any():
                 raise Refused(
@@ -105,6 +102,11 @@ def _retract(
                 )
             parts.append(correction.line_items())
             currencies += [correction.row.price.currency] * len(parts[-1])
+        for one in usage:
+            items, events = _post_difference(connection, snapshot.namespace_key, replay, rater, one, batch, held)
+            parts.append(items)
+            currencies.append(one.row.price.currency)
+            released += events
         posted = joined(parts) if parts else None
         if posted is not None:
             posted.posting_month = post_to_open_months(connection, snapshot.namespace_key, posted.service_month)

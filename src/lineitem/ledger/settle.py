@@ -6,7 +6,7 @@ retracted: late usage posts nothing until it passes the minimum. Settling again 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count, groupby
 
@@ -14,21 +14,23 @@ import numpy as np
 import pyarrow as pa
 
 from lineitem.catalog import published
+from lineitem.catalog.model import Account
 from lineitem.catalog.snapshot import PriceRow, Snapshot, canonical_tags
 from lineitem.core.period import Month
 from lineitem.kit.arrays import int8s, numerics
 from lineitem.kit.db import Connection, explained, retried
 from lineitem.kit.sqlfiles import load_queries
-from lineitem.ledger import accumulators, charges, commitments, periods
+from lineitem.ledger import accumulators, carried, charges, commitments, periods, rollover, tiers
 from lineitem.ledger.accumulators import Targets
 from lineitem.ledger.chain import BatchKind
 from lineitem.ledger.flush import joined
 from lineitem.ledger.post import Fact, canonical, ensure_months, lock_lane, write_batch
 from lineitem.ledger.rating import Rater, post_to_open_months
 from lineitem.ledger.rows import Digests, Kind, LineItems
+from lineitem.ledger.tiers import Move
 from lineitem.rate.dues import dues, in_advance, whole
 from lineitem.rate.exact import IntArray, compact, subtract
-from lineitem.rate.targets import SETTLED, totals
+from lineitem.rate.targets import SETTLED, Base, total_nano, totals
 
 SQL = load_queries("lineitem.ledger", "settle.sql")
 FACT = "settle"
@@ -78,15 +80,19 @@ def _settle(
         snapshot = published.load_snapshot(connection, namespace)
         if snapshot is None:
             return 0
-        wanted = _wanted(connection, snapshot, months, now_us, rater, account)
-        if not wanted:
+        carries = rollover.unsettled(connection, snapshot, months, now_us, account)
+        wanted = [] if carries else _wanted(connection, snapshot, months, now_us, rater, account)
+        if not carries and not wanted:
             return 0
-        accounts = published.accounts_by_key(connection, sorted({one.account_key for one in wanted}))
+        keys = {one.account_key for one in wanted} | {one.key.account_key for one in carries}
+        accounts = published.accounts_by_key(connection, sorted(keys))
         texts = {key: canonical_tags(dict(one.tags)) for key, one in accounts.items()}
         tag_keys = published.tag_set_keys(connection, sorted(set(texts.values())))
         tags = {key: tag_keys[text] for key, text in texts.items()}
         parts: list[tuple[LineItems, str]] = []
         facts = []
+        for correction in rollover.post(connection, snapshot, rater, carries, tags) if carries else ():
+            parts.append((correction.line_items(), correction.row.price.currency))
         for price_key, group in groupby(wanted, key=lambda one: one.price_key):
             some = list(group)
             rows = [row for row in snapshot.rows if row.price_key == price_key]
@@ -104,18 +110,29 @@ def _settle(
                 ]
                 for one in some
             ]
-        items = joined([items for items, _ in parts])
-        if len(items):
+        items = joined([items for items, _ in parts]) if parts else None
+        if items is not None and len(items):
             items.posting_month = post_to_open_months(connection, snapshot.namespace_key, items.posting_month)
         digests = published.digests(connection)
         write_batch(
             connection, head, namespace, snapshot.namespace_key, BatchKind.SETTLE,
             items=items, currencies=[currency for items, currency in parts for _ in range(len(items))],
             digests=Digests(*digests[:3]),
-            facts=[Fact(FACT, canonical({"namespace": namespace, "targets": facts}))],
+            facts=[
+                Fact(carried.FACT, canonical({"namespace": namespace, "carried": _told(carries, accounts)}))
+                if carries
+                else Fact(FACT, canonical({"namespace": namespace, "targets": facts}))
+            ],
             catalog_revision=snapshot.revision, recorded_us=now_us,
         )  # fmt: skip
-    return len(wanted)
+    return len(wanted) + len(carries)
+
+
+def _told(carries: Sequence[rollover.Carry], accounts: Mapping[int, Account]) -> list[list[str | int]]:
+    return [
+        [accounts[one.key.account_key].id, one.key.pricebook, one.key.pool, one.key.month, str(one.units)]
+        for one in carries
+    ]
 
 
 def _wanted(
@@ -213,9 +230,10 @@ def _post_price(
         posted = charges.load(connection, targets, before).posted_charge
     settled = np.array([one.settled for one in wanted], dtype=np.int64)
     of = np.array([whole(price.price, one.month, one.start_us, one.end_us) for one in wanted], dtype=np.int64)
-    total = totals(price, posted, before.events, settled, of)
+    base = _pooled(connection, snapshot, rows[0], targets)
+    total = totals(price, posted, before.events, settled, of, base)
     # What is due at quantity zero is `recurring`, the rest of what is missing makes up for the minimum.
-    fixed = compact(np.minimum(price.amount_nano(posted).astype(object), total.astype(object)))
+    fixed = compact(np.minimum(total_nano(price, posted, base).astype(object), total.astype(object)))
     rises = np.asarray(fixed > before.posted_nano, dtype=np.bool_)
     recurring = np.asarray(before.events == 0) & (rises | (not price.price.meter)) & (not price.price.is_commitment)
     first = compact(np.where(recurring, subtract(fixed, before.posted_nano), 0))
@@ -231,6 +249,14 @@ def _post_price(
     none = np.zeros(len(wanted), dtype=np.int64)
     due = _items(snapshot, rows, wanted, first, none, Kind.RECURRING, tags)
     return joined([due, _items(snapshot, rows, wanted, rest, moved, Kind.TRUE_UP, tags)])
+
+
+def _pooled(connection: Connection, snapshot: Snapshot, row: PriceRow, targets: Targets) -> Base | None:
+    """What others have left of the included units that a price shares."""
+    chains = snapshot.tier_chains
+    if chains is None or chains.pool_of(row.price_key) is None:
+        return None
+    return tiers.hold(connection, snapshot.namespace_key, chains, [Move.none(row, targets)]).base(row, targets)
 
 
 def _items(

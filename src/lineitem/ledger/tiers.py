@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 
 from lineitem.catalog.snapshot import PriceRow, TierChains
 from lineitem.kit.db import Connection
-from lineitem.ledger import accumulators
+from lineitem.ledger import accumulators, carried
 from lineitem.ledger.accumulators import Targets
+from lineitem.ledger.carried import Key
 from lineitem.ledger.rows import Kind, LineItems
 from lineitem.rate.exact import BoolArray, IntArray, compact, exceeds_ledger, subtract
 from lineitem.rate.itemize import NO_EVENT, Rows, TargetState
 from lineitem.rate.price import CompiledPrice
-from lineitem.rate.targets import Base, total_nano
+from lineitem.rate.targets import NOT_SETTLED, Base, base_of, total_nano, totals
 
 Place = tuple[int, int]
 """Account key, start of the service period in microseconds."""
@@ -79,17 +80,20 @@ class Held:
     locked: dict[int, tuple[PriceRow, Targets, TargetState]] = field(default_factory=dict)
     usage: dict[tuple[int, Place], tuple[int, int]] = field(default_factory=dict)
     moved: dict[tuple[int, Place], int] = field(default_factory=dict)  # to the tag set of what moved it
+    carried: dict[Key, int] = field(default_factory=dict)  # units that months got from the month before
+    refilled: dict[tuple[int, Place], int] = field(default_factory=dict)  # got others: to the account's tag set
 
     def base(self, row: PriceRow, targets: Targets) -> Base | None:
         """What each of ``targets`` of a price goes on with; None where the price never does."""
-        if not row.price.continues:
+        if not (row.price.continues or row.price.pool_name):
             return None
-        sums = [(0, 0)] * len(targets)
-        for at, (place, parts) in enumerate(self._before(row, targets)):
-            used = [self.usage[(part.price_key, place)] for part in parts]
-            sums[at] = (sum(quantity for quantity, _ in used), sum(events for _, events in used))
-        quantity = compact(np.array([quantity for quantity, _ in sums], dtype=object))
-        return Base(quantity, np.array([events > 0 for _, events in sums], dtype=np.bool_))
+        before = [
+            [self.usage[(part.price_key, place)] for part in parts] for place, parts in self._before(row, targets)
+        ]
+        name = self.chains.pool_of(row.price_key)
+        places = zip(targets.account_key.tolist(), targets.service_month.tolist(), strict=True)
+        keys = [] if name is None else [Key(account, *name, month) for account, month in places]
+        return base_of(row.price, before, [self.carried.get(key, 0) for key in keys])
 
     def _before(self, row: PriceRow, targets: Targets) -> Iterable[tuple[Place, tuple[PriceRow, ...]]]:
         columns = (targets.account_key.tolist(), targets.start_us.tolist(), targets.end_us.tolist())
@@ -109,16 +113,18 @@ class Held:
         self, connection: Connection, price: CompiledPrice, row: PriceRow, targets: Targets, state: TargetState
     ) -> Correction | None:
         causes = {}
-        if row.price.continues:
+        if row.price.continues or row.price.pool_name:
             for number, (place, parts) in enumerate(self._before(row, targets)):
                 tags = [self.moved[(part.price_key, place)] for part in parts if (part.price_key, place) in self.moved]
+                tags += [self.refilled[(row.price_key, place)]] if (row.price_key, place) in self.refilled else []
                 if tags and state.events[number] > 0:
                     causes[number] = tags[0]
         at = np.array(list(causes), dtype=np.int64)
         base = self.base(row, targets) if len(at) else None
         if base is None:
             return None
-        total = total_nano(price, state.posted_quantity, base)
+        settled = np.full(len(targets), NOT_SETTLED) if state.settled is None else state.settled
+        total = totals(price, state.posted_quantity, state.events, settled, base=base)
         amount = subtract(total[at], state.posted_nano[at])
         later = total_nano(price, state.fold.quantity, base)  # also once what waits is posted
         beyond = np.zeros(len(targets), dtype=np.bool_)
@@ -153,7 +159,7 @@ def hold(connection: Connection, namespace_key: int, chains: TierChains, moves: 
 
     Parts without usage are made, so that nobody can begin one unseen while this transaction relies on there being none.
     """
-    held = Held(chains)
+    held = Held(chains, carried=carried.share(connection, namespace_key, _carrying(chains, moves)))
     wanted: dict[int, dict[Place, tuple[int, int]]] = {}
     rows: dict[int, PriceRow] = {}
     for move in moves:
@@ -177,6 +183,18 @@ def hold(connection: Connection, namespace_key: int, chains: TierChains, moves: 
             if quantity or events:
                 held.moved[one] = tag_set
     return held
+
+
+def _carrying(chains: TierChains, moves: Sequence[Move]) -> list[Key]:
+    """The months of pools that may have got units from the month before."""
+    keys: set[Key] = set()
+    for move in moves:
+        name = chains.pool_of(move.row.price_key)
+        if name is None or move.row.price.rollover_max is None:
+            continue
+        columns = (move.targets.account_key.tolist(), move.targets.service_month.tolist())
+        keys |= {Key(account, *name, month) for account, month in zip(*columns, strict=True)}
+    return sorted(keys)
 
 
 def _places(targets: Targets) -> Iterable[tuple[Place, int, int]]:

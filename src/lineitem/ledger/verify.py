@@ -16,6 +16,8 @@ from lineitem.core.period import Month
 from lineitem.ingest import intake
 from lineitem.kit.db import Connection, asked_beside
 from lineitem.kit.sqlfiles import load_queries
+from lineitem.ledger import carried
+from lineitem.ledger.carried import check_carried
 from lineitem.ledger.chain import GENESIS, HASH_VERSION, Batch, batch_hash, set_aside_digest
 from lineitem.ledger.checkpoint import Notary
 from lineitem.ledger.fx import check_rates
@@ -49,6 +51,8 @@ def verify(connection: Connection, beside: Connection, notary: Notary, progress:
         for place, what in check_state(connection, _recorded(connection, "retraction")):
             report.add(place, what)
         for place, what in check_settled(connection, _recorded(connection, "settle")):
+            report.add(place, what)
+        for place, what in check_carried(connection, _recorded(connection, carried.FACT)):
             report.add(place, what)
         _check_checkpoints(links, notary, report)
     report.findings.sort(key=lambda found: (found.place is None, found.place or (0, 0)))
@@ -166,6 +170,7 @@ _FACT_KEYS = {
     "period": {"namespace", "month", "state"},
     "retraction": {"namespace", "source", "id"},
     "settle": {"namespace", "targets"},
+    carried.FACT: {"namespace", "carried"},
 }
 
 

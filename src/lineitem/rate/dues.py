@@ -89,7 +89,8 @@ def _parts(prorate: Prorate | None, zone: str, since_us: int, until_us: int) -> 
 
 
 def _shares_tiers(snapshot: Snapshot, row: PriceRow, start_us: int, end_us: int) -> bool:
-    return snapshot.tier_chains is not None and bool(snapshot.tier_chains.chain(row.price_key, start_us, end_us))
+    chains = snapshot.tier_chains if row.price.pool_name is None else None
+    return chains is not None and bool(chains.chain(row.price_key, start_us, end_us))
 
 
 def _owes(price: CompiledPrice) -> bool:

@@ -15,6 +15,7 @@ from functools import lru_cache
 from math import ceil, floor
 
 from lineitem.catalog.model import Price, Rounding
+from lineitem.catalog.pools import pool_units
 from lineitem.catalog.price_doc import MODEL_FIELDS
 from lineitem.core.errors import InputError
 from lineitem.core.money import NANO, round_half_away
@@ -43,6 +44,8 @@ class CompiledPrice:
     """A per-event price: how each event is charged. The sums of charges then take the place of quantities."""
     minimum_nano: int = 0
     """What T is at least once the period is settled; 0 without one."""
+    pool_units: int | None = None
+    """Included units it shares or carries over, at ``quantity_scale``, before any conversion; None: they are plain."""
 
     def amount_nano(self, quantity: IntArray) -> IntArray:
         """T of each quantity, or of each sum of charges where ``charge`` is not None.
@@ -111,7 +114,8 @@ def compile_price(price: Price, quantity_scale: int) -> CompiledPrice:
         shape = model.shape(price)
     stages = _stages(price, shape, scale)
     maximum, minimum = _nano(price.maximum), _nano(price.minimum) or 0
-    return CompiledPrice(price, quantity_scale, model, shape, stages, maximum, charge, minimum)
+    units = pool_units(price, quantity_scale) if charge is None else None
+    return CompiledPrice(price, quantity_scale, model, shape, stages, maximum, charge, minimum, units)
 
 
 def _check(price: Price) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lineitem.catalog.model import Price
 from lineitem.core.money import NANO, round_half_away
-from lineitem.rate.exact import BoolArray, IntArray, add, at_least, compact, select, subtract
+from lineitem.rate.exact import BoolArray, IntArray, add, at_least, cap, clamp_at_zero, compact, select, subtract
 from lineitem.rate.folds import Groups
 from lineitem.rate.price import CompiledPrice
 
@@ -23,7 +25,10 @@ SETTLED_ACTIVE = 1
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """The usage whose tiers k targets of one price go on with (``on_change: continue``); columns (k,).
+    """The usage whose tiers, or whose pool of included units, k targets of one price go on with; columns (k,).
+
+    In a pool ``quantity`` is what others have taken before, each at least zero, less what was carried over into the
+    period; T(q) = F(q + min(quantity, included)), so that of the pool only what they left is free.
 
     With Q1 the quantity of those segments, T(q) = F(Q1 + q) - F(Q1); where they had no event, they left no due behind
     either, and T(q) = F(q) (DESIGN, Rating). F is rounded to nano-units before the difference, so that two segments with
@@ -43,10 +48,28 @@ class Base:
         return compact(np.where(self.filled, price.amount_nano(self.quantity).astype(object), 0))
 
 
+def base_of(price: Price, before: Sequence[Sequence[tuple[int, int]]], carried: Sequence[int] = ()) -> Base:
+    """The base of k targets of one price; ``before``: quantity and events of what each goes on with.
+
+    ``carried``: (k,) units that a pool got from the month before.
+    """
+    if price.pool_name is None:
+        quantity = [sum(one for one, _ in parts) for parts in before]
+    else:
+        quantity = [sum(max(one, 0) for one, _ in parts) for parts in before]
+    filled = [price.pool_name is None and any(events > 0 for _, events in parts) for parts in before]
+    moved = zip(quantity, carried or [0] * len(quantity), strict=True)
+    return Base(
+        compact(np.array([one - units for one, units in moved], dtype=object)), np.array(filled, dtype=np.bool_)
+    )
+
+
 def total_nano(price: CompiledPrice, quantity: IntArray, base: Base | None) -> IntArray:
     """T of each quantity (n,), in nano-units; ``base`` (n,) where the targets go on with the tiers of others."""
     if base is None:
         return price.amount_nano(quantity)
+    if price.pool_units is not None:
+        return price.amount_nano(add(clamp_at_zero(quantity), cap(base.quantity, price.pool_units)))
     return subtract(price.amount_nano(add(quantity, base.quantity)), base.nano(price))
 
 

@@ -53,8 +53,8 @@ from ledger.accumulator a where a.account_key = %(account_key)s and a.price_key 
   and a.service_month = %(service_month)s
 
 -- name: continued
--- What a target goes on with: usage of other contents of its price in the same month.
-select coalesce(sum(a.quantity), 0), coalesce(sum(a.events), 0) from ledger.accumulator a
+-- What a target goes on with: usage of other contents of its price, or of others in its pool, in the same month.
+select a.quantity, a.events from ledger.accumulator a
 where a.account_key = %(account_key)s and a.service_month = %(service_month)s and a.price_key = any(%(price_keys)s)
 
 -- name: posted_before
