@@ -198,12 +198,16 @@ def meters(draw: st.DrawFn, id_: str) -> dict[str, Any]:
     return meter
 
 
+def _by_event(price: dict[str, Any]) -> bool:
+    return price["model"] in EVENT_MODELS or "promotion" in price
+
+
 def continuing(
     draw: st.DrawFn, price: dict[str, Any], before: list[dict[str, Any]], summable: set[str]
 ) -> dict[str, Any]:
     """The price, which may go on with the tiers of the one with its id in the version before."""
     found = next((one for one in before if one["id"] == price["id"]), None)
-    if found is None or price.get("meter") not in summable or price["model"] in EVENT_MODELS or draw(st.booleans()):
+    if found is None or price.get("meter") not in summable or _by_event(price) or draw(st.booleans()):
         return price
     kept = {name: value for name, value in price.items() if name != "minimum"}
     return kept | {"on_change": "continue", "currency": found["currency"]}
@@ -225,7 +229,7 @@ def pooled(draw: st.DrawFn, versions: list[list[dict[str, Any]]], found: list[di
             counts = scales.get(price.get("meter", "")) == scale and price["id"] in shares
             summable = any(m["id"] == price.get("meter") and m["aggregation"] in ("sum", "count") for m in found)
             kept = {name: value for name, value in price.items() if name not in ("transform", "on_change", "included")}
-            if counts and summable and price["model"] not in EVENT_MODELS and draw(st.integers(0, 3)):
+            if counts and summable and not _by_event(price) and draw(st.integers(0, 3)):
                 version[at] = kept | pool
                 shared.add(price["id"])
             elif price["id"] in before:
@@ -273,7 +277,11 @@ def catalogs(draw: st.DrawFn) -> dict[str, Any]:
 
     def any_price(id_: str, meter: str) -> dict[str, Any]:
         per_event = meter in of_events and draw(st.integers(0, 2)) == 0
-        return draw(event_prices(id_, meter) if per_event else prices(id_, meter))
+        price = draw(event_prices(id_, meter) if per_event else prices(id_, meter))
+        if price["model"] == "per_unit" and meter in of_events and draw(st.booleans()):
+            price = {name: held for name, held in price.items() if name not in ("included", "transform")}
+            price["promotion"] = draw(_PROMOTIONS)
+        return price
 
     first = [
         any_price(f"{meter['id']}-price-{number}", meter["id"])

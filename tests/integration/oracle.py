@@ -200,7 +200,7 @@ class Oracle:
             value=value,
             member=member,
             window_end=end,
-            charge=_promoted(price, value, event) if price["model"] in CHARGES else Fraction(0),
+            charge=_promoted(price, value, event) if by_event(price) else Fraction(0),
         )
 
     def _account(self, subject: str) -> dict[str, Any]:
@@ -279,7 +279,7 @@ class Oracle:
                     content = content_of(book, price, meters[price.get("meter")])
                     due = due and not self._shares_tiers(listed["id"], price["id"], month, content)
                     owes = price["model"] == "commitment" or "minimum" in price
-                    if due and (owes or (price["model"] not in CHARGES and amount(price, Fraction(0)))):
+                    if due and (owes or (not by_event(price) and amount(price, Fraction(0)))):
                         content = content_of(book, price, meters[price.get("meter")])
                         share = SHARES[price.get("prorate", "none")](
                             since, until, start, end, ZoneInfo(account["timezone"])
@@ -321,7 +321,7 @@ class Oracle:
         ]  # fmt: skip
         above = sum((one.value for one in earlier), Fraction(0))
         units = pool_oracle.counted(self, target, price, above + quantity)
-        charged = charged_in_order(price, usage) if price["model"] in CHARGES else amount(price, units)
+        charged = charged_in_order(price, usage) if by_event(price) else amount(price, units)
         if price["model"] == "flat":
             charged *= self.settled[target]
         if target in self.settled:
@@ -653,8 +653,14 @@ CHARGES: dict[str, Callable[[Document, Fraction, Document], Fraction]] = {
     "dynamic": _carried,
     "matrix": _cell,
     "telecom": _call,
+    "per_unit": lambda price, value, _: value * Fraction(price["unit_price"]),
 }
-"""Per-event prices: what one event is charged."""
+"""Per-event prices, and those that a promotion makes one: what one event is charged."""
+
+
+def by_event(price: Document) -> bool:
+    """Whether a price charges each event by itself."""
+    return price["model"] in CHARGES and (price["model"] != "per_unit" or "promotion" in price)
 
 
 def _promoted(price: Document, value: Fraction, event: Document) -> Fraction:

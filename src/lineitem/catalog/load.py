@@ -32,7 +32,7 @@ from lineitem.catalog.model import (
     Publishing,
     own_pricebook,
 )
-from lineitem.catalog.price_doc import MODEL_FIELDS, parse_price
+from lineitem.catalog.price_doc import MODEL_FIELDS, charges_events, parse_price
 from lineitem.catalog.price_reader import path_text, shorten
 from lineitem.catalog.tag_reader import check_account_tags, read_cost_centers, read_tags
 from lineitem.catalog.yaml_lines import KeyPath, read_yaml
@@ -285,7 +285,7 @@ class _PriceReader:
             if price.meter not in self.meters:
                 text = f"price {price.id!r} bills the meter {price.meter!r}, which does not exist; "
                 fields.problems.at((*path, "meter"), text + suggestion(price.meter, self.meters))
-            elif MODEL_FIELDS[price.model].per_event:
+            elif charges_events(price):
                 _check_per_event(fields, path, price, self.meters[price.meter].aggregation)
             elif problem := meter_problem(price, self.meters[price.meter].aggregation):
                 fields.problems.at((*path, "on_change"), problem)

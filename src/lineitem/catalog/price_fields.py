@@ -18,7 +18,7 @@ FIELD_MEANINGS: dict[str, str] = {
     "discount_rate": 'a share of the amount: `"0.15"` is 15 % off',
     "promotion": '`{discount_rate: "0.2", from: 2026-11-01T00:00:00Z, until: 2026-12-01T00:00:00Z}`: a share off the '
     "charges of the events in that time, `until` excluded; one of the two may be left out. Not with `free_events` or "
-    "`free_units`",
+    "`free_units`, nor with tiers",
     "on_change": "where a new version changes the price inside a period: `restart` (default) starts tiers of its own, "
     "`continue` goes on with those of the version before it (no per-event prices; the meter a sum or a count)",
     "transform": "`{divide_by: 1000, round: up}` converts the quantity first; `round` is `none` (default), "

@@ -16,8 +16,8 @@ def read_promotion(reader: Reader, model: str, *, per_event: bool) -> Promotion 
     if inner is None:
         return None
     if not per_event:
-        text = f"a {model} price charges the month's quantity, whatever the time of its events; a promotion goes with a model "
-        reader.problem("promotion", text + "that charges each event, or start a version of the pricebook")
+        text = f"a {model} price charges the month's quantity, whatever the time of its events; a promotion goes with per_unit "
+        reader.problem("promotion", text + "and models that charge each event, or start a version of the pricebook")
         return None
     if reader.doc.get("free_events") is not None or reader.doc.get("free_units") is not None:
         reader.problem("promotion", "a promotion does not go with free_events and free_units; keep one of the two")

@@ -16,11 +16,11 @@ from math import ceil, floor
 
 from lineitem.catalog.model import Price, Rounding
 from lineitem.catalog.pools import pool_units
-from lineitem.catalog.price_doc import MODEL_FIELDS
+from lineitem.catalog.price_doc import MODEL_FIELDS, charges_events
 from lineitem.core.errors import InputError
 from lineitem.core.money import NANO, round_half_away
 from lineitem.rate.exact import IntArray, Line, PiecewiseRatio, cap, clamp_at_zero
-from lineitem.rate.models import MODELS
+from lineitem.rate.models import BY_EVENT, MODELS
 from lineitem.rate.models.event import EventCharge, EventModel, promoted
 from lineitem.rate.models.shape import Model, Piece, Shape
 
@@ -98,7 +98,9 @@ def compile_price(price: Price, quantity_scale: int) -> CompiledPrice:
     Raises InputError if the price cannot be one: an unknown model, no tier, a negative amount (a catalog that
     ``catalog.price_doc`` accepted holds none).
     """
-    model = MODELS.get(price.model)
+    model: Model | EventModel | None = MODELS.get(price.model)
+    if price.promotion is not None:
+        model = BY_EVENT.get(price.model, model)
     if model is None:
         raise InputError(
             f"unknown price model {price.model!r}", where=f"price {price.id}", do=f"Use one of {', '.join(MODELS)}."
@@ -132,7 +134,7 @@ def _check(price: Price) -> None:
         or any(step is not None and step <= 0 for step in steps)
         or (price.discount_rate or 0) > 1
         or (price.maximum is not None and (price.minimum or 0) > price.maximum)
-        or (MODEL_FIELDS[price.model].per_event and (price.transform or price.included is not None))
+        or (charges_events(price) and (price.transform or price.included is not None))
         or ("tiers" in MODEL_FIELDS[price.model].required and not bounds)
         or bounds[-1:] not in ([], [None])
         or None in bounds[:-1]

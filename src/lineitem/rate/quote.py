@@ -46,7 +46,7 @@ def quote(price_doc: object, quantities: Iterable[object]) -> list[str]:
     price = price_from_doc(price_doc)
     if price.charge is not None:
         raise InputError(
-            f"a {price.price.model} price charges each event", where="quantities", do=f"Give events. {LINE_HELP}"
+            f"this {price.price.model} price charges each event", where="quantities", do=f"Give events. {LINE_HELP}"
         )
     return [fraction_text(price.exact(_quantity(value, index))) for index, value in enumerate(quantities)]
 
@@ -130,7 +130,8 @@ def _quote_mapping(line: object) -> dict[str, Any]:
     price = line.get("price")
     model = price.get("model") if isinstance(price, Mapping) else None
     fields = MODEL_FIELDS.get(model) if isinstance(model, str) else None
-    usage = "events" if fields is not None and fields.per_event else "quantities"
+    promoted = isinstance(price, Mapping) and price.get("promotion") is not None
+    usage = "events" if promoted or (fields is not None and fields.per_event) else "quantities"
     for key, kind in (("price", Mapping), (usage, list)):
         if line.get(key) is None:
             raise InputError(f"{key} is missing", where=key, do=LINE_HELP)

@@ -38,3 +38,5 @@ MODELS: dict[str, Model | EventModel] = {
     "flat": flat.MODEL,
     "commitment": commitment.MODEL,
 }
+BY_EVENT: dict[str, EventModel] = {"per_unit": per_unit.BY_EVENT}
+"""Models over the month's quantity that charge each event where the price has a promotion."""
