@@ -51,8 +51,11 @@ class ModelFields(NamedTuple):
 
 
 EVENT_FIELDS = ("promotion",)
-"""Common keys that work on the charge of an event, which only a per-event price has; one over the month's quantity that names it among its
-own becomes one by it: where a unit always costs the same, it comes to the same."""
+"""Common keys that work on the charge of an event, which only a per-event price has.
+
+A model over the month's quantity that names it among its own becomes one by it: where a unit always costs the same, that
+comes to the same.
+"""
 
 MODEL_FIELDS: dict[str, ModelFields] = {
     "per_unit": ModelFields(("unit_price",), optional=EVENT_FIELDS),
