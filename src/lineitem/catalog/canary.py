@@ -114,24 +114,21 @@ class Step:
     def _share(self) -> int:
         """The percentage of all 64-bit numbers, as many hundredths and decimals larger: whole numbers compare exactly."""
         percent = self.change.percent
-        return 0 if percent is None else int(percent.scaleb(PERCENT_DECIMALS)) << 64
+        return int(percent.scaleb(PERCENT_DECIMALS)) << 64 if self.change.running and percent is not None else 0
 
     @cached_property
     def _hashed_first(self) -> bytes:
         return length_prefixed(self.change.salt.encode(), self.change.pricebook.encode())
 
-    def _place(self, account: str) -> int:
-        """Where it stands among all: 64 bits of SHA-256 over salt, pricebook and account, each behind its length."""
-        return int.from_bytes(sha256(self._hashed_first + length_prefixed(account.encode())).digest()[:8], "big")
-
     def has(self, account: str) -> bool:
-        """Whether ``account`` is a member. A higher percentage keeps the members of a lower one."""
-        change = self.change
-        if not change.running:
-            return False
-        if change.percent is None:
-            return account in self._named
-        return self._place(account) * _WHOLE < self._share
+        """Whether ``account`` is a member. A higher percentage keeps the members of a lower one.
+
+        Where an account stands among all: 64 bits of SHA-256 over salt, pricebook and account, each behind its length.
+        """
+        if self.change.percent is None:
+            return self.change.running and account in self._named
+        digest = sha256(self._hashed_first + length_prefixed(account.encode())).digest()
+        return int.from_bytes(digest[:8], "big") * _WHOLE < self._share
 
 
 def holds_digest(holds: Mapping[str, int]) -> str:
