@@ -221,7 +221,6 @@ NUMBERS = {"x": "+33 1", "y": "0049"}
         st.tuples(st.integers(0, 10**6), st.integers(0, 10**6), st.sampled_from("xy")), min_size=1, max_size=5
     )
 )
-@settings(max_examples=25)
 def test_a_database_agrees(name: str, events: list[tuple[int, int, str]]) -> None:
     """DuckDB's exact DECIMAL, told the rule in SQL, comes to the same nano-units."""
     fields, sql = IN_SQL[name]

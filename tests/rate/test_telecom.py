@@ -267,7 +267,7 @@ def second_by_second(price: Price, seconds: int, number: str, time_us: int) -> F
     st.lists(st.tuples(st.integers(0, 400), st.sampled_from(["33612", "+331", "0044", "4930"]), telecom_oracle.TIMES_US),
              min_size=1, max_size=4),
 )  # fmt: skip
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=2 * settings().max_examples)
 def test_a_charge_is_the_sum_of_its_seconds(price: Price, calls: list[tuple[int, str, int]]) -> None:
     """Each billed second at the rate of its step and of the wall clock, rounded once at the end."""
     calls = [(seconds, number, time_us // 10**6 * 10**6) for seconds, number, time_us in calls]

@@ -21,7 +21,7 @@ from lineitem.catalog.document import content_digest, plain
 from lineitem.catalog.fields import ID_PATTERN, ID_RULE
 from lineitem.catalog.model import Catalog, Pricebook, owner
 from lineitem.core.errors import IntegrityError, Refused, UsageError
-from lineitem.core.ids import text_digest
+from lineitem.core.ids import length_prefixed
 from lineitem.core.period import Month
 
 _BOOK = "@canary/"
@@ -80,11 +80,6 @@ class Change:
         return msgspec.json.encode(plain(self), order="sorted").decode()
 
 
-def account_hash(salt: str, pricebook: str, account: str) -> int:
-    """Where an account stands among all: the first 64 bits of SHA-256 over the three texts, each behind its length."""
-    return int.from_bytes(text_digest(salt, pricebook, account)[:8], "big")
-
-
 def change_from_document(document: str) -> Change:
     """Read a stored step. Raises IntegrityError when it is damaged."""
     try:
@@ -119,16 +114,21 @@ class Step:
     def _share(self) -> int:
         """The percentage of all 64-bit numbers, as many hundredths and decimals larger: whole numbers compare exactly."""
         percent = self.change.percent
-        return 0 if percent is None else int(percent.scaleb(PERCENT_DECIMALS)) << 64
+        return int(percent.scaleb(PERCENT_DECIMALS)) << 64 if self.change.running and percent is not None else 0
+
+    @cached_property
+    def _hashed_first(self) -> bytes:
+        return length_prefixed(self.change.salt.encode(), self.change.pricebook.encode())
 
     def has(self, account: str) -> bool:
-        """Whether ``account`` is a member. A higher percentage keeps the members of a lower one."""
-        change = self.change
-        if not change.running:
-            return False
-        if change.percent is None:
-            return account in self._named
-        return account_hash(change.salt, change.pricebook, account) * _WHOLE < self._share
+        """Whether ``account`` is a member. A higher percentage keeps the members of a lower one.
+
+        Where an account stands among all: 64 bits of SHA-256 over salt, pricebook and account, each behind its length.
+        """
+        if self.change.percent is None:
+            return self.change.running and account in self._named
+        digest = sha256(self._hashed_first + length_prefixed(account.encode())).digest()
+        return int.from_bytes(digest[:8], "big") * _WHOLE < self._share
 
 
 def holds_digest(holds: Mapping[str, int]) -> str:

@@ -11,12 +11,15 @@ from hashlib import sha256
 
 def length_prefixed(*parts: bytes) -> bytes:
     """Every part behind its length (4 bytes, big-endian): an injective encoding of the tuple."""
-    return b"".join([piece for part in parts for piece in (len(part).to_bytes(4, "big"), part)])
+    encoded = b""
+    for part in parts:
+        encoded += len(part).to_bytes(4, "big") + part
+    return encoded
 
 
 def text_digest(*parts: str) -> bytes:
     """SHA-256 over the length-prefixed UTF-8 of ``parts`` (32 bytes)."""
-    return sha256(length_prefixed(*[part.encode() for part in parts])).digest()
+    return sha256(length_prefixed(*map(str.encode, parts))).digest()
 
 
 def identity_key(namespace: str, source: str, event_id: str) -> bytes:
