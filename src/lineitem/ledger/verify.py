@@ -22,6 +22,7 @@ from lineitem.ledger.fx import check_rates
 from lineitem.ledger.post import LANES, NO_DIGEST
 from lineitem.ledger.report import Link, Place, Progress, Report
 from lineitem.ledger.verify_accepted import check_accepted
+from lineitem.ledger.verify_letters import LETTER_FACTS, check_letter_acts
 from lineitem.ledger.verify_lifecycle import check_beside, check_canaries, check_lifecycle
 from lineitem.ledger.verify_rows import check_line_items
 from lineitem.ledger.verify_state import check_settled, check_state
@@ -49,6 +50,9 @@ def verify(connection: Connection, beside: Connection, notary: Notary, progress:
         for place, what in check_state(connection, _recorded(connection, "retraction")):
             report.add(place, what)
         for place, what in check_settled(connection, _recorded(connection, "settle")):
+            report.add(place, what)
+        recorded = {kind: _recorded(connection, kind) for kind in LETTER_FACTS}
+        for place, what in check_letter_acts(connection, recorded, links):
             report.add(place, what)
         _check_checkpoints(links, notary, report)
     report.findings.sort(key=lambda found: (found.place is None, found.place or (0, 0)))
@@ -166,6 +170,9 @@ _FACT_KEYS = {
     "period": {"namespace", "month", "state"},
     "retraction": {"namespace", "source", "id"},
     "settle": {"namespace", "targets"},
+    "letter_fix": {"namespace", "by", "reason", "letters", "patch"},
+    "letter_replay": {"namespace", "by", "reason", "letters"},
+    "letter_discard": {"namespace", "by", "reason", "letters"},
 }
 
 
