@@ -88,7 +88,7 @@ def _is_json(raw: bytes) -> bool:
 
 
 def test_letters_worked_off_in_any_order_come_to_the_oracles_sums(world: World) -> None:
-    """As if everything had been good, and the catalog ready, from the start: fixed, waited for, repeated, split, replayed twice."""
+    """As if all had been good, and the catalog ready, from the start: fixed, waited for, repeated, split, replayed twice."""
     outcomes: set[str] = set()
 
     @settings(law, max_examples=30)

@@ -131,7 +131,8 @@ def _tables() -> list[str]:
         "catalog.effective_range", "catalog.fx_rate", "catalog.namespace", "catalog.price", "catalog.price_version",
         "catalog.pricebook_version",
         "catalog.publication", "catalog.retirement", "catalog.tag_set", "ingest.dead_letter", "ingest.dead_letter_sighting",
-        "ingest.identity", "ingest.letter_act", "ingest.partition", "ingest.retraction", "ledger.accumulator", "ledger.allowance_member",
+        "ingest.identity", "ingest.letter_act", "ingest.partition",
+        "ingest.retraction", "ledger.accumulator", "ledger.allowance_member",
         "ledger.batch", "ledger.canary_beside", "ledger.fact", "ledger.fold_member", "ledger.lane", "ledger.line_item",
         "ledger.pending", "ledger.period",
     ]  # fmt: skip

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 _CODES = click.Choice([reason.code for reason in Reason])
+_KEY = click.IntRange(1, (1 << 63) - 1)
 _STATES = click.Choice(["open", "replayed", "discarded", "all"])
 
 
@@ -92,7 +93,7 @@ def _show_groups(groups: list[dict[str, Any]], state: str) -> None:
 
 
 @dlq.command()
-@click.argument("key", type=int, metavar="ID")
+@click.argument("key", type=_KEY, metavar="ID")
 @ledger_command
 def show(key: int, scope: Scope) -> None:
     """Show one dead letter whole: its raw record, why it was set aside, what to do, and what was done."""
@@ -125,7 +126,7 @@ def _told(act: dict[str, Any]) -> str:
 
 
 @dlq.command()
-@click.argument("keys", nargs=-1, type=int, metavar="[ID]...")
+@click.argument("keys", nargs=-1, type=_KEY, metavar="[ID]...")
 @click.option("--code", type=_CODES, metavar="CODE", help="Open ones with this reason code.")
 @click.option("--all", "every", is_flag=True, help="All open ones.")
 @click.option("--limit", type=click.IntRange(1), help="At most so many.")
@@ -188,7 +189,7 @@ def show_replayed(done: Replayed) -> None:
 
 
 @dlq.command()
-@click.argument("key", type=int, metavar="ID")
+@click.argument("key", type=_KEY, metavar="ID")
 @click.option(
     "--set", "set_", multiple=True, metavar="PATH=VALUE", help="Set a field, e.g. data.tokens=12. Repeatable."
 )
@@ -244,7 +245,7 @@ def _replay_one(app: App, namespace: str, key: int, by: str | None) -> Replayed:
 
 
 @dlq.command()
-@click.argument("keys", nargs=-1, type=int, metavar="[ID]...")
+@click.argument("keys", nargs=-1, type=_KEY, metavar="[ID]...")
 @click.option("--code", type=_CODES, metavar="CODE", help="Open ones with this reason code.")
 @click.option("--reason", required=True, help="Why; stays in the audit trail.")
 @_by
