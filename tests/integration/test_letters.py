@@ -143,7 +143,7 @@ def test_replays_at_once_bill_once(world: World) -> None:
         keys = space.letters("unknown_account")
         assert len(keys) == 12
         with ThreadPoolExecutor(4) as pool:
-            running = [
+            running: list[Any] = [
                 pool.submit(space.replay, keys, batch=batch, pipeline=0),
                 pool.submit(space.replay, keys, batch=batch, pipeline=1),
                 pool.submit(space.replay, keys[::-1], batch=2, pipeline=2),
