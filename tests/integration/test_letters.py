@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
+import psycopg
 import pytest
 from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from lineitem.app import App
 from lineitem.core.errors import InputError, Refused
 from lineitem.ingest import acts, letters
+from lineitem.kit.db import READ, connect
 from lineitem.ledger.letters import groups, line_items_of, shown, summary
 from lineitem.replay import dry_run
 from tests.integration.drive import Space, World, nothing
@@ -377,6 +379,24 @@ def test_depth_and_age_by_code(world: World) -> None:
         "a failed replay is no record"
     )
     assert groups(app.control, space.name, letters.Filter(), now_us)[0]["attempts"] == 3
+
+
+def test_a_reader_sees_the_letters_of_one_namespace(world: World) -> None:
+    """Through the view, too, and may do nothing with them."""
+    spaces = [world.space(CLOSED, NOW) for _ in range(2)]
+    for number, space in enumerate(spaces, 1):
+        space.send(b"".join(line(f"e-{n}", "late") for n in range(number)), "stream")
+        space.replay()
+    with connect(world.app.dsn, role=READ) as reader:
+        assert reader.execute("select count(*) from ingest.letter").fetchone() == (0,)
+        for number, space in enumerate(spaces, 1):
+            key = str(letters.namespace_key(world.app.control, space.name))
+            reader.execute("select set_config('lineitem.namespace_key', %s, false)", [key])
+            assert reader.execute("select count(*), sum(attempts) from ingest.letter").fetchone() == (number, number)
+        for statement in ("update ingest.letter_act set note = 'x'", "delete from ingest.letter_act"):
+            for connection in (reader, world.app.control):
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    connection.execute(statement)
 
 
 def test_line_items_are_those_of_single_events(world: World) -> None:

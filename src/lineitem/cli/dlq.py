@@ -342,11 +342,24 @@ def retrying(function: F) -> F:
 
 
 def retry_letters(app: App, namespace: str, *, wanted: bool) -> dict[str, Any]:
-    """Try those again that the catalog may help now: ``{"retried": ...}``, or {} where there were none; says so on stderr."""
-    done = app.retry_letters(namespace) if wanted else None
+    """Try those again that the catalog may help now: ``{"retried": ...}``, or {} where there were none; says so on stderr.
+
+    Costs nobody the answer of what was done before it: where it cannot be finished, that is said, and the next run tries.
+    """
+    from lineitem.core.errors import LineitemError
+    from lineitem.core.limits import RETRY_LETTERS_MAX
+
+    if not wanted:
+        return {}
+    try:
+        done = app.retry_letters(namespace)
+    except LineitemError as error:
+        say(f"Dead letters that wait for the catalog could not be tried again: {error}")
+        return {}
     if done is None or not done.tried:
         return {}
     found = done.document()
-    say(f"{found['tried']} dead letters that waited for the catalog were tried again: {found['replayed']} replayed,"
-        f" {found['failed']} still open.")  # fmt: skip
+    say(f"Dead letters that waited for the catalog: {found['replayed']} replayed, {found['failed']} still open.")
+    if done.tried >= RETRY_LETTERS_MAX:
+        say("There may be more: the next run goes on, or `lineitem dlq replay`.")
     return {"retried": {name: found[name] for name in ("tried", "replayed", "failed", "counts", "by_reason")}}

@@ -6,6 +6,8 @@ RECORD_BYTES_MAX = 1 << 20
 """Bytes of one raw record; longer ones are dead letters ``too_large`` (their first bytes are kept)."""
 DEAD_LETTER_RAW_BYTES_MAX = 1 << 16
 """Bytes of a raw record kept with a dead letter; the segment keeps up to ``RECORD_BYTES_MAX``."""
+LETTER_REASON_CHARS_MAX = 2000
+"""Characters of the reason for fixing or discarding a dead letter."""
 REPLAY_LETTERS_MAX = 5_000
 """Dead letters tried again in one batch."""
 REPLAY_BYTES_MAX = 32 << 20

@@ -13,7 +13,7 @@ import psycopg
 
 from lineitem.catalog import published
 from lineitem.core.errors import IntegrityError, Refused
-from lineitem.core.limits import REPLAY_LETTERS_MAX
+from lineitem.core.limits import LETTER_REASON_CHARS_MAX, REPLAY_LETTERS_MAX
 from lineitem.core.period import us_to_datetime
 from lineitem.ingest import acts, intake, letters, segments
 from lineitem.ingest.acts import Act, Letter, Place
@@ -199,8 +199,11 @@ def discard(connection: Connection, namespace: str, keys: Sequence[int], by: str
 
 
 def _say_why(what: str, reason: str) -> None:
-    if not reason.strip():
-        raise Refused(f"{what} needs a reason", do="Say why with --reason; it stays in the audit trail.")
+    if not reason.strip() or len(reason) > LETTER_REASON_CHARS_MAX or not reason.isprintable():
+        raise Refused(
+            f"{what} needs a reason of 1 to {LETTER_REASON_CHARS_MAX} printable characters",
+            do="Say why with --reason; it stays in the audit trail.",
+        )
 
 
 def _act(
