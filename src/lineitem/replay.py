@@ -148,24 +148,21 @@ class Replayer:
         """The letters as a batch: enveloped, decoded, priced, in a raw segment."""
         pipeline = self.pipeline
         origins.load(ready)
-        sources: dict[int, int] = {}
-        described: list[dict[str, Any]] = []
-        for letter in ready:
-            origin = origins.partition(letter)
-            if origin.key not in sources:
-                sources[origin.key] = len(described)
-                described.append({"stream": origin.stream, "format": origin.format, "settings": dict(origin.settings)})
+        sources: dict[str, int] = {}
         whole = origins.records(ready)
-        records = [
-            Envelope(
-                one.mark, one.acts + 1, sources[origins.partition(one).key], one.position, whole[one.key], one.fixes
-            ).encoded()
-            for one in ready
-        ]
+        records = []
+        for one in ready:
+            origin = origins.partition(one)
+            text = intake.settings_text(
+                {"stream": origin.stream, "format": origin.format, "settings": dict(origin.settings)}
+            )
+            source = sources.setdefault(text, len(sources))  # files of one stream and format are one source
+            envelope = Envelope(one.mark, one.acts + 1, source, one.position, whole[one.key], one.fixes)
+            records.append(envelope.encoded())
         snapshot = pipeline.snapshot()
         partition = intake.open_pass(
             pipeline.reader, pipeline.namespace, snapshot.namespace_key, acts.QUEUE, _content(ready), LANES,
-            DeadLetters.name, {"sources": described},
+            DeadLetters.name, {"sources": [json.loads(text) for text in sources]},
         )  # fmt: skip
         numbers = np.arange(len(records), dtype=np.int64)
         prepared = pipeline.prepare(partition, RawRecords(pa.array(records, pa.binary()), numbers, 0, len(records)))

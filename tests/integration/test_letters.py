@@ -93,7 +93,7 @@ def test_letters_worked_off_in_any_order_come_to_the_oracles_sums(world: World) 
     """As if all had been good, and the catalog ready, from the start: fixed, waited for, repeated, split, replayed twice."""
     outcomes: set[str] = set()
 
-    @settings(law, max_examples=30)
+    @settings(law, max_examples=20)
     @given(st.data())
     def holds(data: st.DataObject) -> None:
         catalog, events = data.draw(catalogs()), data.draw(usage())
@@ -190,6 +190,15 @@ def test_a_letter_keeps_its_attempts_and_takes_its_newest_code(world: World) -> 
         space.discard(key)
     assert space.replay([key]).skipped == 1
     assert world.findings(deep=True) == []
+
+
+def test_the_trace_is_found_in_a_record_that_cannot_be_read(world: World) -> None:
+    """So that whoever looks at a letter finds the request it came from."""
+    space = world.space(CATALOG, NOW)
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    space.send(b'{"traceparent": "00-' + trace.encode() + b'-00f067aa0ba902b7-01", "cut\nbroken\n', "stream")
+    found = letters.dead_letters(world.app.control, space.name, 10)
+    assert sorted(one["trace_id"] or "" for one in found) == ["", trace]
 
 
 def test_starting_over_forgets_earlier_fixes(world: World) -> None:

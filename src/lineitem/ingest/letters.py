@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from lineitem.kit.db import Connection, explained
 from lineitem.kit.sqlfiles import load_queries
 
 SQL = load_queries("lineitem.ingest", "letters.sql")
+_TRACEPARENT = re.compile(rb"\b[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ def dead_letters(
     connection: Connection, namespace: str, limit: int, wanted: Filter | None = None
 ) -> list[dict[str, Any]]:
     """The newest ``limit`` dead letters of a namespace, each as ``key``, ``reason`` (its code now), ``detail``, ``stream``,
-    ``position``, ``seen`` (how many records it stands for), ``first_seen``, ``raw``, ``state`` (``open``, ``replayed`` or
+    ``position``, ``seen`` (how many records it stands for), ``first_seen``, ``raw``, ``trace_id``, ``state`` (``open``, ``replayed`` or
     ``discarded``), ``attempts``, ``last_attempt``, ``fixes`` (how many patches are recorded) and ``first_reason``.
 
     One dead letter stands for all sightings of the same bad thing: the same event with the same defect, or the same bytes
@@ -156,12 +158,19 @@ def _summary(row: tuple[Any, ...]) -> dict[str, Any]:
         "seen": row[8],
         "first_seen": moment(row[5]),
         "raw": row[6].decode("utf-8", "backslashreplace"),
+        "trace_id": _trace_id(row[6]),
         "state": row[9],
         "first_reason": Reason(row[10]).code,
         "attempts": row[11],
         "last_attempt": None if row[13] is None else us_to_text(row[13]),
         "fixes": row[12],
     }
+
+
+def _trace_id(raw: bytes) -> str | None:
+    """The trace in a record that need not be readable: of the first W3C trace parent that stands in it."""
+    found = _TRACEPARENT.search(raw)
+    return None if found is None else found[1].decode()
 
 
 def _history(connection: Connection, namespace_key: int, key: int) -> list[dict[str, Any]]:
