@@ -54,8 +54,8 @@ def dead_letters(
     connection: Connection, namespace: str, limit: int, wanted: Filter | None = None
 ) -> list[dict[str, Any]]:
     """The newest ``limit`` dead letters of a namespace, each as ``key``, ``reason`` (its code now), ``detail``, ``stream``,
-    ``position``, ``seen`` (how many records it stands for), ``first_seen``, ``raw``, ``trace_id``, ``state`` (``open``, ``replayed`` or
-    ``discarded``), ``attempts``, ``last_attempt``, ``fixes`` (how many patches are recorded) and ``first_reason``.
+    ``position``, ``seen`` (how many records it stands for), ``first_seen``, ``raw``, ``trace_id``, ``state`` (``open``,
+    ``replayed`` or ``discarded``), ``first_reason``, ``attempts``, ``last_attempt``, ``fixes`` (how many are recorded).
 
     One dead letter stands for all sightings of the same bad thing: the same event with the same defect, or the same bytes
     at the same place of a stream.
