@@ -129,10 +129,9 @@ def _tables() -> list[str]:
         "billing.invoice", "billing.series", "catalog.account", "catalog.canary_hold", "catalog.canary_step",
         "catalog.draft", "catalog.draft_step",
         "catalog.effective_range", "catalog.fx_rate", "catalog.namespace", "catalog.price", "catalog.price_version",
-        "catalog.pricebook_version",
+        "catalog.pricebook_version", "ingest.letter_act",
         "catalog.publication", "catalog.retirement", "catalog.tag_set", "ingest.dead_letter", "ingest.dead_letter_sighting",
-        "ingest.identity", "ingest.letter_act", "ingest.partition",
-        "ingest.retraction", "ledger.accumulator", "ledger.allowance_member",
+        "ingest.identity", "ingest.partition", "ingest.retraction", "ledger.accumulator", "ledger.allowance_member",
         "ledger.batch", "ledger.canary_beside", "ledger.fact", "ledger.fold_member", "ledger.lane", "ledger.line_item",
         "ledger.pending", "ledger.period",
     ]  # fmt: skip

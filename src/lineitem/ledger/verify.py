@@ -47,12 +47,12 @@ def verify(connection: Connection, beside: Connection, notary: Notary, progress:
             _check_totals(connection, unbalanced.result(), report)
         _check_catalog(connection, links, report)
         _check_periods(connection, report)
+        recorded = {kind: _recorded(connection, kind) for kind in LETTER_FACTS}
+        for place, what in check_letter_acts(connection, recorded, links):
+            report.add(place, what)
         for place, what in check_state(connection, _recorded(connection, "retraction")):
             report.add(place, what)
         for place, what in check_settled(connection, _recorded(connection, "settle")):
-            report.add(place, what)
-        recorded = {kind: _recorded(connection, kind) for kind in LETTER_FACTS}
-        for place, what in check_letter_acts(connection, recorded, links):
             report.add(place, what)
         _check_checkpoints(links, notary, report)
     report.findings.sort(key=lambda found: (found.place is None, found.place or (0, 0)))
@@ -167,12 +167,12 @@ _FACT_KEYS = {
     "retire": {"namespace", "revision", "pricebook", "version", "end_us", "by"},
     "canary": {"namespace", "revision", "by", "canary", "digest", "holds"},
     "canary_check": {"namespace", "canary", "digest"},
-    "period": {"namespace", "month", "state"},
-    "retraction": {"namespace", "source", "id"},
-    "settle": {"namespace", "targets"},
     "letter_fix": {"namespace", "by", "reason", "letters", "patch"},
     "letter_replay": {"namespace", "by", "reason", "letters"},
     "letter_discard": {"namespace", "by", "reason", "letters"},
+    "period": {"namespace", "month", "state"},
+    "retraction": {"namespace", "source", "id"},
+    "settle": {"namespace", "targets"},
 }
 
 
