@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import psycopg
 
@@ -27,10 +27,12 @@ from lineitem.catalog.rate_file import RATES_BYTES_MAX, parse_rates
 from lineitem.catalog.snapshot import Snapshot
 from lineitem.core.clock import Clock, SystemClock
 from lineitem.core.errors import DatabaseUnavailable, EnvironmentProblem, InputError, Refused
-from lineitem.core.limits import CATALOG_BYTES_MAX
+from lineitem.core.limits import CATALOG_BYTES_MAX, REPLAY_LETTERS_MAX, RETRY_LETTERS_MAX
 from lineitem.core.period import Month
+from lineitem.core.reasons import Reason
 from lineitem.flow import Pipeline, Progress, Source, Summary, ingest
-from lineitem.ingest import formats
+from lineitem.ingest import acts, formats, letters
+from lineitem.ingest.acts import Chosen
 from lineitem.ingest.events import BatchLimits
 from lineitem.ingest.mapping import parse_mapping
 from lineitem.kit import db
@@ -38,7 +40,9 @@ from lineitem.kit.config import Config, actor
 from lineitem.kit.db import Connection
 from lineitem.kit.embedded import EmbeddedServer
 from lineitem.kit.migrate import migrate
+from lineitem.kit.pace import Pace
 from lineitem.ledger import canary, drafting, fx
+from lineitem.ledger import letters as ledger_letters
 from lineitem.ledger.canary import Checked, Choice, Flag
 from lineitem.ledger.canary import Done as CanaryDone
 from lineitem.ledger.checkpoint import Notary
@@ -57,6 +61,7 @@ from lineitem.ledger.shadow import Candidate, Wanted, shadow
 from lineitem.ledger.shadow import Progress as ShadowProgress
 from lineitem.ledger.shadow_rows import Comparison
 from lineitem.ledger.verify import verify
+from lineitem.replay import Mended, Replayed, Replayer, dry_run, try_patch
 
 _LARGE_BYTES = 32 << 20
 """Files from this size on are worth a second process, which takes as long to start as 10 MB take to read."""
@@ -270,6 +275,56 @@ class App:
         summarize_ranges(pipeline.writer)
         self.checkpoint()
         return summary
+
+    def choose_letters(
+        self, namespace: str, keys: Sequence[int] | None, reason: Reason | None, limit: int | None = None
+    ) -> list[Chosen]:
+        """Dead letters to act on: those of ``keys`` (each must be one of the namespace), else open ones."""
+        namespace_key = letters.namespace_key(self.control, namespace)
+        found = acts.choose(self.control, namespace_key, keys=keys, reason=reason, limit=limit)
+        for key in set(keys or ()) - {one.key for one in found}:
+            raise letters.no_letter(namespace, key)
+        return found
+
+    def replay_letters(
+        self, namespace: str, chosen: Sequence[Chosen], by: str | None, note: str, per_second: int | None,
+        progress: Callable[[int], None],
+    ) -> Replayed:  # fmt: skip
+        """Try dead letters again and sign the ledger. ``per_second``: at most so many, None as many as there are."""
+        batch = REPLAY_LETTERS_MAX if per_second is None else max(1, min(per_second, REPLAY_LETTERS_MAX))
+        replayer = Replayer(self.pipeline(namespace), actor(by), note, Pace(per_second), batch)
+        done = replayer.run(chosen, progress)
+        if done.tried:
+            summarize_ranges(self.control)
+            self.checkpoint()
+        return done
+
+    def try_letters(self, namespace: str, chosen: Sequence[Chosen], progress: Callable[[int], None]) -> Replayed:
+        """What replaying dead letters would do; nothing is written."""
+        return dry_run(self.connection(), self.segments, self.clock, namespace, chosen, progress)
+
+    def retry_letters(self, namespace: str) -> Replayed | None:
+        """Try those again that the catalog in force may help and that have rested; None where there are none."""
+        snapshot, now_us = self._in_force(namespace), self.clock.now_us()
+        chosen = acts.due(self.control, snapshot.namespace_key, snapshot.revision, now_us, RETRY_LETTERS_MAX)
+        if not chosen:
+            return None
+        note = f"automatic, catalog revision {snapshot.revision}"
+        return self.replay_letters(namespace, chosen, None, note, None, lambda _: None)
+
+    def fix_letter(self, namespace: str, key: int, patch: Mapping[str, Any], by: str | None, reason: str) -> Mended:
+        """Record a patch for a dead letter, sign the ledger; how it reads with all its fixes."""
+        now_us = self.clock.now_us()
+        mended = try_patch(self.control, self.segments, namespace, key, patch, now_us)
+        ledger_letters.fix(self.control, namespace, key, patch, actor(by), reason, now_us)
+        self.checkpoint()
+        return mended
+
+    def discard_letters(self, namespace: str, keys: Sequence[int], by: str | None, reason: str) -> int:
+        """Settle dead letters as never to be billed, sign the ledger."""
+        done = ledger_letters.discard(self.control, namespace, keys, actor(by), reason, self.clock.now_us())
+        self.checkpoint()
+        return done
 
     def _in_force(self, namespace: str) -> Snapshot:
         snapshot = published.load_snapshot(self.control, namespace)

@@ -27,7 +27,7 @@ from lineitem.catalog.snapshot import AccountRow, Snapshot, TierChains, account_
 from lineitem.core.clock import Clock
 from lineitem.core.errors import CatalogMoved, Refused
 from lineitem.core.reasons import Reason
-from lineitem.ingest import formats, intake, segments
+from lineitem.ingest import acts, formats, intake, segments
 from lineitem.ingest.events import BatchLimits, DecodeContext, EventColumns, RawRecords, Reject
 from lineitem.ingest.identity import Fate, repeats_inside, settle
 from lineitem.ingest.segments import Segment
@@ -38,7 +38,7 @@ from lineitem.kit.failpoint import failpoint
 from lineitem.kit.process import tune_for_batches
 from lineitem.ledger import periods
 from lineitem.ledger.chain import Batch, BatchKind, accepted_digest, records_digest, set_aside_digest
-from lineitem.ledger.post import LANES, Counts, Head, Origin, ensure_months, lock_lane, write_batch
+from lineitem.ledger.post import LANES, Counts, Fact, Head, Origin, canonical, ensure_months, lock_lane, write_batch
 from lineitem.ledger.rating import AmountTooLarge, Itemized, Rater
 from lineitem.ledger.rows import Digests
 from lineitem.rate.enrich import Accounts, Enriched, enrich
@@ -74,6 +74,7 @@ class Prepared:
     first: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     known: dict[bytes, bytes] = field(default_factory=dict)
     too_large: list[Reject] = field(default_factory=list)
+    attempts: acts.Attempts | None = None  # where the records are dead letters that are tried again
 
     def __post_init__(self) -> None:
         self.find_repeats()
@@ -260,15 +261,7 @@ class Pipeline:
             fate = batch.settle()
             rows = np.flatnonzero(fate.accepted)
             rejects = batch.undecoded + fate.rejects
-            aside = intake.add_dead_letters(
-                connection,
-                partition,
-                self._records(batch, rejects),
-                rejects,
-                head.lane,
-                head.batch + 1,
-                batch.recorded_us,
-            )
+            aside, facts = self._set_aside(batch, head, fate, rejects)
             itemized = self.rater.rate(
                 connection,
                 namespace_key,
@@ -291,6 +284,7 @@ class Pipeline:
                 items=itemized.items,
                 currencies=itemized.currencies,
                 digests=self._digests,
+                facts=facts,
                 counts=counts,
                 origin=_origin(batch, rows, aside),
                 catalog_revision=batch.revision,
@@ -299,6 +293,22 @@ class Pipeline:
             )
         failpoint("after_commit")
         return counts, written
+
+    def _set_aside(
+        self, batch: Prepared, head: Head, fate: Fate, rejects: list[Reject]
+    ) -> tuple[list[tuple[int, bytes]], list[Fact]]:
+        """``(ordinal, fingerprint)`` of every record set aside; and where the records are dead letters, what became of them."""
+        partition, attempts, connection = batch.partition, batch.attempts, self.writer
+        place = (head.lane, head.batch + 1, batch.recorded_us, batch.revision)
+        if attempts is None:
+            records = self._records(batch, rejects)
+            return intake.add_dead_letters(connection, partition, records, rejects, *place), []
+        acts.check_unmoved(connection, attempts.letters)
+        intake.complete(connection, partition.key, batch.recorded_us)
+        attempts.results = acts.results(attempts, batch.events, fate.accepted, rejects)
+        aside = acts.record_attempts(connection, attempts, acts.Place(partition.namespace_key, *place))
+        body = {"namespace": self.namespace, "by": attempts.by, "reason": attempts.note}
+        return aside, [Fact("letter_replay", canonical(body | {"letters": acts.attempts_fact(attempts)}))]
 
     def _tier_chains(self, revision: int) -> TierChains | None:
         """Which prices share tiers at ``revision``: of a catalog that moves meanwhile, the batch is priced again anyway."""

@@ -95,12 +95,12 @@ class Supervisor:
     def wait_for_batches(self, process: subprocess.Popen[bytes], count: int) -> None:
         """Until ``process`` has prepared ``count`` more batches, or has ended, and a random moment longer."""
         enough = self.segments() + count
-        _until(lambda: process.poll() is not None or self.segments() >= enough)
+        until(lambda: process.poll() is not None or self.segments() >= enough)
         time.sleep(self.chance.random() * 0.08)
 
     def wait_until_stopped(self, process: subprocess.Popen[bytes]) -> None:
         """Until a ``stop:`` failpoint has stopped the process, or it has ended."""
-        _until(lambda: process.poll() is not None or _stopped(process.pid))
+        until(lambda: process.poll() is not None or stopped(process.pid))
 
     # --- faults ------------------------------------------------------------------------------------------------------
 
@@ -140,7 +140,7 @@ class Supervisor:
     def kill_the_preparing_process(self) -> None:
         """SIGKILL to the process that prepares batches: the one that commits them says so and ends."""
         process = self.ingest(two_processes=True)
-        _until(lambda: process.poll() is not None or bool(self._preparing(process)))
+        until(lambda: process.poll() is not None or bool(self._preparing(process)))
         self.wait_for_batches(process, self.chance.randrange(12))
         for pid in self._preparing(process):
             _kill(pid)
@@ -246,7 +246,7 @@ class Supervisor:
         assert found["counts"]["not_billable"] == wanted["not_billable"]
         assert found["counts"]["pending"] == 0
         assert self.amounts_nano() == self.expected.amounts_nano
-        assert _until(lambda: not self.server_processes() and not self.keepers()), "a server is left"
+        assert until(lambda: not self.server_processes() and not self.keepers()), "a server is left"
 
     def amounts_nano(self) -> dict[str, int]:
         """Account -> sum of its line items."""
@@ -268,7 +268,8 @@ def rounds(supervisor: Supervisor, count: int) -> Iterator[str]:
         yield fault.__name__
 
 
-def _until(condition: Callable[[], bool]) -> bool:
+def until(condition: Callable[[], bool]) -> bool:
+    """Wait for a condition; whether it came about in time."""
     end = time.monotonic() + _PATIENCE_S
     while not condition():
         if time.monotonic() > end:
@@ -277,7 +278,8 @@ def _until(condition: Callable[[], bool]) -> bool:
     return True
 
 
-def _stopped(pid: int) -> bool:
+def stopped(pid: int) -> bool:
+    """Whether a process stands still."""
     return _read(Path(f"/proc/{pid}/stat")).rpartition(b")")[2].split()[:1] == [b"T"]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from fractions import Fraction
@@ -17,12 +17,16 @@ from lineitem.catalog.load import parse_catalog
 from lineitem.catalog.published import load_snapshot
 from lineitem.core.clock import FixedClock
 from lineitem.core.period import Month
+from lineitem.core.reasons import Reason
 from lineitem.flow import Pipeline, Source, Summary, ingest
+from lineitem.ingest import acts
 from lineitem.ingest.events import BatchLimits
+from lineitem.ingest.letters import Filter, dead_letters, namespace_key
 from lineitem.kit.db import Connection
 from lineitem.ledger.flush import flush
 from lineitem.ledger.rating import Rater
 from lineitem.ledger.report import Report
+from lineitem.replay import Replayed, Replayer
 from tests.integration.oracle import EPOCH, Tally, Totals, tally_of
 
 _numbers = count(1)
@@ -109,6 +113,28 @@ class Space:
         """Say that an event did not happen."""
         made: int = self.act(lambda app: app.retract(self.name, source, event_id, "a test says so"))
         return made
+
+    def letters(self, reason: str | None = None, state: str | None = "open") -> list[int]:
+        """Keys of dead letters, oldest first."""
+        wanted = Filter(state, None if reason is None else Reason[reason.upper()])
+        found = dead_letters(self.world.app.control, self.name, 100_000, wanted)
+        return sorted(one["key"] for one in found)
+
+    def replay(self, keys: Sequence[int] | None = None, *, batch: int = 1000, pipeline: int = 0) -> Replayed:
+        """Try dead letters again: those of ``keys`` in that order, or all open ones."""
+        control = self.world.app.control
+        found = acts.choose(control, namespace_key(control, self.name), keys=keys)
+        if keys is not None:
+            found.sort(key=lambda one: list(keys).index(one.key))
+        return Replayer(self.pipeline(pipeline), "a test", batch_letters=batch).run(found, nothing)
+
+    def fix(self, key: int, **patch: Any) -> None:
+        """Record a patch."""
+        self.act(lambda app: app.fix_letter(self.name, key, patch, "ana", "a test says so"))
+
+    def discard(self, *keys: int) -> None:
+        """Settle dead letters as never to be billed."""
+        self.act(lambda app: app.discard_letters(self.name, keys, "ben", "a test says so"))
 
     def close(self, month: str) -> None:
         """Close a posting period."""

@@ -146,7 +146,18 @@ def fill(world: World) -> Space:
     space.act(lambda app: app.step(space.name, 1, Act.APPROVE, "ben"))
     end_us = microseconds(datetime(2027, 1, 1, tzinfo=UTC))
     space.act(lambda app: app.retire(space.name, Retirement("book", 2, end_us), "ana"))
+    _work_off_dead_letters(space)
     return space
+
+
+def _work_off_dead_letters(space: Space) -> None:
+    """One is mended and passes, one repeats an event, one fails again, one is discarded, the others stay as they are."""
+    (bad,), (conflict,) = space.letters("missing_value"), space.letters("conflict")
+    broken, again, *_ = space.letters("bad_json")
+    space.fix(bad, set={"data.v": "6"})
+    space.fix(broken, record=event("u-2", "paris", "2026-10-12T10:00:00Z", "2").decode().strip())
+    space.replay([bad, conflict, broken])
+    space.discard(again)
 
 
 def load_rate(space: Space, rate: Rate, *, correct: bool) -> None:
@@ -235,6 +246,7 @@ _KINDS = {
     "catalog.draft_step": "act",
     "catalog.effective_range": "upper(during) is null",
     "ingest.dead_letter": "reason",
+    "ingest.letter_act": "act, outcome",
     "billing.invoice": "converted",
 }
 _MUTATORS = {

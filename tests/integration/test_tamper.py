@@ -48,7 +48,9 @@ ONLY_DEEP = {
     ("ledger.pending", "tag_set_key"),
 }
 """What the raw events have to be folded again for."""
-PLACED = ("ledger.line_item", "ledger.batch", "ledger.fact", "ingest.identity", "ingest.dead_letter_sighting")
+PLACED = (
+    "ledger.line_item", "ledger.batch", "ledger.fact", "ingest.identity", "ingest.dead_letter_sighting", "ingest.letter_act",
+)  # fmt: skip
 """Tables whose rows name the batch they belong to."""
 
 
@@ -117,6 +119,7 @@ def test_the_ledger_holds_something_of_everything(crime: Crime) -> None:
         5,
         6,
         7,
+        10,
     }
     assert one("select count(*) from ledger.line_item where quantity_wide is not null")[0] > 0
 
@@ -126,7 +129,7 @@ def _tables() -> list[str]:
         "billing.invoice", "billing.series", "catalog.account", "catalog.canary_hold", "catalog.canary_step",
         "catalog.draft", "catalog.draft_step",
         "catalog.effective_range", "catalog.fx_rate", "catalog.namespace", "catalog.price", "catalog.price_version",
-        "catalog.pricebook_version",
+        "catalog.pricebook_version", "ingest.letter_act",
         "catalog.publication", "catalog.retirement", "catalog.tag_set", "ingest.dead_letter", "ingest.dead_letter_sighting",
         "ingest.identity", "ingest.partition", "ingest.retraction", "ledger.accumulator", "ledger.allowance_member",
         "ledger.batch", "ledger.canary_beside", "ledger.carried_units",
@@ -262,7 +265,7 @@ def _newest(crime: Crime) -> tuple[int, int]:
 
 def _cut(crime: Crime, lane: int, above: int) -> None:
     """Everything of a lane above a batch vanishes, and all that counts on it is set back."""
-    for table in ("ledger.line_item", "ledger.fact", "ledger.batch", "ingest.identity", "ingest.dead_letter_sighting"):
+    for table in PLACED:
         crime.tamperer.do(f"delete from {{}} where lane = {lane} and batch > {above}", table)
     crime.tamperer.connection.execute(
         """update ledger.lane set batch = %(above)s, hash = coalesce(
@@ -405,7 +408,7 @@ def test_a_missing_or_exchanged_raw_segment(crime: Crime) -> None:
 
 FOREVER = (
     "ledger.line_item", "ledger.batch", "ledger.fact", "ledger.supersession", "ingest.identity", "ingest.retraction",
-    "ingest.dead_letter", "ingest.dead_letter_sighting", "billing.invoice", "catalog.publication",
+    "ingest.dead_letter", "ingest.dead_letter_sighting", "ingest.letter_act", "billing.invoice", "catalog.publication",
     "catalog.pricebook_version", "catalog.price", "catalog.price_version", "catalog.tag_set", "catalog.retirement",
     "catalog.draft", "catalog.draft_step",
 )  # fmt: skip

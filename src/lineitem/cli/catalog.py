@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from lineitem.cli.dlq import retry_letters, retrying
 from lineitem.cli.lifecycle import COMMANDS, acting, say_draft
 from lineitem.cli.output import Scope, any_folder, ledger_command, print_json, table
 from lineitem.cli.shadow import shadow, simulate
@@ -61,8 +62,9 @@ def check(file: Path, as_json: bool) -> int:
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @click.option("--draft", type=click.IntRange(min=1), help="Publish a draft instead of a file.")
 @acting
+@retrying
 @ledger_command
-def publish(file: Path | None, draft: int | None, actor: str | None, scope: Scope) -> None:
+def publish(file: Path | None, draft: int | None, actor: str | None, retry: bool, scope: Scope) -> None:
     """Put a catalog in force: a FILE or a draft. Publishing the same content again does nothing."""
     from lineitem.catalog.draft import Act
     from lineitem.catalog.load import load_catalog
@@ -73,15 +75,17 @@ def publish(file: Path | None, draft: int | None, actor: str | None, scope: Scop
     if draft is not None:
         with scope.app() as app:
             made, revision = app.step(scope.namespace, draft, Act.PUBLISH, actor)
-        answer = {"namespace": scope.namespace, "revision": revision, "digest": made.digest, "changed": True}
+            retried = retry_letters(app, scope.namespace, wanted=retry)
+        answer = {"namespace": scope.namespace, "revision": revision, "digest": made.digest, "changed": True} | retried
         say_draft(scope, made, f"Published draft {draft} as revision {revision} of {scope.namespace}.", **answer)
         return
     assert file is not None
     found = load_catalog(file)
     with scope.app() as app:
         done = app.publish(scope.namespace, found, actor)
+        retried = retry_letters(app, scope.namespace, wanted=retry)
     if scope.as_json:
-        print_json(asdict(done))
+        print_json(asdict(done) | retried)
     elif done.changed:
         click.echo(f"Published {file} as revision {done.revision} of {done.namespace}.")
     else:

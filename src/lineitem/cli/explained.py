@@ -236,7 +236,7 @@ def _add_events(node: Tree, events: Document) -> None:
     branch = node.add(_text(told))
     for event in events["items"]:
         charged = [_text(_charged(event["working"]))] if "working" in event else []
-        branch.add(_grouped(_event(event), *charged, _raw(event["raw"])))
+        branch.add(_grouped(_event(event), *charged, _raw(event["raw"]), *_mended(event)))
 
 
 def _event(event: Document) -> Text:
@@ -250,6 +250,24 @@ def _event(event: Document) -> Text:
     if event["retracted"]:
         parts.append((f" RETRACTED: {event['retracted']}", "red"))
     return _text(*parts)
+
+
+def _mended(event: Document) -> list[Text]:
+    """What was changed of a record that was a dead letter: who, why, and what it reads like since."""
+    told = [
+        _text(f"fixed by {fix['by']} at {fix['at']} ({fix['reason']}): ", (patch_text(fix["patch"]), "yellow"))
+        for fix in event.get("fixes", ())
+    ]
+    return [*told, _text("as mended:"), _raw(event["mended"])] if told else []
+
+
+def patch_text(patch: Document) -> str:
+    """A recorded patch in words."""
+    parts = ["starting over"] if patch.get("afresh") else []
+    if "record" in patch:
+        parts.append("another record")
+    parts += [f"{path} = {value}" for path, value in patch.get("set", {}).items()]
+    return ", ".join(parts + [f"without {path}" for path in patch.get("remove", ())])
 
 
 def _charged(step: Document) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from lineitem.cli.canary import check_canaries
+from lineitem.cli.dlq import retry_letters, retrying
 from lineitem.cli.output import Scope, fields, ledger_command, print_json, progress_bar, say
 
 
@@ -23,6 +24,7 @@ from lineitem.cli.output import Scope, fields, ledger_command, print_json, progr
 @click.option(
     "--two-processes/--one-process", default=None, help="Prepare batches in a second process.  [default: from 32 MB on]"
 )
+@retrying
 @ledger_command
 def ingest(
     files: tuple[Path, ...],
@@ -31,6 +33,7 @@ def ingest(
     source: str,
     batch_size: int,
     two_processes: bool | None,
+    retry: bool,
     scope: Scope,
 ) -> None:
     """Read usage files into the ledger, exactly once.
@@ -58,9 +61,10 @@ def ingest(
             total.counts += done.counts
             total.line_items += done.line_items
             total.batches += done.batches
+        retried = retry_letters(app, scope.namespace, wanted=retry)
         check_canaries(app, scope.namespace)
     if scope.as_json:
-        print_json(total.document())
+        print_json(total.document() | retried)
     else:
         fields({name.replace("_", " "): f"{value:>12,}" for name, value in total.document().items()})
         if total.counts.dead_lettered:

@@ -38,7 +38,7 @@ def instant_option_us(text: str) -> int:
 
     found, defect = instant_us(text)
     if found is None:
-        raise UsageError(f"{text!r} {defect}", do="It stands behind --until or --from.")
+        raise UsageError(f"{text!r} {defect}", do="Write an instant, e.g. 2026-11-01T00:00:00Z.")
     return found
 
 

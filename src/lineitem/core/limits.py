@@ -6,6 +6,16 @@ RECORD_BYTES_MAX = 1 << 20
 """Bytes of one raw record; longer ones are dead letters ``too_large`` (their first bytes are kept)."""
 DEAD_LETTER_RAW_BYTES_MAX = 1 << 16
 """Bytes of a raw record kept with a dead letter; the segment keeps up to ``RECORD_BYTES_MAX``."""
+LETTER_REASON_CHARS_MAX = 2000
+"""Characters of the reason for fixing or discarding a dead letter."""
+REPLAY_LETTERS_MAX = 5_000
+"""Dead letters tried again in one batch."""
+REPLAY_BYTES_MAX = 32 << 20
+"""Bytes of raw records tried again in one batch, a single record aside."""
+RETRY_LETTERS_MAX = 10_000
+"""Dead letters that one run of `ingest` or `catalog publish` tries again by itself."""
+RETRY_FIRST_SECONDS, RETRY_LONGEST_SECONDS = 60, 86_400
+"""How long a dead letter that was tried again rests before it is by itself: doubled with every attempt, up to a day."""
 NESTING_MAX = 64
 """Levels of JSON nesting."""
 FIELD_CHARS_MAX = 1024

@@ -105,3 +105,11 @@ def us_to_datetime(us: int) -> datetime:
 def us_to_text(us: int) -> str:
     """Microseconds since the epoch as RFC 3339 UTC text: ``2026-10-01T00:00:00Z``."""
     return us_to_datetime(us).isoformat().replace("+00:00", "Z")
+
+
+def age_text(seconds: int) -> str:
+    """A span of time as people say it, in its largest whole unit: ``5 h``."""
+    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"

@@ -36,6 +36,10 @@ class Reason(IntEnum):
         return self.name.lower()
 
 
+TRANSIENT = frozenset({Reason.UNKNOWN_ACCOUNT, Reason.NO_PRICE})
+"""Codes of good records that came before the catalog was ready for them: tried again by itself once the catalog has moved."""
+
+
 class Explanation(NamedTuple):
     """What a reason code means and what to do about it."""
 

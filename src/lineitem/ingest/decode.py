@@ -82,7 +82,7 @@ def decode_records(raw: RawRecords, context: DecodeContext, parse: Parser) -> tu
             events.ordinal += np.int32(start)
             columns.append(events)
             rejects += [Reject(start + row, *found[row][0], key=found[row][1]) for row in sorted(found)]
-    return _concatenate(columns), rejects
+    return concatenate(columns), rejects
 
 
 @contextmanager
@@ -118,7 +118,7 @@ def _decode_slice(piece: Slice, context: DecodeContext, parse: Parser) -> tuple[
     kept = [row for row in range(len(piece)) if row not in unreadable]
     everything: Found = {row: (problem, None) for row, problem in unreadable.items()}
     if not kept:
-        return _concatenate([]), everything
+        return concatenate([]), everything
     readable = _slice_of(piece.array.take(pa.array(kept)), piece.positions[kept])
     events, found = _finish(parse(readable, context), readable, context)
     events.ordinal = np.array(kept, np.int32)[events.ordinal]
@@ -205,7 +205,9 @@ def _columns(
     )
 
 
-def _concatenate(parts: list[EventColumns]) -> EventColumns:
+def concatenate(parts: Sequence[EventColumns]) -> EventColumns:
+    """Events of several slices as one, in their order."""
+
     def arrays(name: str, dtype: Any) -> NDArray[Any]:
         return np.concatenate([np.empty(0, dtype), *(getattr(part, name) for part in parts)])
 

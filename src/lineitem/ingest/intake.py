@@ -139,10 +139,10 @@ def partitions(
     return found
 
 
-def health(connection: Connection) -> tuple[int, int]:
-    """How many dead letters there are, and how many files whose reading stopped half way."""
-    row = connection.execute(SQL.health).fetchone()
-    return (0, 0) if row is None else (row[0], row[1])
+def interrupted(connection: Connection) -> int:
+    """How many files there are whose reading stopped half way."""
+    row = connection.execute(SQL.interrupted).fetchone()
+    return 0 if row is None else int(row[0])
 
 
 def _stored(settings: str) -> dict[str, Any]:
@@ -256,12 +256,17 @@ def add_dead_letters(
     lane: int,
     batch: int,
     now_us: int,
+    revision: int,
 ) -> list[tuple[int, bytes]]:
     """Set records aside with code, place and raw bytes; the same one seen again is collapsed into its first sighting.
 
-    ``records`` has each reject's record by its ordinal. Returns ``(ordinal, fingerprint)`` of each.
+    ``records`` has each reject's record by its ordinal; ``revision`` is the catalog's that the batch knew. Returns
+    ``(ordinal, fingerprint)`` of each.
     """
-    letters = [_letter(partition, records[reject.ordinal], reject, lane, batch, now_us) for reject in rejects]
+    letters = [
+        _letter(partition, records[reject.ordinal], reject, lane, batch, now_us) | {"revision": revision}
+        for reject in rejects
+    ]
     letters.sort(key=lambda letter: letter["fingerprint"])  # one order for all lanes: no deadlock
     with connection.cursor() as cursor:
         cursor.executemany(SQL.add_dead_letter, letters)

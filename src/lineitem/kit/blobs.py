@@ -25,3 +25,27 @@ class BlobStore(Protocol):
     def remove(self, name: str) -> None:
         """Delete an orphan (see ``ingest.segments``)."""
         ...
+
+
+class Scratch:
+    """A store over another one that keeps what is created in memory: for trying something that must leave no trace."""
+
+    def __init__(self, below: BlobStore) -> None:
+        self._below = below
+        self._own: dict[str, bytes] = {}
+
+    def create(self, name: str, content: bytes | memoryview) -> None:
+        """Keep it here."""
+        self._own[name] = bytes(content)
+
+    def read(self, name: str) -> bytes:
+        """From here, else from below."""
+        return self._own[name] if name in self._own else self._below.read(name)
+
+    def names(self, prefix: str = "") -> Iterator[str]:
+        """All names of both."""
+        return iter(sorted({*self._below.names(prefix), *(name for name in self._own if name.startswith(prefix))}))
+
+    def remove(self, name: str) -> None:
+        """Forget what was kept here; what lies below stays."""
+        self._own.pop(name, None)

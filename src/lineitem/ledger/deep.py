@@ -21,6 +21,7 @@ from lineitem.ledger.carried import of_namespace
 from lineitem.ledger.rating import Rater
 from lineitem.ledger.refold import BatchDamaged, PriceFold, Replay, UsageBatch, bases
 from lineitem.ledger.report import Report
+from lineitem.ledger.verify_letters import Replays
 from lineitem.rate.dues import whole
 from lineitem.rate.enrich import PriceUsage
 from lineitem.rate.price import CompiledPrice
@@ -44,7 +45,7 @@ def _verify_namespace(
     where = {"namespace": namespace}
     replay = Replay(connection, store, namespace)
     folds: dict[int, PriceFold] = {}
-    letters = _letters(connection, namespace)
+    letters, replays = _letters(connection, namespace), Replays.read(connection, namespace)
     windows = set(connection.execute(STATE.windows_waiting, where).fetchall())
     events = 0
     try:
@@ -52,6 +53,8 @@ def _verify_namespace(
             place = (batch.lane, batch.batch)
             if place in letters and not _letters_agree(batch, letters[place]):
                 report.add(place, "a dead letter of it is not in its raw records")
+            if batch.replayed is not None and not replays.agree(batch, batch.replayed):
+                report.add(place, "the dead letters it tried again are not those in its raw records")
             for usage in batch.usage:
                 folds.setdefault(usage.row.price_key, PriceFold.empty(usage.row)).add(usage)
                 windows -= _windows(usage, batch.tag_sets) if windows else set()

@@ -25,6 +25,7 @@ from lineitem.core.money import scaled_to_text
 from lineitem.core.period import Month, us_to_text
 from lineitem.ingest import formats, intake, segments
 from lineitem.ingest.events import EventColumns, RawRecords
+from lineitem.ingest.formats.dead_letters import DeadLetters, mended, opened
 from lineitem.ingest.segments import Segment
 from lineitem.kit.blobs import BlobStore
 from lineitem.kit.db import Connection
@@ -244,6 +245,28 @@ def _event(connection: Connection, decoded: _Decoded, row: int, value: str | Non
         "record": ordinal,
         "segment": decoded.name,
         "raw": raw.records[ordinal].as_py().decode("utf-8", "backslashreplace"),
+    } | _replayed(decoded.segment, ordinal)
+
+
+def _replayed(segment: Segment, ordinal: int) -> dict[str, Any]:
+    """Of an event that was a dead letter: where it came in first, its original record, and what was changed of it."""
+    if segment.format != DeadLetters.name:
+        return {}
+    envelope = opened(segment.raw.records[ordinal].as_py())
+    source = segment.context.settings["sources"][envelope.source]
+    record = mended(formats.get(source["format"]), envelope.raw, envelope.fixes, source["settings"])
+    fixes = [
+        {"by": fix.by, "reason": fix.reason, "at": us_to_text(fix.at_us), "patch": dict(fix.patch)}
+        for fix in envelope.fixes
+    ]
+    return {
+        "stream": source["stream"],
+        "format": source["format"],
+        "position": envelope.position,
+        "raw": envelope.raw.decode("utf-8", "backslashreplace"),
+        "dead_letter": envelope.letter,
+        "fixes": fixes,
+        "mended": record.decode("utf-8", "backslashreplace") if fixes else None,
     }
 
 

@@ -6,10 +6,12 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from lineitem.catalog import published
-from lineitem.ingest import intake, segments
+from lineitem.core.period import age_text
+from lineitem.ingest import intake, letters, segments
 from lineitem.kit.blobs import BlobStore
 from lineitem.kit.db import Connection
 from lineitem.kit.sqlfiles import load_queries
+from lineitem.ledger.letters import age_seconds
 
 SQL = load_queries("lineitem.ledger", "health.sql")
 
@@ -24,11 +26,10 @@ class Check:
     do: str = ""
 
 
-def database_checks(connection: Connection) -> list[Check]:
+def database_checks(connection: Connection, now_us: int) -> list[Check]:
     """Version, durability, guards, dead letters and waiting windows."""
     facts: dict[str, str] = dict(connection.execute(SQL.facts).fetchall())
     unguarded = [row[0] for row in connection.execute(SQL.unguarded_tables).fetchall()]
-    dead_letters, interrupted = intake.health(connection)
     version = connection.info.server_version // 10000
     return [
         Check("PostgreSQL version", version >= 15, str(version), "Use PostgreSQL 15 or newer."),
@@ -48,10 +49,31 @@ def database_checks(connection: Connection) -> list[Check]:
             "Run the migrations as a superuser once, or accept that DROP is not refused.",
         ),
         Check("row-level security", facts["policies"] != "0", f"{facts['policies']} policies", "Run the migrations."),
-        Check("dead letters", True, str(dead_letters), "See `lineitem dlq list`."),
+        Check("dead letters", True, _depth(connection, now_us), "See `lineitem dlq list`."),
         Check("events waiting for their window", True, facts["waiting"]),
-        Check("interrupted files", True, str(interrupted), "Ingest them again: they go on where they stopped."),
+        Check(
+            "interrupted files",
+            True,
+            str(intake.interrupted(connection)),
+            "Ingest them again: they go on where they stopped.",
+        ),
     ]
+
+
+def dead_letters(connection: Connection, now_us: int) -> dict[str, dict[str, int]]:
+    """Open dead letters of the whole ledger: code -> ``dead_letters`` and ``oldest_seconds``, most first."""
+    return {
+        reason.code: {"dead_letters": number, "oldest_seconds": age_seconds(since, now_us)}
+        for reason, number, since in letters.depth(connection)
+    }
+
+
+def _depth(connection: Connection, now_us: int) -> str:
+    """In words: ``3 open: no_price 2 (oldest 5 h), bad_json 1 (oldest 3 d)``."""
+    found = dead_letters(connection, now_us)
+    parts = [f"{code} {one['dead_letters']} (oldest {age_text(one['oldest_seconds'])})" for code, one in found.items()]
+    count = sum(one["dead_letters"] for one in found.values())
+    return f"{count} open" + (": " + ", ".join(parts) if parts else "")
 
 
 def _durability(name: str, value: str) -> Check:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +18,7 @@ from lineitem.catalog.snapshot import AccountRow, PriceRow, Snapshot, TierChains
 from lineitem.core.errors import IntegrityError
 from lineitem.ingest import formats, intake, segments
 from lineitem.ingest.events import EventColumns, RawRecords, Reject
+from lineitem.ingest.formats.dead_letters import DeadLetters
 from lineitem.ingest.segments import Segment
 from lineitem.kit.blobs import BlobStore
 from lineitem.kit.db import Connection
@@ -78,6 +79,7 @@ class DecodedBatch:
     undecoded: list[Reject]
     events: EventColumns
     alive: NDArray[np.bool_]
+    replayed: list[Mapping[str, Any]] | None = None  # where its letters came from, if its records are dead letters
 
 
 @dataclass(slots=True)
@@ -91,6 +93,7 @@ class UsageBatch:
     events: EventColumns
     usage: list[PriceUsage]
     tag_sets: list[str]
+    replayed: list[Mapping[str, Any]] | None = None  # where its letters came from, if its records are dead letters
 
 
 @dataclass(slots=True)
@@ -111,7 +114,7 @@ class Replay:
         """
         for one in self.decoded(since_us, until_us):
             usage, tag_sets = self._usage(one)
-            yield UsageBatch(one.lane, one.batch, one.raw, one.undecoded, one.events, usage, tag_sets)
+            yield UsageBatch(one.lane, one.batch, one.raw, one.undecoded, one.events, usage, tag_sets, one.replayed)
 
     def decoded(self, since_us: int | None = None, until_us: int | None = None) -> Iterator[DecodedBatch]:
         """As ``batches``, before anything is matched or priced; the next segment is read while one is worked on."""
@@ -154,7 +157,8 @@ class Replay:
             )  # fmt: skip
         events, undecoded = formats.get(found.format).decode(found.raw, context)
         alive = self._alive(row, events)
-        return DecodedBatch(row.lane, row.batch, row.revision, found.raw, undecoded, events, alive)
+        replayed = context.settings["sources"] if found.format == DeadLetters.name else None
+        return DecodedBatch(row.lane, row.batch, row.revision, found.raw, undecoded, events, alive, replayed)
 
     def _alive(self, row: _Recorded, events: EventColumns) -> NDArray[np.bool_]:
         """(n,) bool: events that were accepted at exactly this place and not retracted since."""

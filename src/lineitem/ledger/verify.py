@@ -24,6 +24,7 @@ from lineitem.ledger.fx import check_rates
 from lineitem.ledger.post import LANES, NO_DIGEST
 from lineitem.ledger.report import Link, Place, Progress, Report
 from lineitem.ledger.verify_accepted import check_accepted
+from lineitem.ledger.verify_letters import LETTER_FACTS, check_letter_acts
 from lineitem.ledger.verify_lifecycle import check_beside, check_canaries, check_lifecycle
 from lineitem.ledger.verify_rows import check_line_items
 from lineitem.ledger.verify_state import check_settled, check_state
@@ -48,6 +49,9 @@ def verify(connection: Connection, beside: Connection, notary: Notary, progress:
             _check_totals(connection, unbalanced.result(), report)
         _check_catalog(connection, links, report)
         _check_periods(connection, report)
+        recorded = {kind: _recorded(connection, kind) for kind in LETTER_FACTS}
+        for place, what in check_letter_acts(connection, recorded, links):
+            report.add(place, what)
         for place, what in check_state(connection, _recorded(connection, "retraction")):
             report.add(place, what)
         for place, what in check_settled(connection, _recorded(connection, "settle")):
@@ -167,6 +171,9 @@ _FACT_KEYS = {
     "retire": {"namespace", "revision", "pricebook", "version", "end_us", "by"},
     "canary": {"namespace", "revision", "by", "canary", "digest", "holds"},
     "canary_check": {"namespace", "canary", "digest"},
+    "letter_fix": {"namespace", "by", "reason", "letters", "patch"},
+    "letter_replay": {"namespace", "by", "reason", "letters"},
+    "letter_discard": {"namespace", "by", "reason", "letters"},
     "period": {"namespace", "month", "state"},
     "retraction": {"namespace", "source", "id"},
     "settle": {"namespace", "targets"},

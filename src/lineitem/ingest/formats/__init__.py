@@ -8,11 +8,15 @@ from typing import Any, BinaryIO, Protocol
 
 from lineitem.core.errors import UsageError
 from lineitem.ingest.events import BatchLimits, DecodeContext, EventColumns, RawRecords, Reject
+from lineitem.ingest.formats._amend import Changes, Unfit
 from lineitem.ingest.formats.access_log import AccessLog
 from lineitem.ingest.formats.cloudevents import CloudEvents
 from lineitem.ingest.formats.csv import Csv
+from lineitem.ingest.formats.dead_letters import DeadLetters
 from lineitem.ingest.formats.parquet import Parquet
 from lineitem.ingest.mapping import FieldMapping
+
+__all__ = ["FORMATS", "Changes", "Format", "Unfit", "detect", "get"]
 
 
 class Format(Protocol):
@@ -49,16 +53,22 @@ class Format(Protocol):
         """Events, and one Reject per record that is none. Depends on its arguments only."""
         ...
 
+    def amend(self, record: bytes, changes: Changes, settings: Mapping[str, Any]) -> bytes:
+        """A record with ``changes``, as this format would hold it. Depends on its arguments only. Raises Unfit."""
+        ...
+
 
 FORMATS: dict[str, Format] = {format_.name: format_ for format_ in (CloudEvents(), Csv(), Parquet(), AccessLog())}
-"""Every format by name."""
+"""Every format a file may have, by name."""
+_STORED: dict[str, Format] = {**FORMATS, DeadLetters.name: DeadLetters(FORMATS)}
+"""Those a raw segment may have, too."""
 _ALIASES = {"json": "cloudevents", "ndjson": "cloudevents"}
 
 
 def get(name: str) -> Format:
     """The format called ``name``. Raises UsageError naming the known ones."""
     try:
-        return FORMATS[_ALIASES.get(name, name)]
+        return _STORED[_ALIASES.get(name, name)]
     except KeyError:
         raise UsageError(f"unknown format {name!r}", do=f"Known are {', '.join(FORMATS)}.") from None
 

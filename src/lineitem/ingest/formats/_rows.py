@@ -7,7 +7,7 @@ may be, the quote was a mistake: that one line is a (bad) row of its own and the
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import BinaryIO
 
@@ -35,6 +35,14 @@ class RowGrammar:
         if not self._row.fullmatch(row):
             return None
         return [m[2] if m[1] is None else m[1].replace('""', '"') for m in self._field.finditer(row)]
+
+    def row(self, fields: Sequence[str]) -> str:
+        """Fields as a row: the inverse of ``fields``."""
+        return self.delimiter.join(map(self._quoted, fields))
+
+    def _quoted(self, field: str) -> str:
+        special = any(mark in field for mark in ('"', "\n", "\r", self.delimiter))
+        return '"' + field.replace('"', '""') + '"' if special else field
 
 
 @lru_cache(maxsize=64)

@@ -17,6 +17,7 @@ from lineitem.core.reasons import Reason
 from lineitem.ingest.columns import map_columns
 from lineitem.ingest.decode import Candidates, Slice, decode_records
 from lineitem.ingest.events import BatchLimits, DecodeContext, EventColumns, RawRecords, Reject
+from lineitem.ingest.formats._amend import Changes, Unfit
 from lineitem.ingest.formats._batches import gather
 from lineitem.ingest.formats._lines import line_pieces, text_start
 from lineitem.ingest.mapping import FieldMapping, Spec, TimeSpec, fitted
@@ -61,6 +62,10 @@ class AccessLog:
     ) -> Iterator[RawRecords]:
         """Raw lines and their byte offsets, from byte ``start`` on."""
         return gather(line_pieces(file, max(start, text_start(file))), start, limits)
+
+    def amend(self, record: bytes, changes: Changes, settings: Mapping[str, Any]) -> bytes:
+        """A line has no names to set by. Raises Unfit."""
+        raise Unfit("a log line is mended as a whole, with --record")
 
     def decode(self, raw: RawRecords, context: DecodeContext) -> tuple[EventColumns, list[Reject]]:
         """Events and rejects of a batch; pure."""

@@ -22,6 +22,7 @@ from lineitem.core.reasons import Reason
 from lineitem.ingest.decode import Candidates, Slice, decode_records
 from lineitem.ingest.digest import INTEGER_DIGITS_MAX, NumberTooLarge, canonical_tree, number_hook
 from lineitem.ingest.events import BatchLimits, DecodeContext, EventColumns, RawRecords, Reject
+from lineitem.ingest.formats._amend import Changes, drop, encoded, parsed, put, value_of
 from lineitem.ingest.formats._batches import gather
 from lineitem.ingest.formats._elements import element_pieces, holds_elements
 from lineitem.ingest.formats._lines import line_pieces, text_start
@@ -74,6 +75,15 @@ class CloudEvents:
     def decode(self, raw: RawRecords, context: DecodeContext) -> tuple[EventColumns, list[Reject]]:
         """Events and rejects of a batch; pure."""
         return decode_records(raw, context, _parse)
+
+    def amend(self, record: bytes, changes: Changes, settings: Mapping[str, Any]) -> bytes:
+        """Attributes are set to texts; what lies in ``data`` to JSON, or to a text where it is none."""
+        document = parsed(record)
+        for path, text in changes.set.items():
+            put(document, path, value_of(text) if path.partition(".")[0] == "data" else text)
+        for path in changes.remove:
+            drop(document, path)
+        return encoded(document)
 
 
 def _parse(piece: Slice, context: DecodeContext) -> Candidates:

@@ -10,6 +10,7 @@ from lineitem.core.reasons import Reason
 from lineitem.ingest.columns import map_columns
 from lineitem.ingest.decode import Candidates, Slice, decode_records
 from lineitem.ingest.events import BatchLimits, DecodeContext, EventColumns, RawRecords, Reject
+from lineitem.ingest.formats._amend import Changes, Unfit, column
 from lineitem.ingest.formats._batches import gather
 from lineitem.ingest.formats._lines import text_start
 from lineitem.ingest.formats._rows import grammar, row_pieces
@@ -51,6 +52,22 @@ class Csv:
     def decode(self, raw: RawRecords, context: DecodeContext) -> tuple[EventColumns, list[Reject]]:
         """Events and rejects of a batch; pure."""
         return decode_records(raw, context, _parse)
+
+    def amend(self, record: bytes, changes: Changes, settings: Mapping[str, Any]) -> bytes:
+        """Columns are set to texts; removing one leaves it empty."""
+        names: list[str] = settings["columns"]
+        try:
+            row = grammar(settings["delimiter"]).fields(record.decode())
+        except UnicodeDecodeError:
+            row = None
+        if row is None or len(row) != len(names):
+            raise Unfit(f"the row does not have the header's {len(names)} columns; give a whole one with --record")
+        fields = list(row)
+        for name, text in changes.set.items():
+            fields[column(name, names)] = text
+        for name in changes.remove:
+            fields[column(name, names)] = ""
+        return grammar(settings["delimiter"]).row(fields).encode()
 
 
 def _header(line: bytes, delimiter: str) -> list[str]:

@@ -25,6 +25,7 @@ from lineitem.ingest.columns import map_columns
 from lineitem.ingest.decode import Candidates, Slice, decode_records
 from lineitem.ingest.digest import canonical_decimal, number_hook
 from lineitem.ingest.events import BatchLimits, DecodeContext, EventColumns, RawRecords, Reject
+from lineitem.ingest.formats._amend import Changes, column, encoded, parsed, value_of
 from lineitem.ingest.formats._batches import Piece, gather, piece_of
 from lineitem.ingest.mapping import FieldMapping, by_name, fitted
 from lineitem.ingest.validate import Problem, Problems
@@ -53,6 +54,16 @@ class Parquet:
     def decode(self, raw: RawRecords, context: DecodeContext) -> tuple[EventColumns, list[Reject]]:
         """Events and rejects of a batch; pure."""
         return decode_records(raw, context, _parse)
+
+    def amend(self, record: bytes, changes: Changes, settings: Mapping[str, Any]) -> bytes:
+        """Columns are set to JSON, or to a text where it is none."""
+        document = parsed(record)
+        names = list(document)
+        for name, text in changes.set.items():
+            document[names[column(name, names)]] = value_of(text)
+        for name in changes.remove:
+            document[names[column(name, names)]] = None
+        return encoded(document)
 
 
 def _open(file: BinaryIO) -> pq.ParquetFile:

@@ -65,9 +65,9 @@ values (%(key)s, %(namespace_key)s, %(reason)s, %(lane)s, %(batch)s)
 -- name: add_dead_letter
 -- Collapsed by fingerprint: the same bad thing twice is one dead letter, seen twice.
 insert into ingest.dead_letter (namespace_key, fingerprint, reason, detail, stream, position, event_key, digest, raw,
-  raw_bytes, lane, batch, ordinal, first_seen_at)
+  raw_bytes, lane, batch, ordinal, first_seen_at, revision)
 values (%(namespace_key)s, %(fingerprint)s, %(reason)s, %(detail)s, %(stream)s, %(position)s, %(event_key)s,
-  %(digest)s, %(raw)s, %(raw_bytes)s, %(lane)s, %(batch)s, %(ordinal)s, %(first_seen_at)s)
+  %(digest)s, %(raw)s, %(raw_bytes)s, %(lane)s, %(batch)s, %(ordinal)s, %(first_seen_at)s, %(revision)s)
 on conflict (fingerprint) do nothing
 
 -- name: add_sighting
@@ -90,7 +90,6 @@ copy (select (select string_agg(int2send(lane) || int8send(batch) || int4send(or
   from generate_series(0, pg_relation_size('ingest.identity') / current_setting('block_size')::int, 128) as page)
 to stdout (format binary)
 
--- name: health
--- Dead letters, and files whose reading stopped half way.
-select (select count(*) from ingest.dead_letter),
-  (select count(*) from ingest.partition where completed_at is null and next > 0)
+-- name: interrupted
+-- Files whose reading stopped half way.
+select count(*) from ingest.partition where completed_at is null and next > 0

@@ -36,11 +36,26 @@ left join ledger.batch b using (lane, batch) left join ingest.partition p using 
 where s.dead_letter_key is null or p.stream is distinct from d.stream
   or d.position < b.position_start or d.position >= b.position_end or length(d.raw) <> least(d.raw_bytes, %(kept)s)
   or d.first_seen_at <> timestamptz 'epoch' + b.recorded_us * interval '1 microsecond'
+  or d.revision is distinct from b.catalog_revision
 
 -- name: letters
 -- What a dead letter's fingerprint is made of.
 select n.namespace, d.stream, d.position, d.reason, d.event_key, d.digest, d.raw, d.raw_bytes, d.fingerprint, d.lane, d.batch
 from ingest.dead_letter d left join catalog.namespace n using (namespace_key)
+
+-- name: letter_acts
+-- What is kept of what was done with dead letters, one row for each letter that a fact names.
+select x.lane, x.batch, x.ordinal, encode(uuid_send(d.fingerprint), 'hex'), x.number, x.act, x.outcome,
+  encode(uuid_send(x.event_key), 'hex'), x.reason, x.detail, x.patch, x.note, x.actor, x.acted_us, x.revision,
+  n.namespace, d.namespace_key = x.namespace_key
+from ingest.letter_act x left join ingest.dead_letter d using (dead_letter_key)
+left join catalog.namespace n on n.namespace_key = x.namespace_key
+
+-- name: letter_origins
+-- What the envelopes of letters that were tried again must hold.
+select encode(uuid_send(d.fingerprint), 'hex'), d.stream, d.position, d.raw_bytes, sha256(d.raw) from ingest.dead_letter d
+join catalog.namespace n using (namespace_key) where n.namespace = %(namespace)s
+  and exists (select from ingest.letter_act x where x.dead_letter_key = d.dead_letter_key and x.act = 'replay')
 
 -- name: letters_by_batch
 -- What the raw segments must say of the dead letters of a namespace.
