@@ -98,7 +98,7 @@ def test_publish_looks_at_what_is_published_too() -> None:
     old = catalog(("2026-01-01", priced(1, meter="other")))
     both = catalog(("2026-01-01", priced(1)), ("2026-02-01", priced(2, "continue")))
     new = replace(both, pricebooks=both.pricebooks[1:])
-    usage = UsageSoFar({}, frozenset(), {})
+    usage = UsageSoFar({}, frozenset(), {}, {})
     with pytest.raises(Refused, match="pricebook b version 2: price 'p' continues, but version 1 has the meter other"):
         check_publish(old, list(old.pricebooks), {}, new, usage)
     check_publish(old, list(old.pricebooks), {("b", 1): 0}, new, usage)  # withdrawn: it never counted

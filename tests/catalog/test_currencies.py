@@ -106,7 +106,7 @@ def test_a_diff_tells_currencies_and_the_rule() -> None:
 
 def test_a_currency_with_prices_keeps_its_decimals() -> None:
     """Invoices were rounded to them. One that no price is in may change or go."""
-    nothing = UsageSoFar({}, frozenset(), {})
+    nothing = UsageSoFar({}, frozenset(), {}, {})
     old = parse_catalog(OWN + PLAIN, "c")
     priced = Pricebook("c", 1, 0, None, (Price("p", "m", "per_unit", "XCR", unit_price=Decimal(1)),))
     changed = replace(old, currencies=(replace(old.currencies[0], exponent=2),))

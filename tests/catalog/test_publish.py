@@ -15,8 +15,10 @@ METER = Meter("m", "a.used", Aggregation.SUM, "data.v")
 PRICE = Price("p", "m", "per_unit", "USD", unit_price=Decimal(1))
 BOOK = Pricebook("b", 1, 0, None, (PRICE,))
 CATALOG = Catalog("USD", (METER,), (BOOK,), accounts=(Account("x", "X", "b", "UTC"),))
-NO_USAGE = UsageSoFar({}, frozenset(), {})
-USAGE = UsageSoFar({"b": 1000}, frozenset({"m"}), {"x": ("b", "UTC")})
+NO_USAGE = UsageSoFar({}, frozenset(), {}, {})
+USAGE = UsageSoFar({"b": 1000}, frozenset({"m"}), {"x": ("b", "UTC")}, {("b", "m"): 1000})
+OTHER = replace(PRICE, id="q", meter="n")
+FEE = Price("fee", "", "flat", "USD", amount="5")
 
 
 def book(version: int, start_us: int, unit_price: int = 2) -> Pricebook:
@@ -38,6 +40,16 @@ ALLOWED = {
     "a version between two others": (
         CATALOG, [BOOK, book(3, 50)], with_books(replace(book(2, 10), effective_until_us=50)), NO_USAGE,
     ),
+    "a version that reaches back with a price for a meter nobody has used yet": (
+        CATALOG, [BOOK], with_books(BOOK, replace(book(2, 5, 1), prices=(PRICE, OTHER))), USAGE,
+    ),
+    "a version that reaches back with dues where none are settled": (
+        CATALOG, [BOOK], with_books(BOOK, replace(book(2, 5, 1), prices=(PRICE, FEE))), USAGE,
+    ),
+    "a version that reaches back into usage of a price it has too, after another one has ended": (
+        CATALOG, [replace(BOOK, effective_until_us=20), replace(book(2, 20), effective_until_us=30)], with_books(book(3, 30, 7)),
+        replace(USAGE, last_by_meter_us={("b", "m"): 29}),
+    ),
     "a catalog that no longer lists an old version": (CATALOG, [BOOK], with_books(book(2, 1001)), USAGE),
     "another meter beside it": (CATALOG, [BOOK], replace(CATALOG, meters=(METER, replace(METER, id="n"))), USAGE),
     "a meter that changed before it was used": (
@@ -50,6 +62,20 @@ ALLOWED = {
 REFUSED = {
     "another content of a version": (CATALOG, [BOOK], with_books(book(1, 0)), NO_USAGE, "already published"),
     "a version that reaches back": (CATALOG, [BOOK], with_books(BOOK, book(2, 1000)), USAGE, "already rated"),
+    "a version that reaches back and drops a price": (
+        CATALOG, [BOOK], with_books(BOOK, replace(book(2, 5), prices=())), USAGE, "leave the prices of m as they are",
+    ),
+    "a version that reaches back with a second price for a meter": (
+        CATALOG, [BOOK], with_books(BOOK, replace(book(2, 5, 1), prices=(PRICE, replace(PRICE, id="q")))), USAGE,
+        "leave the prices of m as they are",
+    ),
+    "a version that reaches back over two, of which the later one is another": (
+        CATALOG, [BOOK, book(2, 900)], with_books(replace(book(3, 950, 1), prices=(PRICE,))), USAGE, "of m as they are",
+    ),
+    "a version that reaches back with other dues than were settled": (
+        CATALOG, [replace(BOOK, prices=(PRICE, FEE))], with_books(book(2, 5, 1)),
+        replace(USAGE, last_by_meter_us={("b", ""): 900}), "of what is due without a meter as they are",
+    ),
     "two versions of one start": (CATALOG, [BOOK], with_books(book(2, 0)), NO_USAGE, "takes effect"),
     "a number below that of an earlier version": (
         CATALOG, [replace(BOOK, version=5)], with_books(book(2, 10)), NO_USAGE, "number versions by their start",

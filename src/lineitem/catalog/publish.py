@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from lineitem.catalog import continuing, pools
-from lineitem.catalog.model import Catalog, Pricebook
+from lineitem.catalog.document import price_digest
+from lineitem.catalog.model import Catalog, Pricebook, owner
 from lineitem.catalog.ranges import Ends, collisions, effective_ranges, is_withdrawn
 from lineitem.core.errors import Refused
 from lineitem.core.period import us_to_text
@@ -27,6 +28,7 @@ class UsageSoFar:
     last_event_us: Mapping[str, int]
     meters: frozenset[str]
     accounts: Mapping[str, tuple[str | None, str]]  # account -> (pricebook, timezone)
+    last_by_meter_us: Mapping[tuple[str, str], int]  # (pricebook, meter) -> the same of the meter; "": dues without one
 
 
 def check_publish(
@@ -39,7 +41,7 @@ def check_publish(
     live = [book for book in published if not is_withdrawn(book, ends_us)]
     problems = [
         *_changed_versions(published, new),
-        *_reaching_back(published, new, usage),
+        *_reaching_back(published, ends_us, new, usage),
         *collisions(published, ends_us, new.pricebooks),
         *(problem for one in (continuing, pools) for problem in one.publish_problems(live, new.pricebooks, new.meters)),
     ]
@@ -60,18 +62,45 @@ def _changed_versions(published: list[Pricebook], new: Catalog) -> list[str]:
     ]
 
 
-def _reaching_back(published: list[Pricebook], new: Catalog, usage: UsageSoFar) -> list[str]:
+def _reaching_back(published: list[Pricebook], ends_us: Ends, new: Catalog, usage: UsageSoFar) -> list[str]:
+    """Versions that start before rated usage and would price it otherwise; one that only adds prices for other meters may."""
     known = {(book.id, book.version) for book in published}
     problems = []
     for book in new.pricebooks:
         last = usage.last_event_us.get(book.id)
         if (book.id, book.version) in known or last is None or book.effective_from_us > last:
             continue
+        changed = _changed_under_usage(book, published, ends_us, usage)
+        if owner(book.id) is None and not changed:
+            continue
+        named = " and ".join(meter or "what is due without a meter" for meter in changed)
+        same = f", or leave the prices of {named} as they are" if owner(book.id) is None else ""
         problems.append(
             f"pricebook {book.id} version {book.version} takes effect at {us_to_text(book.effective_from_us)}, but usage"
-            f" up to {us_to_text(last)} is already rated: choose a later effective_from"
+            f" up to {us_to_text(last)} is already rated: choose a later effective_from{same}"
         )
     return problems
+
+
+def _changed_under_usage(book: Pricebook, published: list[Pricebook], ends_us: Ends, usage: UsageSoFar) -> list[str]:
+    """The meters with rated usage in the time of a new version, which it prices otherwise than a version in force then."""
+    ranges = effective_ranges(published, ends_us)
+    others = [(*ranges[(other.id, other.version)], other) for other in published if other.id == book.id]
+    changed = []
+    for (name, meter), last in sorted(usage.last_by_meter_us.items()):
+        until = last + 1 if book.effective_until_us is None else min(book.effective_until_us, last + 1)
+        prices = _prices_of(book, meter)
+        if name == book.id and any(
+            max(start, book.effective_from_us) < min(end, until) and _prices_of(other, meter) != prices
+            for start, end, other in others
+        ):
+            changed.append(meter)
+    return changed
+
+
+def _prices_of(book: Pricebook, meter: str) -> set[tuple[str, bytes]]:
+    """Id and content of what a version asks for a meter."""
+    return {(price.id, price_digest(price)) for price in book.prices if price.meter == meter}
 
 
 def _changed_meters(old: Catalog, new: Catalog, usage: UsageSoFar) -> list[str]:

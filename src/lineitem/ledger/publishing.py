@@ -156,9 +156,13 @@ def usage_so_far(connection: Connection, key: int, accounts: list[str]) -> Usage
     """What has been rated in a namespace; of ``accounts`` also under which pricebook and zone."""
     rows = connection.execute(SQL.usage_so_far, {"namespace_key": key}).fetchall()
     settled = connection.execute(SQL.accounts_with_usage, {"namespace_key": key, "accounts": accounts}).fetchall()
-    last = {kind: {row[1]: row[2] for row in rows if row[0] == kind} for kind in ("pricebook", "account")}
+    by_meter = {(book, meter): last_us for kind, book, last_us, meter in rows if kind == "pricebook"}
+    last: dict[str, int] = {own_pricebook(account): last_us for kind, account, last_us, _ in rows if kind == "account"}
+    for (book, _), last_us in by_meter.items():
+        last[book] = max(last.get(book, last_us), last_us)
     return UsageSoFar(
-        last["pricebook"] | {own_pricebook(account): last_us for account, last_us in last["account"].items()},
-        frozenset(meter for row in rows for meter in row[3]),
+        last,
+        frozenset(meter for _, meter in by_meter if meter),
         {row[0]: (row[1], row[2]) for row in settled},
+        by_meter,
     )

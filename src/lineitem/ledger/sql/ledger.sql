@@ -187,15 +187,16 @@ join ledger.accumulator a on a.account_key = w.account_key and a.price_key = w.p
   and a.period_start = timestamptz 'epoch' + w.start_us * interval '1 microsecond'
 
 -- name: usage_so_far
--- The last rated event of each pricebook, the one its accounts have included, whatever prices it; and of each account.
+-- The last rated event of each pricebook, the one its accounts have included, whatever prices it; of each of its meters; and
+-- of each account.
 with used as (
   select c.account, c.pricebook as has, p.pricebook as priced_by, p.meter, max(a.last_event_us) as last_event_us
   from ledger.accumulator a join catalog.price p using (price_key) join catalog.account c using (account_key)
   where a.namespace_key = %(namespace_key)s group by 1, 2, 3, 4
 )
-select 'pricebook', book, max(last_event_us), array_agg(distinct meter)
-from used, unnest(array[has, priced_by]) as book where book is not null group by book
-union all select 'account', account, max(last_event_us), '{}' from used group by account
+select 'pricebook', book, max(last_event_us), meter
+from used, unnest(array[has, priced_by]) as book where book is not null group by book, meter
+union all select 'account', account, max(last_event_us), '' from used group by account
 
 -- name: publish_facts
 -- Who published a revision, and when; nobody knows of those before names were kept.
