@@ -47,7 +47,8 @@ ALLOWED = {
         CATALOG, [BOOK], with_books(BOOK, replace(book(2, 5, 1), prices=(PRICE, FEE))), USAGE,
     ),
     "a version that reaches back into usage of a price it has too, after another one has ended": (
-        CATALOG, [replace(BOOK, effective_until_us=20), replace(book(2, 20), effective_until_us=30)], with_books(book(3, 30, 7)),
+        CATALOG, [replace(BOOK, effective_until_us=20), replace(book(2, 20), effective_until_us=30)],
+        with_books(book(3, 30, 7)),
         replace(USAGE, last_by_meter_us={("b", "m"): 29}),
     ),
     "a catalog that no longer lists an old version": (CATALOG, [BOOK], with_books(book(2, 1001)), USAGE),

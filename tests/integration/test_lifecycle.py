@@ -197,7 +197,7 @@ def test_an_override_does_not_reach_back(ledger: App) -> None:
     with pytest.raises(
         Refused, match="std version 2 takes effect"
     ):  # acme has it, though its own price billed the event
-        ledger.publish("default", with_override(books=(book(2, "2026-10-22T00:00:00Z"),)))
+        ledger.publish("default", with_override(books=(book(2, "2026-10-22T00:00:00Z", "2"),)))
     assert space.world.findings(deep=True) == []
 
 
@@ -272,7 +272,7 @@ def test_a_draft_is_checked_when_it_is_published(ledger: App) -> None:
     """Usage that came meanwhile counts."""
     space = Space(World(ledger), "default", ledger.clock)  # type: ignore[arg-type]
     ledger.publish("default", catalog(JAN), "ana")
-    ledger.draft("default", catalog(book(2, "2026-10-01T00:00:00Z")), "ana", "")
+    ledger.draft("default", catalog(book(2, "2026-10-01T00:00:00Z", "2")), "ana", "")
     space.send(_usage("acme", "2026-10-01T00:00:00Z"), "s")
     with pytest.raises(Refused, match="already rated"):
         ledger.step("default", 1, Act.PUBLISH, "ana")
