@@ -6,7 +6,7 @@ was drawn before, so late usage, retractions and repricing move it either way, a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
@@ -61,7 +61,7 @@ class _Moved:
 
 
 @dataclass(frozen=True, slots=True)
-class _Owes:
+class Owes:
     """What one price content asks of an account for a month."""
 
     covered: Covered
@@ -137,8 +137,8 @@ def _months(
     """What is owed now in every month that is drawn for, shared out between its cuts; nothing is drawn yet."""
     wanted = _wanted(listed, before, asked)
     advance = {row.price_key for row in snapshot.rows if in_advance(row.price)}
-    owed = _owed(connection, listed, sorted({month for _, month in wanted}))
-    retractions = _retractions(connection, snapshot.namespace_key)
+    owed = what_is_owed(connection, listed, sorted({month for _, month in wanted}))
+    retractions = retractions_so_far(connection, snapshot.namespace_key)
     found: dict[Month, MonthCredit] = {}
     moved: dict[Month, tuple[tuple[int, ...], dict[Covered, int]]] = {}
     for at, whole in wanted.items():
@@ -151,19 +151,19 @@ def _months(
             continue
         cuts = cuts_of(some, month, zone)
         read = (sum(one.events for one in asks), retractions) if cuts else (0, 0)
-        one = MonthCredit(whole, cuts, {covered: [nano] for covered, nano in _summed(asks).items()}, read)
+        one = MonthCredit(whole, cuts, {covered: [nano] for covered, nano in summed(asks).items()}, read)
         known = before.get(at)
         if cuts and known is not None and (known.cuts, known.read, known.totals()) == (cuts, read, one.totals()):
             one = replace(one, owed=known.owed)  # nothing has moved since it was read
         elif cuts:
-            moved[at] = cuts, _summed([ask for ask in asks if not ask.metered])
+            moved[at] = cuts, summed([ask for ask in asks if not ask.metered])
         found[at] = one
     unread = {at: cuts for at, (cuts, _) in moved.items() if found[at].whole}
     replay = Replay(connection, store, snapshot.namespace)
     at_cut = owed_at(replay, snapshot.tier_chains, Rater(), unread) if unread else {}
     for at, (cuts, fixed) in moved.items():
         owed_by = [at_cut.get((*at, cut), {}) for cut in cuts]
-        found[at] = replace(found[at], owed=_shared(found[at].totals(), owed_by, fixed))
+        found[at] = replace(found[at], owed=shared_out(found[at].totals(), owed_by, fixed))
     return found
 
 
@@ -176,13 +176,14 @@ def _wanted(
     return wanted | {(account, month): True for account in listed for month in asked}
 
 
-def _retractions(connection: Connection, key: int) -> int:
+def retractions_so_far(connection: Connection, key: int) -> int:
+    """How many events of a namespace were retracted: with the events counted, whether any has come or gone."""
     row = connection.execute(SQL.retractions, {"namespace_key": key}).fetchone()
     assert row is not None
     return int(row[0])
 
 
-def _shared(
+def shared_out(
     totals: Mapping[Covered, int], owed_by: Sequence[Mapping[Covered, int]], fixed: Mapping[Covered, int]
 ) -> dict[Covered, list[int]]:
     """What falls to each part of a month; what is due without usage (a base fee) to the first."""
@@ -192,7 +193,7 @@ def _shared(
     }
 
 
-def _summed(some: Sequence[_Owes]) -> dict[Covered, int]:
+def summed(some: Iterable[Owes]) -> dict[Covered, int]:
     """By price, never below zero: parts of a price that go on with each other's tiers may be, all of them together not."""
     sums: dict[Covered, int] = {}
     for one in some:
@@ -200,11 +201,12 @@ def _summed(some: Sequence[_Owes]) -> dict[Covered, int]:
     return {covered: max(nano, 0) for covered, nano in sums.items()}
 
 
-def _owed(connection: Connection, accounts: Mapping[int, Account], months: Sequence[int]) -> dict[Month, list[_Owes]]:
+def what_is_owed(connection: Connection, accounts: Iterable[int], months: Sequence[int]) -> dict[Month, list[Owes]]:
+    """What line items ask of accounts for service months, content by content of each price."""
     where = {"accounts": list(accounts), "months": list(months)}
-    found: dict[Month, list[_Owes]] = {}
+    found: dict[Month, list[Owes]] = {}
     for account, month, price_key, price, currency, meter, nano, events in connection.execute(SQL.owed, where):
-        owes = _Owes((price, currency), price_key, bool(meter), int(nano), events)
+        owes = Owes((price, currency), price_key, bool(meter), int(nano), events)
         found.setdefault((account, month), []).append(owes)
     return found
 

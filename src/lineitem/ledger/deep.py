@@ -20,6 +20,7 @@ from lineitem.kit.sqlfiles import load_queries
 from lineitem.ledger.rating import Rater
 from lineitem.ledger.refold import BatchDamaged, PriceFold, Replay, UsageBatch, bases
 from lineitem.ledger.report import Report
+from lineitem.ledger.verify_credits import check_cuts
 from lineitem.rate.dues import whole
 from lineitem.rate.enrich import PriceUsage
 from lineitem.rate.price import CompiledPrice
@@ -65,6 +66,8 @@ def _verify_namespace(
     for price_key, code, *_ in sorted(windows):
         report.add(None, f"{_target(price_key, code, folds)}: no raw event belongs to a window that waits")
     _compare_all(connection, namespace, folds, report)
+    for problem in check_cuts(connection, store, namespace):
+        report.add(None, problem)
 
 
 def _compare_all(connection: Connection, namespace: str, folds: dict[int, PriceFold], report: Report) -> None:

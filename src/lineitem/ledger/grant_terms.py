@@ -18,6 +18,7 @@ from lineitem.core.money import nano_to_text, text_to_scaled
 from lineitem.core.period import day_start_us, local_day, month_start_us, us_to_datetime, us_to_text
 from lineitem.kit.db import Connection
 from lineitem.ledger.post import canonical
+from lineitem.rate.credits import Grant
 
 _AMOUNT = re.compile(r"[0-9]{1,18}(\.[0-9]{1,9})?", re.ASCII)
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
@@ -45,6 +46,18 @@ class GrantTerms:
             "amount": nano_to_text(self.amount_nano), "priority": self.priority, "effective_us": self.effective_us,
             "expires_us": self.expires_us, "prices": list(self.prices), "reason": self.reason,
         }  # fmt: skip
+
+    def grant(self) -> Grant:
+        """As it is drawn."""
+        return Grant(
+            self.id,
+            self.currency,
+            self.amount_nano,
+            self.priority,
+            self.effective_us,
+            self.expires_us,
+            frozenset(self.prices),
+        )
 
     def digest(self) -> bytes:
         """SHA-256 of the canonical document: the content of the price that line items of the grant name."""
@@ -162,5 +175,5 @@ def _prices(connection: Connection, key: int, text: str, currency: str) -> tuple
                     f"price {price!r} is in {', '.join(others)}, and a grant in {currency} pays in {currency} only",
                     do="Grant in the currency of the price.",
                 )
-            raise InputError(f"there is no price {price!r}", do=suggestion(price, {name for name, _ in known}) + ".")
+            raise InputError(f"there is no price {price!r}", do=suggestion(price, {name for name, _ in known}))
     return tuple(wanted)

@@ -134,7 +134,7 @@ def _check_same(known: GrantTerms, wanted: GrantTerms) -> None:
         told = "; ".join(f"{_label(name)} is {_value(name, before)}, not {_value(name, now)}" for name in differ)
         raise Refused(
             f"there is a grant {known.id!r} already, with other terms: {told}",
-            do="A grant never changes. Use another --id, or make it void first: lineitem grant void.",
+            do="A grant never changes. Grant under another --id; `lineitem grant void` takes back what is left of this one.",
         )
 
 

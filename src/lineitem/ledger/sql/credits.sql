@@ -33,7 +33,7 @@ from ledger.credit_void v left join catalog.namespace n using (namespace_key)
 
 -- name: months_stored
 -- What every account owed when credit was last drawn.
-select n.namespace, a.account, m.service_month, m.document, m.batch, a.namespace_key = m.namespace_key
+select n.namespace, a.account, m.service_month, m.document, m.batch, a.namespace_key = m.namespace_key, a.timezone
 from ledger.credit_month m left join catalog.namespace n on n.namespace_key = m.namespace_key
 left join catalog.account a using (account_key)
 
