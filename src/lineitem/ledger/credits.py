@@ -20,6 +20,7 @@ from lineitem.catalog.model import Account
 from lineitem.catalog.snapshot import Snapshot, canonical_tags
 from lineitem.core.period import Month as Period
 from lineitem.core.period import month_start_us
+from lineitem.ingest import intake
 from lineitem.kit.blobs import BlobStore
 from lineitem.kit.db import Connection, explained, retried
 from lineitem.kit.sqlfiles import load_queries
@@ -138,7 +139,7 @@ def _months(
     wanted = _wanted(listed, before, asked)
     advance = {row.price_key for row in snapshot.rows if in_advance(row.price)}
     owed = what_is_owed(connection, listed, sorted({month for _, month in wanted}))
-    retractions = retractions_so_far(connection, snapshot.namespace_key)
+    retractions = intake.retractions(connection, snapshot.namespace_key)
     found: dict[Month, MonthCredit] = {}
     moved: dict[Month, tuple[tuple[int, ...], dict[Covered, int]]] = {}
     for at, whole in wanted.items():
@@ -174,13 +175,6 @@ def _wanted(
     wanted = {(account, month + 1): False for account in listed for month in asked}
     wanted |= {at: one.whole for at, one in before.items()}
     return wanted | {(account, month): True for account in listed for month in asked}
-
-
-def retractions_so_far(connection: Connection, key: int) -> int:
-    """How many events of a namespace were retracted: with the events counted, whether any has come or gone."""
-    row = connection.execute(SQL.retractions, {"namespace_key": key}).fetchone()
-    assert row is not None
-    return int(row[0])
 
 
 def shared_out(

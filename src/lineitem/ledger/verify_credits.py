@@ -14,13 +14,14 @@ from lineitem.core.limits import AMOUNT_SCALE
 from lineitem.core.money import nano_to_text, text_to_scaled
 from lineitem.core.period import Month as Period
 from lineitem.core.period import zone_exists
+from lineitem.ingest import intake
 from lineitem.kit.blobs import BlobStore
 from lineitem.kit.db import Connection
 from lineitem.kit.sqlfiles import load_queries
 from lineitem.ledger import claims, credit_months
 from lineitem.ledger.credit_cuts import owed_at
 from lineitem.ledger.credit_months import MonthCredit
-from lineitem.ledger.credits import FACT, retractions_so_far, shared_out, summed, what_is_owed
+from lineitem.ledger.credits import FACT, shared_out, summed, what_is_owed
 from lineitem.ledger.grant_terms import GrantTerms
 from lineitem.ledger.grants import GRANT, VOID
 from lineitem.ledger.rating import Rater
@@ -160,10 +161,7 @@ def _draws(connection: Connection, recorded: _Recorded) -> Found:
     for namespace, account, book, grant, month, nano, own in connection.execute(SQL.draws_stored).fetchall():
         place, drawn = missing.pop((namespace, account, grant, month), (None, None))
         if (book, drawn, own) != (GRANT_BOOK, int(nano), True):
-            yield (
-                place and (0, place),
-                f"{nano} nano-units drawn of grant {grant} of {namespace} are not what was recorded",
-            )
+            yield _at(place), f"{nano} nano-units drawn of grant {grant} of {namespace} are not what was recorded"
     for (namespace, _, grant, _), (place, _) in missing.items():
         yield (0, place), f"what was drawn of grant {grant} of {namespace} is missing"
 
@@ -227,7 +225,7 @@ def check_cuts(connection: Connection, store: BlobStore, namespace: str) -> Iter
     if not split:
         return
     owed = what_is_owed(connection, accounts, sorted({month for _, month in split}))
-    retractions = retractions_so_far(connection, snapshot.namespace_key)
+    retractions = intake.retractions(connection, snapshot.namespace_key)
     unmoved = {
         at: one
         for at, one in split.items()

@@ -100,10 +100,6 @@ select a.account_key, a.service_month, a.price_key, p.price, p.currency, p.meter
 from ledger.accumulator a join catalog.price p using (price_key)
 where a.account_key = any(%(accounts)s) and a.service_month = any(%(months)s)
 
--- name: retractions
--- How many events of a namespace were retracted.
-select count(*) from ingest.retraction where namespace_key = %(namespace_key)s
-
 -- name: put_month
 -- What credit was drawn for now.
 insert into ledger.credit_month (account_key, service_month, namespace_key, document, batch)
