@@ -287,7 +287,8 @@ def test_a_restored_old_copy(crime: Crime, tmp_path: Path) -> None:
                   "catalog.publication", "catalog.pricebook_version", "catalog.account", "catalog.namespace", "catalog.price",
                   "catalog.price_version", "catalog.effective_range", "catalog.retirement", "catalog.draft",
                   "catalog.draft_step", "catalog.fx_rate",
-                  "catalog.canary_step", "catalog.canary_hold", "ledger.canary_beside"):  # fmt: skip
+                  "catalog.canary_step", "catalog.canary_hold", "ledger.canary_beside",
+                  "ledger.credit_grant", "ledger.credit_void", "ledger.credit_month", "ledger.credit_draw"):  # fmt: skip
         crime.tamperer.do("delete from {}", table)
     app = crime.world.app
     kept, app.notary = app.notary, Notary(tmp_path / "none", tmp_path / "keys")
@@ -406,7 +407,7 @@ FOREVER = (
     "ledger.line_item", "ledger.batch", "ledger.fact", "ledger.supersession", "ingest.identity", "ingest.retraction",
     "ingest.dead_letter", "ingest.dead_letter_sighting", "billing.invoice", "catalog.publication",
     "catalog.pricebook_version", "catalog.price", "catalog.price_version", "catalog.tag_set", "catalog.retirement",
-    "catalog.draft", "catalog.draft_step",
+    "catalog.draft", "catalog.draft_step", "ledger.credit_grant", "ledger.credit_void",
 )  # fmt: skip
 
 
