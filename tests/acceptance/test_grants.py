@@ -32,22 +32,23 @@ def command(tmp_path: Path) -> Command:
 def test_what_wrong_calls_are_told(command: Command) -> None:
     """One sentence and what to do: exit code 2 where the call is wrong, 1 where what it asks for is."""
     add = ("grant", "add", "--account", "acme", "--currency", "USD")
-    for arguments, code, told in (
-        (("grant", "add", "--account", "acme"), 2, "--amount"),
-        ((*add, "--amount", "5", "--priority", "-1"), 2, "--priority"),
-        ((*add, "--amount", "five"), 1, "not an amount"),
-        (("grant", "add", "--account", "nobody", "--currency", "USD", "--amount", "5"), 1, "accounts.list"),
-        (("grant", "list", "--account", "nobody"), 1, "no account 'nobody'"),
-        (("grant", "list", "--namespace", "nowhere"), 1, "no namespace 'nowhere'"),
-        (("grant", "void", "x"), 2, "--reason"),
-        (("grant", "void", "x", "--reason", "why"), 1, "no grant 'x'"),
-    ):
-        answer = command.run(*arguments)
-        assert (answer.code, answer.out) == (code, ""), arguments
-        assert told in answer.err, answer.err
-    answer = command.run("grant", "add", "--account", "acme", "--currency", "JPY", "--amount", "5")
-    assert answer.code == 0
-    assert "No price is in JPY" in answer.err
+    with EmbeddedServer(command.data_dir):
+        for arguments, code, told in (
+            (("grant", "add", "--account", "acme"), 2, "--amount"),
+            ((*add, "--amount", "5", "--priority", "-1"), 2, "--priority"),
+            ((*add, "--amount", "five"), 1, "not an amount"),
+            (("grant", "add", "--account", "nobody", "--currency", "USD", "--amount", "5"), 1, "accounts.list"),
+            (("grant", "list", "--account", "nobody"), 1, "no account 'nobody'"),
+            (("grant", "list", "--namespace", "nowhere"), 1, "no namespace 'nowhere'"),
+            (("grant", "void", "x"), 2, "--reason"),
+            (("grant", "void", "x", "--reason", "why"), 1, "no grant 'x'"),
+        ):
+            answer = command.run(*arguments)
+            assert (answer.code, answer.out) == (code, ""), arguments
+            assert told in answer.err, answer.err
+        answer = command.run("grant", "add", "--account", "acme", "--currency", "JPY", "--amount", "5")
+        assert answer.code == 0
+        assert "No price is in JPY" in answer.err
 
 
 def test_a_bill_killed_before_any_commit_draws_once(command: Command) -> None:

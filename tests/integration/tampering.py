@@ -145,7 +145,7 @@ def fill(world: World) -> Space:
     load_rate(space, known, correct=False)
     load_rate(space, known._replace(rate=Decimal("1.0832")), correct=True)
     for id_, asked in GRANTS.items():
-        space.act(lambda app, id_=id_, asked=asked: app.grant_add(space.name, Asked("paris", id=id_, **asked), "ana"))
+        grant(space, Asked("paris", id=id_, **asked))
     space.act(lambda app: app.bill(space.name, Month.parse("2026-10"), None))
     space.act(lambda app: app.grant_void(space.name, "void", "a mistake", "ben"))
     candidate = parse_catalog(json.dumps(catalog(3)), "candidate")
@@ -166,6 +166,11 @@ def load_rate(space: Space, rate: Rate, *, correct: bool) -> None:
     """Load one exchange rate."""
     now_us = space.clock.now_us()
     space.act(lambda app: fx.load(app.control, space.name, [rate], correct, "ana", now_us))
+
+
+def grant(space: Space, asked: Asked) -> None:
+    """Grant prepaid credit."""
+    space.act(lambda app: app.grant_add(space.name, asked, "ana"))
 
 
 Row = tuple[str, str]
