@@ -97,7 +97,7 @@ def _owed(oracle: Oracle, account: str, month: str, cut: datetime, *, whole: boo
     found: dict[Under, int] = defaultdict(int)
     for (who, name, when, content), (_, nano) in seen.by_content().items():
         price = _price(content)
-        currency: str = price.get("currency", oracle.catalog["currency"])
+        currency = str(price.get("currency", oracle.catalog["currency"]))
         if (who, when) == (account, month) and (whole or price.get("charge") == "in_advance"):
             found[(name, currency)] += nano
     return found

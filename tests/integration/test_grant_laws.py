@@ -105,7 +105,7 @@ def test_any_order_and_any_billing_draws_the_same(world: World) -> None:
     seen: Counter[str] = Counter()
     times = st.builds(lambda minutes: MIDWAY + timedelta(minutes=minutes), st.integers(-40_000, 1439)) | TIMES
 
-    @settings(law, max_examples=40)
+    @settings(law, max_examples=30)
     @given(st.data())
     def holds(data: st.DataObject) -> None:
         catalog, events = data.draw(catalogs()), data.draw(usage(16, times))

@@ -56,10 +56,10 @@ def add(
     if not new:
         click.echo(f"Nothing to do: {shown['id']} was granted in batch {shown['batch']}.")
         return
-    until = f"until {shown['expires']}" if shown["expires"] else "without end"
+    since, until = (_when(shown, name) for name in ("effective", "expires"))
     click.echo(
-        f"Granted {shown['granted']} {shown['currency']} to {account} as {shown['id']}, for usage from {shown['effective']}"
-        f" {until} (batch {shown['batch']})."
+        f"Granted {shown['granted']} {shown['currency']} to {account} as {shown['id']}, for usage from {since}"
+        f" {f'to before {until}' if shown['expires'] else 'on'} (batch {shown['batch']})."
     )
 
 
@@ -101,10 +101,23 @@ def list_(account: str | None, scope: Scope) -> None:
     ]
     rows = [[_cell(one, name) for name in columns] for one in found]
     table("Grants", columns, rows, right=["granted", "drawn", "left", "lost", "priority"])
+    if any(one["state"] == "expired" for one in found):
+        say("An expired grant still pays for usage from before, once that is billed; `lost` is then less.")
 
 
 def _cell(one: dict[str, Any], name: str) -> object:
-    return "never" if name == "expires" and one[name] is None else one[name]
+    return _when(one, name) if name in ("effective", "expires") else one[name]
+
+
+def _when(one: dict[str, Any], name: str) -> str:
+    """The day of the account that begins at an instant, where one does; else the instant."""
+    from datetime import datetime
+    from zoneinfo import ZoneInfo
+
+    if one[name] is None:
+        return "never"
+    local = datetime.fromisoformat(one[name]).astimezone(ZoneInfo(one["timezone"]))
+    return str(one[name]) if local.time().replace(tzinfo=None) != datetime.min.time() else local.date().isoformat()
 
 
 @grant.command()

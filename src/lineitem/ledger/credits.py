@@ -119,7 +119,7 @@ def _draw(
         _keep(connection, snapshot.namespace_key, changed, moved, head.batch + 1)
         write_batch(
             connection, head, namespace, snapshot.namespace_key, BatchKind.CREDIT,
-            items=items, currencies=[one.granted.grant.currency for one in moved if one.more_nano],
+            items=items, currencies=[one.granted.grant.currency for one in moved],
             digests=Digests(*published.digests(connection)[:3]), facts=list(_facts(namespace, changed, listed)),
             catalog_revision=snapshot.revision, recorded_us=now_us,
         )  # fmt: skip

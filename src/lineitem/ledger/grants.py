@@ -31,6 +31,7 @@ class Kept:
     terms: GrantTerms
     by: str
     batch: int  # of lane 0
+    zone: str  # of the account
     void: tuple[int, str, str, int] | None  # what may be drawn (nano-units), reason, by, batch of lane 0
     drawn_nano: int = 0
 
@@ -51,7 +52,7 @@ class Kept:
 
     def shown(self, now_us: int) -> dict[str, Any]:
         """As ``lineitem grant list --json`` prints it. ``left`` is what usage can still draw; what expired or was made
-        void is ``lost``. Late usage of its time still draws on an expired grant, which then lost less.
+        void is ``lost``. Usage of its time that is billed after it has expired still draws on it: then less is lost.
         """
         state, terms = self.state(now_us), self.terms
         gone = state in ("void", "expired")
@@ -68,6 +69,7 @@ class Kept:
             "priority": terms.priority,
             "effective": us_to_text(terms.effective_us),
             "expires": None if terms.expires_us is None else us_to_text(terms.expires_us),
+            "timezone": self.zone,
             "prices": list(terms.prices),
             "reason": terms.reason,
             "by": self.by,
@@ -114,7 +116,7 @@ def _add(connection: Connection, namespace: str, asked: Asked, by: str, now_us: 
             connection, head, namespace, key, BatchKind.CREDIT,
             facts=[fact], catalog_revision=revision, recorded_us=now_us,
         )  # fmt: skip
-    return Kept(terms, by, batch, None), True
+    return Kept(terms, by, batch, account.timezone, None), True
 
 
 def _free_id(connection: Connection, key: int) -> str:
@@ -209,5 +211,6 @@ def _kept(row: tuple[Any, ...]) -> Kept:
     terms = GrantTerms(
         grant, account, currency, int(amount), priority, effective_us, expires_us, tuple(json.loads(prices)), reason
     )
-    kept_nano, void_reason, voided_by, void_batch = void
-    return Kept(terms, by, batch, None if kept_nano is None else (int(kept_nano), void_reason, voided_by, void_batch))
+    kept_nano, void_reason, voided_by, void_batch, zone = void
+    gone = None if kept_nano is None else (int(kept_nano), void_reason, voided_by, void_batch)
+    return Kept(terms, by, batch, zone, gone)

@@ -44,8 +44,8 @@ class _Recorded:
     grants: dict[Name, tuple[int, dict[str, Any]]] = field(default_factory=dict)
     voids: dict[Name, tuple[int, dict[str, Any]]] = field(default_factory=dict)
     months: dict[tuple[str, str, int], tuple[int, MonthCredit]] = field(default_factory=dict)
-    draws: dict[tuple[str, str, str, int], tuple[int, int]] = field(default_factory=dict)
-    """(namespace, account, grant, service month) -> batch, nano-units."""
+    draws: dict[tuple[str, str, int], dict[str, tuple[int, int]]] = field(default_factory=dict)
+    """(namespace, account, service month) -> grant -> batch, nano-units; of every grant that was ever drawn for it."""
 
 
 def check_credits(connection: Connection) -> Found:
@@ -74,12 +74,10 @@ def _recorded(connection: Connection) -> _Recorded:
                 month, one = int(document["month"]), MonthCredit.of(document)
             except (ValueError, KeyError, TypeError):
                 continue
-            account = fact.get("account", "")
-            found.months[(namespace, account, month)] = (batch, one)
-            for key in [key for key in found.draws if (key[:2], key[3]) == ((namespace, account), month)]:
-                found.draws[key] = (batch, 0)
-            for grant in one.draws:
-                found.draws[(namespace, account, grant, month)] = (batch, one.drawn(grant))
+            key = (namespace, fact.get("account", ""), month)
+            found.months[key] = (batch, one)
+            before = found.draws.setdefault(key, {})
+            before |= {grant: (batch, one.drawn(grant)) for grant in {*before, *one.draws}}
     return found
 
 
@@ -157,12 +155,12 @@ def _months(connection: Connection, recorded: _Recorded, zones: dict[Name, str])
 
 
 def _draws(connection: Connection, recorded: _Recorded) -> Found:
-    missing = dict(recorded.draws)
+    missing = {(*key, grant): drawn for key, some in recorded.draws.items() for grant, drawn in some.items()}
     for namespace, account, book, grant, month, nano, own in connection.execute(SQL.draws_stored).fetchall():
-        place, drawn = missing.pop((namespace, account, grant, month), (None, None))
+        place, drawn = missing.pop((namespace, account, month, grant), (None, None))
         if (book, drawn, own) != (GRANT_BOOK, int(nano), True):
             yield _at(place), f"{nano} nano-units drawn of grant {grant} of {namespace} are not what was recorded"
-    for (namespace, _, grant, _), (place, _) in missing.items():
+    for (namespace, _, _, grant), (place, _) in missing.items():
         yield (0, place), f"what was drawn of grant {grant} of {namespace} is missing"
 
 

@@ -1,7 +1,7 @@
 -- name: grant
 -- One grant by its id.
 select g.grant_id, a.account, g.currency, g.amount_nano, g.priority, g.effective_us, g.expires_us, g.prices, g.reason,
-  g.granted_by, g.batch, v.kept_nano, v.reason, v.voided_by, v.batch
+  g.granted_by, g.batch, v.kept_nano, v.reason, v.voided_by, v.batch, a.timezone
 from ledger.credit_grant g join catalog.account a using (account_key)
 left join ledger.credit_void v on (v.namespace_key, v.grant_id) = (g.namespace_key, g.grant_id)
 where g.namespace_key = %(namespace_key)s and g.grant_id = %(grant)s
@@ -9,7 +9,7 @@ where g.namespace_key = %(namespace_key)s and g.grant_id = %(grant)s
 -- name: grants
 -- The grants of a namespace, or of one account, in the order they were made.
 select g.grant_id, a.account, g.currency, g.amount_nano, g.priority, g.effective_us, g.expires_us, g.prices, g.reason,
-  g.granted_by, g.batch, v.kept_nano, v.reason, v.voided_by, v.batch
+  g.granted_by, g.batch, v.kept_nano, v.reason, v.voided_by, v.batch, a.timezone
 from ledger.credit_grant g join catalog.account a using (account_key)
 left join ledger.credit_void v on (v.namespace_key, v.grant_id) = (g.namespace_key, g.grant_id)
 where g.namespace_key = %(namespace_key)s and (%(account)s::text is null or a.account = %(account)s)
