@@ -108,6 +108,7 @@ def test_the_ledger_holds_something_of_everything(crime: Crime) -> None:
         3,
         4,
         6,
+        7,
     }
     assert {kind for (kind,) in crime.tamperer.connection.execute("select distinct kind from ledger.batch")} == {
         1,
@@ -117,6 +118,7 @@ def test_the_ledger_holds_something_of_everything(crime: Crime) -> None:
         5,
         6,
         7,
+        8,
     }
     assert one("select count(*) from ledger.line_item where quantity_wide is not null")[0] > 0
 
@@ -129,7 +131,8 @@ def _tables() -> list[str]:
         "catalog.pricebook_version",
         "catalog.publication", "catalog.retirement", "catalog.tag_set", "ingest.dead_letter", "ingest.dead_letter_sighting",
         "ingest.identity", "ingest.partition", "ingest.retraction", "ledger.accumulator", "ledger.allowance_member",
-        "ledger.batch", "ledger.canary_beside", "ledger.fact", "ledger.fold_member", "ledger.lane", "ledger.line_item",
+        "ledger.batch", "ledger.canary_beside", "ledger.credit_draw", "ledger.credit_grant", "ledger.credit_month",
+        "ledger.credit_void", "ledger.fact", "ledger.fold_member", "ledger.lane", "ledger.line_item",
         "ledger.pending", "ledger.period",
     ]  # fmt: skip
 

@@ -24,6 +24,7 @@ from lineitem.ledger.credit_months import MonthCredit
 from lineitem.ledger.credits import FACT, shared_out, summed, what_is_owed
 from lineitem.ledger.grant_terms import GrantTerms
 from lineitem.ledger.grants import GRANT, VOID
+from lineitem.ledger.post import canonical
 from lineitem.ledger.rating import Rater
 from lineitem.ledger.refold import Replay
 from lineitem.rate.credits import Grant, draw
@@ -65,7 +66,9 @@ def _recorded(connection: Connection) -> _Recorded:
     for kind, kept in ((GRANT, found.grants), (VOID, found.voids)):
         for namespace, _, batch, body in claims.facts(connection, kind):
             fact = _read(body)
-            if fact.keys() >= (_GRANT_KEYS if kind == GRANT else _VOID_KEYS):
+            if fact.keys() >= (_GRANT_KEYS if kind == GRANT else _VOID_KEYS) and isinstance(
+                fact.get("prices", []), list
+            ):
                 kept[(namespace, fact["id"])] = (batch, fact)
     for namespace, _, batch, body in claims.facts(connection, FACT):
         fact = _read(body)
@@ -116,12 +119,12 @@ def _grants(connection: Connection, recorded: _Recorded) -> Found:
         if place is None or fact is None:
             yield None, f"grant {grant} of {namespace} was never recorded"
             continue
-        try:
-            listed = tuple(json.loads(prices))
-        except (ValueError, TypeError):
-            listed = ()
+        listed = tuple(fact["prices"])
         terms = GrantTerms(grant, account, currency, int(amount), priority, since_us, until_us, listed, reason)
-        if (batch, own) != (place, True) or {"namespace": namespace, "by": by} | terms.document() != fact:
+        if (batch, own, prices) != (place, True, canonical(fact["prices"])) or {
+            "namespace": namespace,
+            "by": by,
+        } | terms.document() != fact:
             yield (0, place), f"grant {grant} of {namespace} is not what was recorded"
         named = [GRANT_BOOK, GRANT_VERSION, grant, "", "", 0, currency, terms.digest().hex(), True]
         if price != named:
