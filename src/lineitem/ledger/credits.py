@@ -39,6 +39,8 @@ from lineitem.rate.exact import compact
 SQL = load_queries("lineitem.ledger", "credits.sql")
 FACT = "credit"
 """Kind of the facts that say what was drawn for which month of an account, and against what."""
+FLAT = "flat"
+"""The model of base fees."""
 ACCOUNTS_PER_BATCH = 1000
 """Accounts of one transaction."""
 
@@ -67,7 +69,7 @@ class Owes:
 
     covered: Covered
     price_key: int
-    metered: bool
+    fee: bool  # due from the month's start on, not for usage
     nano: int
     events: int
 
@@ -136,28 +138,25 @@ def _months(
     asked: Sequence[int],
 ) -> dict[Month, MonthCredit]:
     """What is owed now in every month that is drawn for, shared out between its cuts; nothing is drawn yet."""
-    wanted = _wanted(listed, before, asked)
+    wanted = _wanted(listed, granted, before, asked)
     advance = {row.price_key for row in snapshot.rows if in_advance(row.price)}
-    owed = what_is_owed(connection, listed, sorted({month for _, month in wanted}))
+    owed = what_is_owed(connection, snapshot, list(listed), sorted({month for _, month in wanted}))
     retractions = intake.retractions(connection, snapshot.namespace_key)
     found: dict[Month, MonthCredit] = {}
     moved: dict[Month, tuple[tuple[int, ...], dict[Covered, int]]] = {}
     for at, whole in wanted.items():
         account, month = at
-        some, zone = granted.get(account, ()), listed[account].timezone
         asks = [one for one in owed.get(at, ()) if whole or one.price_key in advance]
-        bounds = month_start_us(month, zone), month_start_us(month + 1, zone)
-        pays = any(one.grant.pays_in(*bounds) for one in some)
-        if at not in before and not (pays and any(one.nano for one in asks)):
+        if at not in before and not any(one.nano for one in asks):
             continue
-        cuts = cuts_of(some, month, zone)
+        cuts = cuts_of(granted.get(account, ()), month, listed[account].timezone)
         read = (sum(one.events for one in asks), retractions) if cuts else (0, 0)
         one = MonthCredit(whole, cuts, {covered: [nano] for covered, nano in summed(asks).items()}, read)
         known = before.get(at)
         if cuts and known is not None and (known.cuts, known.read, known.totals()) == (cuts, read, one.totals()):
             one = replace(one, owed=known.owed)  # nothing has moved since it was read
         elif cuts:
-            moved[at] = cuts, summed([ask for ask in asks if not ask.metered])
+            moved[at] = cuts, summed(ask for ask in asks if ask.fee)
         found[at] = one
     unread = {at: cuts for at, (cuts, _) in moved.items() if found[at].whole}
     replay = Replay(connection, store, snapshot.namespace)
@@ -169,12 +168,22 @@ def _months(
 
 
 def _wanted(
-    listed: Mapping[int, Account], before: Mapping[Month, MonthCredit], asked: Sequence[int]
+    listed: Mapping[int, Account],
+    granted: Mapping[int, Sequence[Granted]],
+    before: Mapping[Month, MonthCredit],
+    asked: Sequence[int],
 ) -> dict[Month, bool]:
     """Every month to draw for, and whether for all of it or for what is due in advance only."""
+
+    def pays(account: int, month: int) -> bool:
+        zone = listed[account].timezone
+        bounds = month_start_us(month, zone), month_start_us(month + 1, zone)
+        return any(one.grant.pays_in(*bounds) for one in granted.get(account, ()))
+
     wanted = {(account, month + 1): False for account in listed for month in asked}
     wanted |= {at: one.whole for at, one in before.items()}
-    return wanted | {(account, month): True for account in listed for month in asked}
+    wanted |= {(account, month): True for account in listed for month in asked}
+    return {at: whole for at, whole in wanted.items() if at in before or pays(*at)}
 
 
 def shared_out(
@@ -195,12 +204,15 @@ def summed(some: Iterable[Owes]) -> dict[Covered, int]:
     return {covered: max(nano, 0) for covered, nano in sums.items()}
 
 
-def what_is_owed(connection: Connection, accounts: Iterable[int], months: Sequence[int]) -> dict[Month, list[Owes]]:
+def what_is_owed(
+    connection: Connection, snapshot: Snapshot, accounts: Sequence[int], months: Sequence[int]
+) -> dict[Month, list[Owes]]:
     """What line items ask of accounts for service months, content by content of each price."""
-    where = {"accounts": list(accounts), "months": list(months)}
+    fees = {row.price_key for row in snapshot.rows if row.price.model == FLAT}
     found: dict[Month, list[Owes]] = {}
-    for account, month, price_key, price, currency, meter, nano, events in connection.execute(SQL.owed, where):
-        owes = Owes((price, currency), price_key, bool(meter), int(nano), events)
+    where = {"accounts": list(accounts), "months": list(months)}
+    for account, month, price_key, price, currency, nano, events in connection.execute(SQL.owed, where):
+        owes = Owes((price, currency), price_key, price_key in fees, int(nano), events)
         found.setdefault((account, month), []).append(owes)
     return found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from lineitem.catalog import published
 from lineitem.catalog.published import GRANT_BOOK, GRANT_VERSION
@@ -96,39 +96,44 @@ def _read(body: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+class _StoredGrant(NamedTuple):
+    """A row of ``grants_stored``."""
+
+    namespace: str
+    account: str
+    own_account: bool  # of the grant's namespace
+    grant: str
+    currency: str
+    amount_nano: int
+    priority: int
+    effective_us: int
+    expires_us: int | None
+    prices: str
+    reason: str
+    by: str
+    batch: int
+    price: tuple[Any, ...]  # what its line items name
+
+
 def _grants(connection: Connection, recorded: _Recorded) -> Found:
     missing = dict(recorded.grants)
     for row in connection.execute(SQL.grants_stored).fetchall():
-        (
-            namespace,
-            account,
-            own,
-            grant,
-            currency,
-            amount,
-            priority,
-            since_us,
-            until_us,
-            prices,
-            reason,
-            by,
-            batch,
-            *price,
-        ) = row
-        place, fact = missing.pop((namespace, grant), (None, None))
+        one = _StoredGrant._make([*row[:13], row[13:]])
+        name = f"grant {one.grant} of {one.namespace}"
+        place, fact = missing.pop((one.namespace, one.grant), (None, None))
         if place is None or fact is None:
-            yield None, f"grant {grant} of {namespace} was never recorded"
+            yield None, f"{name} was never recorded"
             continue
-        listed = tuple(fact["prices"])
-        terms = GrantTerms(grant, account, currency, int(amount), priority, since_us, until_us, listed, reason)
-        if (batch, own, prices) != (place, True, canonical(fact["prices"])) or {
-            "namespace": namespace,
-            "by": by,
-        } | terms.document() != fact:
-            yield (0, place), f"grant {grant} of {namespace} is not what was recorded"
-        named = [GRANT_BOOK, GRANT_VERSION, grant, "", "", 0, currency, terms.digest().hex(), True]
-        if price != named:
-            yield (0, place), f"the price that line items of grant {grant} of {namespace} name is not the grant's"
+        terms = GrantTerms(
+            one.grant, one.account, one.currency, int(one.amount_nano), one.priority, one.effective_us, one.expires_us,
+            tuple(fact["prices"]), one.reason,
+        )  # fmt: skip
+        now = {"namespace": one.namespace, "by": one.by} | terms.document()
+        if (one.batch, one.own_account, one.prices, now) != (place, True, canonical(fact["prices"]), fact):
+            yield (0, place), f"{name} is not what was recorded"
+        named = (GRANT_BOOK, GRANT_VERSION, one.grant, "", "", 0, one.currency, terms.digest().hex(), True)
+        if one.price != named:
+            yield (0, place), f"the price that line items of {name} name is not the grant's"
     for (namespace, grant), (place, _) in missing.items():
         yield (0, place), f"grant {grant} of {namespace} is missing"
 
@@ -225,7 +230,7 @@ def check_cuts(connection: Connection, store: BlobStore, namespace: str) -> Iter
     split = {at: one for at, one in months.items() if one.cuts and one.whole}
     if not split:
         return
-    owed = what_is_owed(connection, accounts, sorted({month for _, month in split}))
+    owed = what_is_owed(connection, snapshot, accounts, sorted({month for _, month in split}))
     retractions = intake.retractions(connection, snapshot.namespace_key)
     unmoved = {
         at: one
@@ -240,7 +245,7 @@ def check_cuts(connection: Connection, store: BlobStore, namespace: str) -> Iter
         {at: one.cuts for at, one in unmoved.items()},
     )
     for (account, month), one in unmoved.items():
-        fixed = summed([ask for ask in owed.get((account, month), ()) if not ask.metered])
+        fixed = summed(ask for ask in owed.get((account, month), ()) if ask.fee)
         owed_by = [at_cut.get((account, month, cut), {}) for cut in one.cuts]
         if shared_out(one.totals(), owed_by, fixed) != one.owed:
             yield f"account #{account}, {Period.from_index(month)}: credit was drawn against other parts than folded again"

@@ -96,7 +96,7 @@ select account_key, price_key, service_month, drawn_nano from ledger.credit_draw
 
 -- name: owed
 -- What some accounts owe in some months, content by content of each price; usage that waits is not owed yet.
-select a.account_key, a.service_month, a.price_key, p.price, p.currency, p.meter, a.posted_nano, a.events
+select a.account_key, a.service_month, a.price_key, p.price, p.currency, a.posted_nano, a.events
 from ledger.accumulator a join catalog.price p using (price_key)
 where a.account_key = any(%(accounts)s) and a.service_month = any(%(months)s)
 
