@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from tests.integration.oracle import Event, Oracle, _bounds, _following
+from tests.integration.oracle import Oracle, Totals, Usage, _bounds, _following
 
 Under = tuple[str, str]
 """Price and currency."""
@@ -87,20 +87,41 @@ def _parts(
 
 def _owed(oracle: Oracle, account: str, month: str, cut: datetime, *, whole: bool) -> dict[Under, int]:
     """What was owed at an instant: usage before it, base fees from the start, minimums only in the end."""
-    end = _bounds(month, oracle._account(account))[1]
-    fees = {target: share for target, share in oracle.settled.items() if _price(target[3])["model"] == "flat"}
-    before = {
-        identity: replace(event, usage=[one for one in event.usage if one.time < cut])
+    ended = cut == _bounds(month, oracle._account(account))[1]
+
+    def counts(content: str) -> bool:
+        fee = _price(content)["model"] == "flat"
+        return (ended or fee) and (whole or _price(content).get("charge") == "in_advance")
+
+    found: dict[Under, int] = {}
+    for currency in currencies(oracle):
+        seen = in_currency(oracle, currency, lambda one: whole and one.time < cut, counts)
+        for (who, name, when), (_, nano) in seen.items():
+            if (who, when) == (account, month):
+                found[(name, currency)] = nano
+    return found
+
+
+def currencies(oracle: Oracle) -> list[str]:
+    """What anything accepted or settled is in."""
+    contents = {one.content for event in oracle.accepted.values() for one in event.usage}
+    return sorted({_currency(oracle, content) for content in contents | {target[3] for target in oracle.settled}})
+
+
+def in_currency(oracle: Oracle, currency: str, used: Callable[[Usage], bool], settled: Callable[[str], bool]) -> Totals:
+    """The totals of prices in one currency: of usage that ``used`` counts, settled where ``settled`` says so of a content."""
+    accepted = {
+        identity: replace(
+            event, usage=[one for one in event.usage if _currency(oracle, one.content) == currency and used(one)]
+        )
         for identity, event in oracle.accepted.items()
     }
-    seen = Oracle(oracle.namespace, oracle.catalog, oracle.now, before, oracle.settled if cut == end else fees)
-    found: dict[Under, int] = defaultdict(int)
-    for (who, name, when, content), (_, nano) in seen.by_content().items():
-        price = _price(content)
-        currency = str(price.get("currency", oracle.catalog["currency"]))
-        if (who, when) == (account, month) and (whole or price.get("charge") == "in_advance"):
-            found[(name, currency)] += nano
-    return found
+    shares = {
+        target: share
+        for target, share in oracle.settled.items()
+        if _currency(oracle, target[3]) == currency and settled(target[3])
+    }
+    return replace(oracle, accepted=accepted, settled=shares).totals()
 
 
 def _price(content: str) -> dict[str, Any]:
@@ -108,4 +129,5 @@ def _price(content: str) -> dict[str, Any]:
     return price
 
 
-__all__ = ["FOREVER", "Event", "Grant", "draws"]
+def _currency(oracle: Oracle, content: str) -> str:
+    return str(_price(content).get("currency", oracle.catalog["currency"]))

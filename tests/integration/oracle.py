@@ -285,20 +285,13 @@ class Oracle:
     def totals(self) -> Totals:
         """T of every account, price and service month."""
         totals: Totals = {}
-        for (account, name, month, _), total in self.by_content().items():
-            before = totals.get((account, name, month), (Fraction(0), 0))
-            totals[(account, name, month)] = (before[0] + total[0], before[1] + total[1])
-        return {key: total for key, total in totals.items() if any(total)}
-
-    def by_content(self) -> dict[Target, Total]:
-        """The same, content by content of each price."""
-        found: dict[Target, Total] = {}
         targets: dict[Target, list[Usage]] = {
             target: [] for target, active in self.settled.items() if active
         } | self._targets()
         for (account, name, month, content), usage in targets.items():
             _, price, meter = json.loads(content)
             quantity = FOLDS[meter["aggregation"]](usage) if usage else Fraction(0)
+            before = totals.get((account, name, month), (Fraction(0), 0))
             earlier = [
                 one for part in self._gone_on_with(account, name, month, content)
                 for one in targets.get((account, name, month, part), [])
@@ -312,8 +305,8 @@ class Oracle:
             nano = round_half_up(charged * 10**9)
             if earlier:
                 nano -= round_half_up(amount(price, above) * 10**9)
-            found[(account, name, month, content)] = (quantity, nano)
-        return found
+            totals[(account, name, month)] = (before[0] + quantity, before[1] + nano)
+        return {key: total for key, total in totals.items() if any(total)}
 
     def _shares_tiers(self, account: str, name: str, month: str, content: str) -> bool:
         """Whether ``content`` goes on with the tiers of another content of the price in a month, or another with its."""

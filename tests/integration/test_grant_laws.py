@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -18,7 +17,7 @@ from lineitem.app import App
 from lineitem.core.money import nano_to_text
 from lineitem.core.period import Month
 from lineitem.ledger.grant_terms import Asked
-from tests.integration.credit_oracle import FOREVER, Grant, draws
+from tests.integration.credit_oracle import FOREVER, Grant, currencies, draws, in_currency
 from tests.integration.drive import Space, World
 from tests.integration.oracle import Oracle
 from tests.integration.test_laws import BATCHES, MIDWAY, MONTH, MONTHS, NOW, law
@@ -77,9 +76,10 @@ def owing_in_the_end(catalog: dict[str, Any], events: list[Record]) -> dict[tupl
     for month in MONTHS:
         oracle.settle(month)
     found: dict[tuple[str, str, str], int] = {}
-    for (account, price, _, content), (_, nano) in oracle.by_content().items():
-        key = (account, price, json.loads(content)[1].get("currency", "USD"))
-        if nano > 0:
+    for currency in currencies(oracle):
+        seen = in_currency(oracle, currency, lambda _: True, lambda _: True)
+        for (account, price, _), (_, nano) in seen.items():
+            key = (account, price, currency)
             found[key] = max(nano, found.get(key, 0))
     return found
 

@@ -59,7 +59,7 @@ def add(
     since, until = (_when(shown, name) for name in ("effective", "expires"))
     click.echo(
         f"Granted {shown['granted']} {shown['currency']} to {account} as {shown['id']}, for usage from {since}"
-        f" {f'to before {until}' if shown['expires'] else 'on'} (batch {shown['batch']})."
+        f" {f'until {until} (excluded)' if shown['expires'] else 'on'}, in batch {shown['batch']}."
     )
 
 

@@ -21,7 +21,6 @@ from lineitem.core.period import Month, us_to_datetime
 from lineitem.kit.db import Connection, explained
 from lineitem.kit.sqlfiles import load_queries
 from lineitem.ledger.read import keys_of, one_snapshot
-from lineitem.ledger.rows import Kind
 
 SQL = load_queries("lineitem.ledger", "tags.sql")
 TOP_VALUES = 10
@@ -128,7 +127,6 @@ def _sums(connection: Connection, namespace_key: int, month: Month | None, chang
         "namespace_key": namespace_key,
         "posting_month": None if month is None else month.index,
         "changes": [us_to_datetime(change) for change in changes],
-        "credit": int(Kind.CREDIT),
     }
     rows = connection.execute(SQL.tag_sums, where).fetchall()
     return [Sum(json.loads(tags), currency, era, count, int(nano)) for tags, currency, era, count, nano in rows]
