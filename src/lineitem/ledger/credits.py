@@ -32,7 +32,7 @@ from lineitem.ledger.post import Fact, canonical, ensure_months, lock_lane, writ
 from lineitem.ledger.rating import Rater, post_to_open_months
 from lineitem.ledger.refold import Replay
 from lineitem.ledger.rows import Digests, Kind, LineItems
-from lineitem.rate.credits import Covered, draw, shares
+from lineitem.rate.credits import Covered, Slice, draw, shares
 from lineitem.rate.dues import in_advance
 from lineitem.rate.exact import compact
 
@@ -221,14 +221,14 @@ def _drawn(
     now: Mapping[Month, MonthCredit], granted: Mapping[int, Sequence[Granted]], listed: Mapping[int, Account]
 ) -> dict[Month, MonthCredit]:
     """The same months with what each grant pays of them."""
-    found = dict(now)
-    for account in {account for account, _ in now}:
-        mine = {month: one for (of, month), one in now.items() if of == account}
-        zone = listed[account].timezone
-        slices = [part for month, one in mine.items() for part in one.slices(month, zone)]
-        for (grant, month), prices in draw([one.grant for one in granted.get(account, ())], slices).items():
-            found[(account, month)].draws[grant] = prices
-    return found
+    slices: dict[int, list[Slice]] = {}
+    for (account, month), one in now.items():
+        slices.setdefault(account, []).extend(one.slices(month, listed[account].timezone))
+    draws: dict[Month, dict[str, dict[str, int]]] = {}
+    for account, parts in slices.items():
+        for (grant, month), prices in draw([one.grant for one in granted.get(account, ())], parts).items():
+            draws.setdefault((account, month), {})[grant] = prices
+    return {at: replace(one, draws=draws.get(at, {})) for at, one in now.items()}
 
 
 def _moved(
