@@ -121,7 +121,7 @@ def test_any_order_and_any_billing_draws_the_same(world: World) -> None:
                 assert add(space, grant)
                 granted[grant.id] = grant
             act, month = (
-                data.draw(st.sampled_from(["bill", "bill", "close", "retract", "void", "void", "none"])),
+                data.draw(st.sampled_from(["bill", "bill", "close", "retract", "void", "void"])),
                 data.draw(MONTH),
             )
             note(f"{act} {month}")
@@ -165,6 +165,5 @@ def test_any_order_and_any_billing_draws_the_same(world: World) -> None:
 
     holds()
     assert world.findings(deep=True) == []
-    assert min(seen["drawn"], seen["used up"], seen["void"], seen["retract"], seen["close"]) > 3, (
-        "the examples are too tame"
-    )
+    assert min(seen["drawn"], seen["used up"]) > 5, "the examples are too tame"
+    assert min(seen["void"], seen["retract"], seen["close"]) > 0, "the examples are too tame"
