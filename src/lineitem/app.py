@@ -41,15 +41,17 @@ from lineitem.kit.db import Connection
 from lineitem.kit.embedded import EmbeddedServer
 from lineitem.kit.migrate import migrate
 from lineitem.kit.pace import Pace
-from lineitem.ledger import canary, drafting, fx
+from lineitem.ledger import canary, drafting, fx, grants
 from lineitem.ledger import letters as ledger_letters
 from lineitem.ledger.canary import Checked, Choice, Flag
 from lineitem.ledger.canary import Done as CanaryDone
 from lineitem.ledger.checkpoint import Notary
 from lineitem.ledger.closing import close_period, show_period
+from lineitem.ledger.credits import draw_credit
 from lineitem.ledger.deep import verify_deep
 from lineitem.ledger.flush import flush
 from lineitem.ledger.fx import Loaded
+from lineitem.ledger.grant_terms import Asked
 from lineitem.ledger.post import summarize_ranges
 from lineitem.ledger.preview import preview
 from lineitem.ledger.publishing import Publication, publish
@@ -246,6 +248,20 @@ class App:
         key = published.namespace_key(self.control, namespace)
         return fx.shown(self.control, key, day, source, every)
 
+    def grant_add(self, namespace: str, asked: Asked, by: str | None) -> tuple[grants.Kept, bool]:
+        """Record a prepaid grant, sign the ledger: the grant and whether it is new."""
+        done = grants.add(self.control, namespace, asked, actor(by), self.clock.now_us())
+        if done[1]:
+            self.checkpoint()
+        return done
+
+    def grant_void(self, namespace: str, grant: str, reason: str, by: str | None) -> tuple[grants.Kept, bool]:
+        """Take back what is not drawn of a grant, sign the ledger: the grant and whether that did anything."""
+        done = grants.void(self.control, namespace, grant, reason, actor(by), self.clock.now_us())
+        if done[1]:
+            self.checkpoint()
+        return done
+
     @contextmanager
     def source(self, path: Path, format: str | None, mapping: Path | None, stream: str) -> Iterator[Source]:
         """A file people name, ready to ingest. Raises InputError for what cannot be read or understood."""
@@ -333,10 +349,11 @@ class App:
         return snapshot
 
     def _settle(self, namespace: str, month: Month, account: str | None = None) -> Snapshot:
-        """Flush what is due, and post what the month owes beyond usage where it has ended."""
+        """Flush what is due, post what the month owes beyond usage where it has ended, draw credit for what it owes."""
         snapshot, rater = self._in_force(namespace), Rater()
         flush(self.control, snapshot, self.clock.now_us(), rater)
         settle(self.control, namespace, month, self.clock.now_us(), rater, account)
+        draw_credit(self.control, self.segments, namespace, month, self.clock.now_us(), account)
         return snapshot
 
     def bill(self, namespace: str, month: Month, account: str | None) -> BillingResult:

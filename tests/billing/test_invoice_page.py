@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lineitem.billing.conversion import RateTable
+from lineitem.billing.credits import CREDIT
 from lineitem.billing.invoice import invoice_to_json
 from lineitem.catalog.model import Conversion, ConversionDate, OwnCurrency
 from lineitem.catalog.rate_file import Rate
@@ -22,7 +23,8 @@ def test_every_field_is_described():
     rule = Conversion("ecb", ConversionDate.PERIOD_END, 5)
     rate = Rate("ecb", "USD", "XCR", date(2026, 10, 30), Decimal(2))
     rates, own = RateTable(rule, date(2026, 10, 31), [rate]), OwnCurrency("XCR", 4)
-    document = invoice_to_json(final([priced("a", 10**9, currency="USD")], "XCR", rates=rates, own=own))
+    sums = [priced("a", 10**9, currency="USD"), priced("paid", -(10**9), currency="USD", kind=CREDIT)]
+    document = invoice_to_json(final(sums, "XCR", rates=rates, own=own))
     line, conversion = document["lines"][0], document["conversion"]
     inside = [conversion, conversion["totals"][0], line, line["original"], line["original"]["rates"][0]]
     written = {*document, *(name for one in [*inside, document["own_currency"]] for name in one)}

@@ -52,7 +52,7 @@ def _line_item(**changes: Any) -> dict[str, Any]:
 def _invoice(adds_up: bool = True) -> dict[str, Any]:
     line = {
         "line": 1, "description": "Prompt tokens", "quantity": "2000000", "unit": "token", "amount_exact": "5.004",
-        "amount": "5.00", "residual": "0.004",
+        "amount": "5.00", "residual": "0.004", "kind": "usage",
     }  # fmt: skip
     return {
         "invoice": {

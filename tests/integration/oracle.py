@@ -293,14 +293,16 @@ class Oracle:
                 targets[(one.account, one.price, one.month, one.content)].append(one)
         return targets
 
-    def totals(self) -> Totals:
-        """T of every account, price and service month."""
+    def totals(self, currency: str | None = None) -> Totals:
+        """T of every account, price and service month; ``currency`` narrows to the prices in one."""
         totals: Totals = {}
         amounts = {target: self.amount_of(target, usage) for target, usage in self.with_usage().items()}
         for target, (share, filled) in self.committed.items():
             short = commitment_oracle.missing(json.loads(target[3])[1], share, filled)
             amounts[target] = filled, round_half_up(short * 10**9)
-        for (account, name, month, _), (quantity, nano) in amounts.items():
+        for (account, name, month, content), (quantity, nano) in amounts.items():
+            if currency not in (None, json.loads(content)[1].get("currency", self.catalog["currency"])):
+                continue
             before = totals.get((account, name, month), (Fraction(0), 0))
             totals[(account, name, month)] = (before[0] + quantity, before[1] + nano)
         return {key: total for key, total in totals.items() if any(total)}

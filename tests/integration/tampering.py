@@ -17,6 +17,7 @@ from lineitem.core.period import Month
 from lineitem.kit.db import Connection
 from lineitem.ledger import fx
 from lineitem.ledger.canary import Choice
+from lineitem.ledger.grant_terms import Asked
 from tests.integration.drive import Space, World, microseconds
 
 MIDWAY = datetime(2026, 11, 2, 12, 20, tzinfo=UTC)
@@ -26,6 +27,19 @@ WIDE = "123456789012345678901234"
 """A quantity whose amount passes int64 at any price."""
 
 _TIERS = [{"up_to": "3", "unit_price": "2", "flat_price": "1"}, {"up_to": None, "unit_price": "0.5"}]
+
+
+GRANTS: dict[str, dict[str, Any]] = {
+    "promo": {
+        "amount": "10",
+        "currency": "USD",
+        "effective": "2026-09-01",
+        "expires": "2026-10-15",
+        "prices": "each,least",
+    },
+    "void": {"amount": "2.5", "currency": "EUR", "effective": "2026-10-01", "reason": "Welcome"},
+    "idle": {"amount": "7", "currency": "JPY", "priority": 3},
+}
 
 
 def _meter(id_: str, aggregation: str, **more: Any) -> dict[str, Any]:
@@ -134,7 +148,10 @@ def fill(world: World) -> Space:
     known = Rate("ecb", "EUR", "USD", date(2026, 10, 30), Decimal("1.08"))
     load_rate(space, known, correct=False)
     load_rate(space, known._replace(rate=Decimal("1.0832")), correct=True)
+    for id_, asked in GRANTS.items():
+        grant(space, Asked("paris", id=id_, **asked))
     space.act(lambda app: app.bill(space.name, Month.parse("2026-10"), None))
+    space.act(lambda app: app.grant_void(space.name, "void", "a mistake", "ben"))
     candidate = parse_catalog(json.dumps(catalog(3)), "candidate")
     everybody, since_us = Choice(percent=Decimal(100)), microseconds(datetime(2026, 11, 1, tzinfo=UTC))
     space.act(lambda app: app.canary_start(space.name, candidate, everybody, Bounds(), "new", since_us, "ana"))
@@ -164,6 +181,11 @@ def load_rate(space: Space, rate: Rate, *, correct: bool) -> None:
     """Load one exchange rate."""
     now_us = space.clock.now_us()
     space.act(lambda app: fx.load(app.control, space.name, [rate], correct, "ana", now_us))
+
+
+def grant(space: Space, asked: Asked) -> None:
+    """Grant prepaid credit."""
+    space.act(lambda app: app.grant_add(space.name, asked, "ana"))
 
 
 Row = tuple[str, str]
@@ -243,6 +265,9 @@ _KINDS = {
     "ledger.accumulator": "settled",
     "ledger.batch": "kind",
     "ledger.fact": "kind",
+    "ledger.credit_grant": "expires_us is null, reason",
+    "catalog.price": "pricebook = '@grant'",
+    "catalog.price_version": "price_key in (select price_key from catalog.price where pricebook = '@grant')",
     "catalog.draft_step": "act",
     "catalog.effective_range": "upper(during) is null",
     "ingest.dead_letter": "reason",

@@ -110,6 +110,7 @@ def test_the_ledger_holds_something_of_everything(crime: Crime) -> None:
         3,
         4,
         6,
+        7,
     }
     assert {kind for (kind,) in crime.tamperer.connection.execute("select distinct kind from ledger.batch")} == {
         1,
@@ -119,6 +120,7 @@ def test_the_ledger_holds_something_of_everything(crime: Crime) -> None:
         5,
         6,
         7,
+        8,
         10,
     }
     assert one("select count(*) from ledger.line_item where quantity_wide is not null")[0] > 0
@@ -132,8 +134,8 @@ def _tables() -> list[str]:
         "catalog.pricebook_version", "ingest.letter_act",
         "catalog.publication", "catalog.retirement", "catalog.tag_set", "ingest.dead_letter", "ingest.dead_letter_sighting",
         "ingest.identity", "ingest.partition", "ingest.retraction", "ledger.accumulator", "ledger.allowance_member",
-        "ledger.batch", "ledger.canary_beside", "ledger.carried_units",
-        "ledger.fact", "ledger.fold_member", "ledger.lane", "ledger.line_item",
+        "ledger.batch", "ledger.canary_beside", "ledger.carried_units", "ledger.credit_draw", "ledger.credit_grant",
+        "ledger.credit_month", "ledger.credit_void", "ledger.fact", "ledger.fold_member", "ledger.lane", "ledger.line_item",
         "ledger.pending", "ledger.period",
     ]  # fmt: skip
 
@@ -291,7 +293,8 @@ def test_a_restored_old_copy(crime: Crime, tmp_path: Path) -> None:
                   "catalog.publication", "catalog.pricebook_version", "catalog.account", "catalog.namespace", "catalog.price",
                   "catalog.price_version", "catalog.effective_range", "catalog.retirement", "catalog.draft",
                   "catalog.draft_step", "catalog.fx_rate",
-                  "catalog.canary_step", "catalog.canary_hold", "ledger.canary_beside", "ledger.carried_units"):  # fmt: skip
+                  "catalog.canary_step", "catalog.canary_hold", "ledger.canary_beside", "ledger.carried_units",
+                  "ledger.credit_grant", "ledger.credit_void", "ledger.credit_month", "ledger.credit_draw"):  # fmt: skip
         crime.tamperer.do("delete from {}", table)
     app = crime.world.app
     kept, app.notary = app.notary, Notary(tmp_path / "none", tmp_path / "keys")
@@ -410,7 +413,7 @@ FOREVER = (
     "ledger.line_item", "ledger.batch", "ledger.fact", "ledger.supersession", "ingest.identity", "ingest.retraction",
     "ingest.dead_letter", "ingest.dead_letter_sighting", "ingest.letter_act", "billing.invoice", "catalog.publication",
     "catalog.pricebook_version", "catalog.price", "catalog.price_version", "catalog.tag_set", "catalog.retirement",
-    "catalog.draft", "catalog.draft_step",
+    "catalog.draft", "catalog.draft_step", "ledger.credit_grant", "ledger.credit_void",
 )  # fmt: skip
 
 

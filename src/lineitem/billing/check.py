@@ -11,8 +11,9 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from lineitem.billing.conversion import convert, defects
+from lineitem.billing.credits import CREDIT
 from lineitem.billing.history import Claimed, History, parse_cut
-from lineitem.billing.invoice import Invoice, invoice_from_json
+from lineitem.billing.invoice import Invoice, invoice_from_json, rounded_credits
 from lineitem.billing.rounding import round_to_minor
 from lineitem.billing.run import FACT, SQL, PriceInfo, fact_body, number_text, price_infos
 from lineitem.catalog import rates as fx_rates
@@ -178,9 +179,13 @@ def _cut(row: _Stored) -> dict[int, int]:
 def _check_arithmetic(found: Invoice) -> Iterator[str]:
     """Every line is its exact amount rounded, the total is the sum of the lines (docs/reference/invoice-json.md)."""
     unit_nano = 10 ** (AMOUNT_SCALE - found.minor_digits)
+    credit = rounded_credits(found.lines, found.minor_digits, found.rounding_mode)
     for line in found.lines:
         rounded = line.amount_minor * unit_nano
-        if rounded + line.residual_nano != line.amount_nano or 2 * abs(line.residual_nano) > unit_nano:
+        near = 2 * abs(line.residual_nano) <= unit_nano
+        if line.line in credit:
+            near = line.amount_minor == credit[line.line]
+        if rounded + line.residual_nano != line.amount_nano or not near:
             yield f"line {line.line} is not its exact amount rounded"
     if found.total_minor != sum(line.amount_minor for line in found.lines):
         yield "the total is not the sum of its lines"
@@ -210,7 +215,13 @@ def _check_conversion(found: Invoice, row: _Stored, rates: Rates) -> Iterator[st
         if wrong:
             continue
         exact, _ = convert(line.original.amount_nano, line.original.currency, line.original.rates)
-        if (line.amount_minor, line.residual_nano) != round_to_minor(exact, found.minor_digits, found.rounding_mode):
+        rounded = round_to_minor(exact, found.minor_digits, found.rounding_mode)
+        # Credit is rounded with other lines (``_check_arithmetic``): only its exact amount is its own.
+        exact_nano = rounded.minor * 10 ** (AMOUNT_SCALE - found.minor_digits) + rounded.residual_nano
+        same = line.amount_nano == exact_nano and (
+            line.kind == CREDIT or (line.amount_minor, line.residual_nano) == rounded
+        )
+        if not same:
             yield f"line {line.line} is not its original amount converted and rounded"
         for rate in line.original.rates:
             if rates.get((row.namespace, rate), row.batch) >= row.batch:

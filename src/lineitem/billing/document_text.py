@@ -10,6 +10,7 @@ from typing import Any
 from babel.dates import format_date
 
 from lineitem.billing.conversion import Original, totals
+from lineitem.billing.credits import CREDIT
 from lineitem.billing.currency import format_amount, format_exact, format_money
 from lineitem.billing.invoice import CORRECTION, USAGE, Invoice, InvoiceLine, Status
 from lineitem.billing.rounding import RoundingMode
@@ -65,12 +66,19 @@ def invoice_view(invoice: Invoice) -> dict[str, Any]:
         "sections": list(_sections(invoice)),
         "rates": _rates(invoice),
         "originals": _originals(invoice),
-        "totals": [["Subtotal", total]],
+        "totals": _totals(invoice, total),
         "total": ["Total" if invoice.total_minor >= 0 else "Total credit", total],
         "payment": _plain(issuer.get("payment", "")) if final and due is not None else "",
         "notes": _notes(invoice),
         "proof": _proof(invoice),
     }
+
+
+def _totals(invoice: Invoice, total: str) -> list[list[str]]:
+    if not invoice.credit_lines:
+        return [["Subtotal", total]]
+    owed, credit = invoice.total_minor - invoice.credits_minor, invoice.credits_minor
+    return [["Subtotal", _money(owed, invoice)], ["Prepaid credit", _money(credit, invoice)]]
 
 
 def _headline(invoice: Invoice, zone: str) -> dict[str, str]:
@@ -101,7 +109,7 @@ def _party(name: str, values: dict[str, str], keys: Sequence[str]) -> dict[str, 
 def _sections(invoice: Invoice) -> Iterator[dict[str, Any]]:
     """The table's parts, each under its heading: this period, corrections, and what did not fit."""
     shown, rest = invoice.lines[:LINES_MAX], invoice.lines[LINES_MAX:]
-    current = [line for line in shown if line.kind != CORRECTION]
+    current = [line for line in shown if line.kind not in (CORRECTION, CREDIT)]
     corrections = [line for line in shown if line.kind == CORRECTION]
     quantity_fraction = max((len(_fraction(line.quantity)) for line in shown), default=0)
     exact_fraction = max((len(_fraction(nano_to_text(line.amount_nano))) for line in shown if _moved(line)), default=0)
@@ -113,24 +121,28 @@ def _sections(invoice: Invoice) -> Iterator[dict[str, Any]]:
             "heading": "Corrections to earlier periods",
             "rows": [_row(line, invoice, widths) for line in corrections],
         }
+    credit = [line for line in shown if line.kind == CREDIT]
+    if credit:
+        yield {"heading": "Prepaid credit", "rows": [_row(line, invoice, widths) for line in credit]}
     if rest:
         yield {"heading": "Further lines", "rows": [_rest_row(rest, invoice)]}
 
 
 def _row(line: InvoiceLine, invoice: Invoice, widths: tuple[int, int]) -> dict[str, Any]:
     detail = [] if line.description in ("", line.price) else [line.price]
-    if line.kind not in (USAGE, CORRECTION):
+    if line.kind not in (USAGE, CORRECTION, CREDIT):
         detail.append(line.kind.replace("_", " "))
     if line.service_period != invoice.period:
         detail.append(f"service period {_month_text(line.service_period)}")
-    detail.append(f"{line.pricebook} {', '.join(f'v{version}' for version in line.versions)}".strip())
+    if line.kind != CREDIT:
+        detail.append(f"{line.pricebook} {', '.join(f'v{version}' for version in line.versions)}".strip())
     if line.original is not None and line.original.currency != invoice.currency:
         detail.append(_original_text(line.original))
     detail.append(f"{line.line_items:,}\u00a0line\u00a0item{'' if line.line_items == 1 else 's'}")
     return {
         "description": _plain(_cut(line.description or line.price, DESCRIPTION_CHARS_MAX)),
         "detail": _plain("  ·  ".join(detail)),
-        "quantity": _aligned(line.quantity, widths[0]),
+        "quantity": _aligned(line.quantity, widths[0]) if line.kind != CREDIT else ["", ""],
         "unit": _plain(_cut(line.unit, _NUMBER_CHARS_MAX)),
         "exact": _aligned(nano_to_text(line.amount_nano), widths[1]) if _moved(line) else ["", ""],
         "amount": _number(format_amount(line.amount_minor, invoice.minor_digits)),
@@ -203,6 +215,11 @@ def _notes(invoice: Invoice) -> list[str]:
             f"Amounts in other currencies are converted to {invoice.currency} once, line by line, from their exact sum "
             f"and before rounding, by the rate of {rule.rule.source} of {_day_text(rule.on)} or the latest before it, at "
             f"most {rule.rule.max_age_days} days older."
+        )
+    if invoice.credit_lines:
+        notes.append(
+            "Prepaid credit pays for the lines above as far as it goes. It is rounded together with what is left to pay, so "
+            "that lines it pays in full leave nothing."
         )
     if any(line.kind == CORRECTION for line in invoice.lines):
         notes.append(

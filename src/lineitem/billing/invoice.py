@@ -16,6 +16,7 @@ from typing import Any
 from whenever import Instant
 
 from lineitem.billing.conversion import Applied, Original, RateTable, convert, totals
+from lineitem.billing.credits import CREDIT, credits_minor
 from lineitem.billing.currency import minor_digits, minor_from_text, minor_to_text
 from lineitem.billing.rounding import RoundingMode, round_to_minor
 from lineitem.catalog.model import Account, Conversion, ConversionDate, OwnCurrency
@@ -126,6 +127,16 @@ class Invoice:
     own_currency: tuple[str, str] | None = None
     converted: Applied | None = None
 
+    @property
+    def credit_lines(self) -> tuple[InvoiceLine, ...]:
+        """The lines that stand for prepaid credit."""
+        return tuple(line for line in self.lines if line.kind == CREDIT)
+
+    @property
+    def credits_minor(self) -> int:
+        """What they come to, mostly below zero."""
+        return sum(line.amount_minor for line in self.credit_lines)
+
 
 def build_invoice(
     sums: Iterable[PricedSum],
@@ -145,16 +156,17 @@ def build_invoice(
     """The invoice in review for ``sums``, all of which are in ``currency`` unless there are ``rates``; order means nothing.
 
     One line per price and service month, whatever kinds of line items it sums, so that rounding happens once: its kind
-    is theirs if they agree, else ``usage``. Earlier service months come last, as ``correction``. The total is the sum
-    of the rounded lines. An invoice with something to pay is due ``net_days`` calendar days after it is issued, in the
-    issuer's zone (``issuer["timezone"]``, else UTC); any other has no due date. ``own``: what the catalog says of a
-    currency that is not ISO's. With ``rates`` each line is converted once, from its exact amount, unless it is in
-    ``currency`` already. Raises InputError for an unknown currency or issuer zone, NoRate where a rate is missing.
+    is theirs if they agree, else ``usage``. Earlier service months come behind, as ``correction``; last what was drawn
+    of each prepaid grant, as ``credit``. The total is the sum of the rounded lines. An invoice with something to pay is
+    due ``net_days`` calendar days after it is issued, in the issuer's zone (``issuer["timezone"]``, else UTC); any other
+    has no due date. ``own``: what the catalog says of a currency that is not ISO's. With ``rates`` each line is converted
+    once, from its exact amount, unless it is in ``currency`` already. Raises InputError for an unknown currency or issuer
+    zone, NoRate where a rate is missing.
     """
     digits = minor_digits(currency) if own is None else own.exponent
     zone = issuer_zone(issuer)
     make = _Lines(period, currency, digits, mode, rates)
-    lines = tuple(make.line(number, group) for number, group in enumerate(_grouped(sums, period), start=1))
+    lines = make.rounded_together([make.line(at, group) for at, group in enumerate(_grouped(sums, period), start=1)])
     total_minor = sum(line.amount_minor for line in lines)
     invoice = Invoice(
         number=None,
@@ -223,6 +235,8 @@ def invoice_to_json(invoice: Invoice) -> dict[str, Any]:
     more: dict[str, Any] = {}
     if invoice.own_currency is not None:
         more["own_currency"] = {"name": invoice.own_currency[0], "symbol": invoice.own_currency[1]}
+    if invoice.credit_lines:
+        more["credits"] = minor_to_text(invoice.credits_minor, digits)
     if invoice.converted is not None:
         more["conversion"] = _conversion_to_json(invoice, invoice.converted)
     return more | {
@@ -269,16 +283,18 @@ def invoice_from_json(document: Mapping[str, Any]) -> Invoice:
 
 
 def _grouped(sums: Iterable[PricedSum], period: Month) -> list[list[PricedSum]]:
-    """The sums of each line, lines in their order on the invoice: this period first, then corrections by month."""
-    groups: dict[tuple[bool, Month, str, str, str, str, str], list[PricedSum]] = {}
+    """The sums of each line, lines in their order: this period first, then corrections by month, then credit alike."""
+    groups: dict[tuple[bool, bool, Month, str, str, str, str, str], list[PricedSum]] = {}
     for one in sums:
-        month = one.service_month
-        key = (month < period, month, one.pricebook, one.price, one.meter, one.unit, one.currency)
+        month, credit = one.service_month, one.kind == CREDIT
+        key = (credit, month < period, month, one.pricebook, one.price, one.meter, one.unit, one.currency)
         groups.setdefault(key, []).append(one)
     return [groups[key] for key in sorted(groups)]
 
 
 def _kind(group: list[PricedSum], period: Month) -> str:
+    if group[0].kind == CREDIT:
+        return CREDIT
     if group[0].service_month < period:
         return CORRECTION
     kinds = {one.kind for one in group}
@@ -322,6 +338,21 @@ class _Lines:
             original=original,
         )
 
+    def rounded_together(self, lines: list[InvoiceLine]) -> tuple[InvoiceLine, ...]:
+        """The lines, credit rounded together with what it pays."""
+        minors = rounded_credits(lines, self.digits, self.mode)
+        unit_nano = 10 ** (AMOUNT_SCALE - self.digits)
+        return tuple(
+            replace(
+                line,
+                amount_minor=minors[line.line],
+                residual_nano=line.amount_nano - minors[line.line] * unit_nano,
+            )
+            if line.line in minors
+            else line
+            for line in lines
+        )
+
     def _original(self, first: PricedSum, amount_nano: int) -> Original | None:
         currency = first.currency or self.currency
         if self.rates is None:
@@ -329,6 +360,17 @@ class _Lines:
                 raise InputError(f"{first.price} is in {currency}, not in {self.currency}", do="Convert it by a rule.")
             return None
         return Original(currency, amount_nano, self.rates.path(currency, self.currency))
+
+
+def rounded_credits(lines: Iterable[InvoiceLine], digits: int, mode: RoundingMode) -> dict[int, int]:
+    """Line number -> minor units, of the lines that stand for credit."""
+    credit: list[InvoiceLine] = []
+    other: list[InvoiceLine] = []
+    for line in lines:
+        (credit if line.kind == CREDIT else other).append(line)
+    owed = sum(line.amount_nano for line in other), sum(line.amount_minor for line in other)
+    minors = credits_minor(*owed, [line.amount_nano for line in credit], digits, mode)
+    return {line.line: minor for line, minor in zip(credit, minors, strict=True)}
 
 
 def _due_at_us(issued_at_us: int, net_days: int, zone: str) -> int:

@@ -28,13 +28,14 @@ from lineitem.billing.invoice import (
 )
 from lineitem.catalog import published
 from lineitem.catalog.model import OwnCurrency
+from lineitem.catalog.published import GRANT_BOOK, GRANT_VERSION
 from lineitem.catalog.rates import rates_at
 from lineitem.catalog.snapshot import Snapshot
 from lineitem.core.errors import InputError, IntegrityError, Refused
 from lineitem.core.period import Month, local_day
 from lineitem.kit.db import Connection, explained, retried
 from lineitem.kit.sqlfiles import load_queries
-from lineitem.ledger import claims
+from lineitem.ledger import claims, grants
 from lineitem.ledger.chain import BatchKind
 from lineitem.ledger.claims import ClaimedSum, Cut
 from lineitem.ledger.post import Fact, canonical, lock_lane, write_batch
@@ -215,6 +216,10 @@ def _start(connection: Connection, namespace: str, month: Month, now_us: int, pe
         (book.id, book.version, price.id): price.description or price.id
         for book in snapshot.pricebooks
         for price in book.prices
+    }
+    descriptions |= {
+        (GRANT_BOOK, GRANT_VERSION, one.terms.id): one.terms.reason or f"Prepaid credit {one.terms.id}"
+        for one in grants.kept(connection, snapshot.namespace_key)
     }
     rates = _rates(connection, snapshot, month, now_us)
     wanted = {account.id: account.invoice_currency for account in snapshot.catalog.accounts}

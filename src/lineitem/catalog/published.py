@@ -28,6 +28,9 @@ from lineitem.kit.db import Connection
 from lineitem.kit.sqlfiles import load_queries
 
 SQL = load_queries("lineitem.catalog", "catalog.sql")
+GRANT_BOOK = "@grant"
+"""Pricebook of the prices that line items of prepaid grants name; no catalog can name it."""
+GRANT_VERSION = 1
 
 
 def namespace_key(connection: Connection, namespace: str) -> int:
@@ -252,6 +255,28 @@ def _add_prices(connection: Connection, key: int, book: Pricebook, meters: dict[
         }
         connection.execute(SQL.add_price, values)
         connection.execute(SQL.add_price_version, values)
+
+
+def add_grant_price(connection: Connection, key: int, grant: str, currency: str, digest: bytes) -> int:
+    """The price that line items of a prepaid grant name: of the pricebook ``GRANT_BOOK``, without a meter.
+
+    ``digest``: 32 bytes over what was granted. Returns the key of its only version.
+    """
+    values = {
+        "namespace_key": key, "pricebook": GRANT_BOOK, "price": grant, "version": GRANT_VERSION, "digest": digest,
+        "meter": "", "unit": "", "scale": 0, "currency": currency,
+    }  # fmt: skip
+    connection.execute(SQL.add_price, values)
+    connection.execute(SQL.add_price_version, values)
+    row = connection.execute(SQL.version_key, values).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def price_ids(connection: Connection, key: int) -> set[tuple[str, str]]:
+    """Id and currency of every price that was ever published in a namespace."""
+    rows = connection.execute(SQL.price_ids, {"namespace_key": key, "but": GRANT_BOOK}).fetchall()
+    return {(price, currency) for price, currency in rows}
 
 
 def _account_values(key: int, account: Account) -> dict[str, object]:

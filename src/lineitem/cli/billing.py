@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -75,7 +76,7 @@ def show(number: str, scope: Scope) -> None:
         print_json(found)
         return
     columns = ["line", "description", "quantity", "unit", "amount"]
-    rows = [[line[name] for name in columns] for line in found["lines"]]
+    rows = [[_cell(line, name) for name in columns] for line in found["lines"]]
     if "conversion" in found:
         columns[4:4] = ["original", "rates"]
         for row, line in zip(rows, found["lines"], strict=True):
@@ -84,6 +85,10 @@ def show(number: str, scope: Scope) -> None:
     right = ["quantity", "original", "amount"]
     table(f"{found['number']}  {found['account_name']}  {found['period']}", columns, rows, right=right)
     click.echo(f"Total {found['total']} {found['currency']}")
+
+
+def _cell(line: dict[str, Any], name: str) -> object:
+    return "" if name == "quantity" and line["kind"] == "credit" else line[name]
 
 
 @invoice.command()

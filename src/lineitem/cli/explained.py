@@ -25,7 +25,9 @@ def show(found: Document, console: Console | None = None) -> None:
         console.soft_wrap = False
         if not console.is_terminal:
             console.width = _WIDTH_PIPED
-    if "line_item" in found:
+    if "credit" in found:
+        console.print(_credit_tree(found))
+    elif "line_item" in found:
         console.print(_line_item_tree(found))
     elif any("explained" in line for line in found["lines"]):
         console.print(_line_tree(found))
@@ -46,7 +48,7 @@ def _show_invoice(found: Document, console: Console) -> None:
         [
             str(one["line"]["line"]),
             one["line"]["description"],
-            f"{_digits(one['line']['quantity'])} {one['line']['unit']}",
+            "" if one["line"]["kind"] == "credit" else f"{_digits(one['line']['quantity'])} {one['line']['unit']}",
             _exact(one["line"]),
             one["line"]["amount"],
             _digits(str(one["items"]["count"])),
@@ -106,8 +108,13 @@ def _line_tree(found: Document) -> Tree:
     rounded = f"{line['amount_exact']} {sent['currency']} exactly, rounded to {line['amount']}"
     if "original" in line:
         rounded = f"{_exact(line)}, which is {line['amount_exact']} {sent['currency']}, rounded to {line['amount']}"
-    tree.add(_text(f"{_digits(line['quantity'])} {line['unit']} come to {rounded} ({line['residual']} is left over)"))
-    if one["explained"]:
+    comes_to = f"{_digits(line['quantity'])} {line['unit']} come to {rounded}"
+    if line["kind"] == "credit":
+        comes_to = f"prepaid credit of {rounded}, together with what is left to pay"
+    tree.add(_text(f"{comes_to} ({line['residual']} is left over)"))
+    if any("credit" in item for item in one["explained"]):
+        _add_grant(tree, one["explained"][0])
+    elif one["explained"]:
         _add_rule(tree, one["explained"][0])
     told = "they add up to this line" if one["adds_up"] else "THEY DO NOT ADD UP TO THIS LINE"
     branch = tree.add(_text(f"{_count(items['count'], 'line item')}; ", (told, "green" if one["adds_up"] else "red")))
@@ -128,7 +135,9 @@ def _add_item(branch: Tree, item: Document) -> None:
             (f"{shown['amount']} {shown['currency']}", "bold"),
         )
     )
-    if item["target"]["this_line_item"]:
+    if "credit" in item:
+        _add_drawn(node, item)
+    elif item["target"]["this_line_item"]:
         node.add(_text(_moved(item)))
     _add_events(node, item["events"])
 
@@ -139,7 +148,7 @@ def _add_item(branch: Tree, item: Document) -> None:
 def _line_item_tree(found: Document) -> Tree:
     from rich.tree import Tree
 
-    shown, batch = found["line_item"], found["batch"]
+    shown = found["line_item"]
     tree = Tree(
         _text(("Line item ", "bold"), (shown["id"], "cyan"), "  ", (f"{shown['amount']} {shown['currency']}", "bold")),
         guide_style=_DIM,
@@ -157,14 +166,70 @@ def _line_item_tree(found: Document) -> Tree:
         tree.add(_text(_arm(found)))
     if found["target"]["this_line_item"]:
         tree.add(_text(_moved(found)))
-    tree.add(
-        _text(
-            f"batch {batch['batch']}, recorded {batch['recorded_at']} by lineitem {batch['engine_version']} "
-            f"under catalog revision {batch['catalog_revision']}; lineitem proof {shown['id']} proves that it is in it"
-        )
-    )
+    tree.add(_text(_written(found)))
     _add_events(tree, found["events"])
     return tree
+
+
+def _credit_tree(found: Document) -> Tree:
+    """A line item of prepaid credit."""
+    from rich.tree import Tree
+
+    shown = found["line_item"]
+    tree = Tree(
+        _text(("Line item ", "bold"), (shown["id"], "cyan"), "  ", (f"{shown['amount']} {shown['currency']}", "bold")),
+        guide_style=_DIM,
+    )
+    tree.add(
+        _text(
+            f"{shown['account']}, prepaid credit for {shown['service_period']}, in the books of {shown['posting_period']}"
+        )
+    )
+    _add_grant(tree, found)
+    _add_drawn(tree, found)
+    tree.add(_text(_written(found)))
+    _add_events(tree, found["events"])
+    return tree
+
+
+def _written(found: Document) -> str:
+    """When and by what a line item was written."""
+    batch = found["batch"]
+    return (
+        f"batch {batch['batch']}, recorded {batch['recorded_at']} by lineitem {batch['engine_version']} "
+        f"under catalog revision {batch['catalog_revision']}; lineitem proof {found['line_item']['id']} proves that it is in it"
+    )
+
+
+def _add_grant(tree: Tree, found: Document) -> None:
+    """The grant and its terms."""
+    grant = found["grant"]
+    until = f"until {grant['expires']}" if grant["expires"] else "without end"
+    told = f"grant {grant['id']}: {grant['granted']} {grant['currency']} granted in batch {grant['batch']} by {grant['by']}"
+    node = tree.add(_text(told + (f" ({grant['reason']})" if grant["reason"] else "")))
+    node.add(
+        _text(
+            f"priority {grant['priority']}, for usage from {grant['effective']} {until}, "
+            + (f"of {', '.join(grant['prices'])}" if grant["prices"] else "of any price")
+        )
+    )
+    state = f"; void: {grant['void']['reason']} (batch {grant['void']['batch']})" if grant["void"] else ""
+    node.add(_text(f"by now {grant['drawn']} {grant['currency']} of it are drawn, {grant['left']} left{state}"))
+
+
+def _add_drawn(tree: Tree, found: Document) -> None:
+    """What it was drawn against."""
+    credit, shown = found["credit"], found["line_item"]
+    columns = ("price", "owed", "covered", "drawn", "drawn of others")
+    names = ("price", "owed", "covered", "drawn", "drawn_of_others")
+    rows = [[one[name] for name in names] for one in credit["prices"]]
+    told = f"{shown['account']} owed in {credit['service_period']}, while the grant paid (covered), and what was drawn:"
+    tree.add(_grouped(_text(told), _table(columns, rows, right=columns[1:])))
+    tree.add(
+        _text(
+            f"{credit['drawn_before']} drawn before - {credit['drawn']} drawn now = {credit['amount']} {shown['currency']}"
+        )
+    )
 
 
 def _tag(name: str, value: str, found: Document) -> str:

@@ -75,6 +75,7 @@ def usage(account: str, period: str, scope: Scope) -> None:
         return
     columns = ["price", "meter", "quantity", "unit", "amount", "currency"]
     rows = [[price.get(name, "") for name in columns] for price in found["prices"]]
+    rows += [[one["grant"], "", "", "credit", f"-{one['drawn']}", one["currency"]] for one in found.get("credits", ())]
     table(f"{account}, {period}", columns, rows, right=["quantity", "amount"])
 
 

@@ -27,6 +27,7 @@ _COMMANDS = {
     "quote": ("quote", "What a quantity would cost under a price."),
     "bill": ("billing", "Make the invoices of a period."),
     "invoice": ("billing", "Show invoices and write them as PDF."),
+    "grant": ("grants", "Prepaid credit of accounts: add, list, take back what is left."),
     "fx": ("fx", "Exchange rates by day and source, for invoices in one currency."),
     "explain": ("ledger", "Why a line item or invoice says what it says, down to the raw events."),
     "verify": ("ledger", "Recompute the ledger and name whatever was altered."),

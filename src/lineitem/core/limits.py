@@ -42,3 +42,5 @@ EXPRESSION_DIGITS_MAX = 38
 """Digits of a number written in a value expression."""
 EXPRESSION_FACTORS_MAX = 8
 """Readings that one value expression may multiply with each other: each may bring 38 digits."""
+GRANT_PRICES_MAX = 100
+"""Prices that one prepaid grant may name."""

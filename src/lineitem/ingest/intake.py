@@ -199,6 +199,13 @@ def has_retractions(connection: Connection, namespace_key: int) -> bool:
     return row is not None and bool(row[0])
 
 
+def retractions(connection: Connection, namespace_key: int) -> int:
+    """How many events of a namespace were retracted: with events counted, this tells whether any has come or gone."""
+    row = connection.execute(SQL.count_retractions, {"namespace_key": namespace_key}).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
 def retraction_reason(connection: Connection, key: bytes) -> str | None:
     """What was recorded when the event with this key was retracted; None where it was not."""
     row = connection.execute(SQL.retraction_reason, {"key": key.hex()}).fetchone()

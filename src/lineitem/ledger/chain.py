@@ -31,6 +31,7 @@ class BatchKind(IntEnum):
     PERIOD = 5
     RETRACT = 6
     SETTLE = 7
+    CREDIT = 8
     LETTER = 10
 
 

@@ -21,6 +21,7 @@ from lineitem.ledger.carried import of_namespace
 from lineitem.ledger.rating import Rater
 from lineitem.ledger.refold import BatchDamaged, PriceFold, Replay, UsageBatch, bases
 from lineitem.ledger.report import Report
+from lineitem.ledger.verify_credits import check_cuts
 from lineitem.ledger.verify_letters import Replays
 from lineitem.rate.dues import whole
 from lineitem.rate.enrich import PriceUsage
@@ -69,6 +70,8 @@ def _verify_namespace(
     for price_key, code, *_ in sorted(windows):
         report.add(None, f"{_target(price_key, code, folds)}: no raw event belongs to a window that waits")
     _compare_all(connection, namespace, folds, report)
+    for problem in check_cuts(connection, store, namespace):
+        report.add(None, problem)
 
 
 def _compare_all(connection: Connection, namespace: str, folds: dict[int, PriceFold], report: Report) -> None:

@@ -25,6 +25,7 @@ from lineitem.ledger.canary_rows import sums
 from lineitem.ledger.carried import Key, of_months
 from lineitem.ledger.chain import BatchKind
 from lineitem.ledger.evidence import Evidence, event_behind, events_of_window
+from lineitem.ledger.explain_credit import explain_credit
 from lineitem.ledger.read import FoundItem, find_line_item, one_snapshot
 from lineitem.ledger.refold import Replay
 from lineitem.ledger.rows import Kind
@@ -66,12 +67,15 @@ def explain(
     line item moved ·
     ``canary``, where one runs on the account's pricebook: its arm, and what the other version would charge ·
     ``batch``: when and by what it was written · ``events``: the raw records, the first ``events_max`` of ``total``.
+    Of prepaid credit there is another document: ``explain_credit``.
 
     Raises InputError for an unknown id, IntegrityError where ledger and segments do not say what was written.
     """
     with one_snapshot(connection):
         item = find_line_item(connection, namespace, line_item_id)
         record = _batch_row(connection, item)
+        if item.kind == Kind.CREDIT:
+            return explain_credit(connection, item, _batch(record), record["recorded_us"])
         replay = Replay(connection, segments, namespace)
         target = _target_row(connection, item)
         row = _price_row(replay, item, record["catalog_revision"])

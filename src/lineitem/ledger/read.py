@@ -26,6 +26,7 @@ from lineitem.ledger.rows import Kind, place_of_id
 from lineitem.rate.working import fraction_text
 
 SQL = load_queries("lineitem.ledger", "read.sql")
+CREDITS = load_queries("lineitem.ledger", "credits.sql")
 _STREAM_ROWS = 5_000
 """Line items fetched at once: what a reader of millions of them keeps in memory."""
 
@@ -173,12 +174,16 @@ def usage(connection: Connection, namespace: str, account: str, month: Month) ->
     As fresh as the last committed batch, which moved these sums in its own transaction. ``quantity`` counts every
     accepted event; where part of it waits for its window, ``pending_quantity`` says how much, and ``amount`` is what the
     rest owes. A price whose content changed within the month stands once for each content, with the pricebook versions
-    that carry it. Raises InputError for an unknown account.
+    that carry it. ``credits``, where there are any: what was drawn of each prepaid grant when the month was last billed or
+    closed. Raises InputError for an unknown account.
     """
     namespace_key, account_key = keys_of(connection, namespace, account)
     where = {"namespace_key": namespace_key, "account_key": account_key, "service_month": month.index}
     rows = connection.execute(SQL.usage, where).fetchall()
-    return {"account": account, "period": str(month), "prices": [_usage_document(row) for row in rows]}
+    document = {"account": account, "period": str(month), "prices": [_usage_document(row) for row in rows]}
+    drawn = connection.execute(CREDITS.drawn_in_month, where).fetchall()
+    credit = [{"grant": one[0], "drawn": nano_to_text(int(one[1])), "currency": one[2]} for one in drawn]
+    return document | ({"credits": credit} if credit else {})
 
 
 def _usage_document(row: tuple[Any, ...]) -> dict[str, Any]:

@@ -44,6 +44,7 @@ class Kind(IntEnum):
     CORRECTION = 4
     REVERSAL = 5
     RETRACTION = 6
+    CREDIT = 7
 
     @property
     def word(self) -> str:

@@ -24,6 +24,7 @@ from lineitem.ledger.fx import check_rates
 from lineitem.ledger.post import LANES, NO_DIGEST
 from lineitem.ledger.report import Link, Place, Progress, Report
 from lineitem.ledger.verify_accepted import check_accepted
+from lineitem.ledger.verify_credits import check_credits
 from lineitem.ledger.verify_letters import LETTER_FACTS, check_letter_acts
 from lineitem.ledger.verify_lifecycle import check_beside, check_canaries, check_lifecycle
 from lineitem.ledger.verify_rows import check_line_items
@@ -57,6 +58,8 @@ def verify(connection: Connection, beside: Connection, notary: Notary, progress:
         for place, what in check_settled(connection, _recorded(connection, "settle")):
             report.add(place, what)
         for place, what in check_carried(connection, _recorded(connection, carried.FACT)):
+            report.add(place, what)
+        for place, what in check_credits(connection):
             report.add(place, what)
         _check_checkpoints(links, notary, report)
     report.findings.sort(key=lambda found: (found.place is None, found.place or (0, 0)))

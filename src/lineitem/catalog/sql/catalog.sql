@@ -94,6 +94,15 @@ select namespace_key, price_key, %(version)s from catalog.price
 where namespace_key = %(namespace_key)s and pricebook = %(pricebook)s and price = %(price)s and digest = %(digest)s
 on conflict (price_key, version) do nothing
 
+-- name: version_key
+-- Key of a content under its version.
+select v.price_version_key from catalog.price p join catalog.price_version v using (price_key)
+where p.namespace_key = %(namespace_key)s and p.pricebook = %(pricebook)s and p.price = %(price)s and v.version = %(version)s
+
+-- name: price_ids
+-- Every price there is or was in a namespace, and what it is in.
+select distinct price, currency from catalog.price where namespace_key = %(namespace_key)s and pricebook <> %(but)s
+
 -- name: price_rows
 -- Keys of every price of every version.
 select p.price_key, v.price_version_key, p.pricebook, v.version, p.price, p.digest

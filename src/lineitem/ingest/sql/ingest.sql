@@ -53,6 +53,10 @@ select coalesce(string_agg(uuid_send(key), ''::bytea), ''::bytea) from ingest.re
 -- Whether any event of a namespace was retracted.
 select exists (select from ingest.retraction where namespace_key = %(namespace_key)s)
 
+-- name: count_retractions
+-- How many events of a namespace were retracted.
+select count(*) from ingest.retraction where namespace_key = %(namespace_key)s
+
 -- name: retraction_reason
 -- Why an event was retracted.
 select reason from ingest.retraction where key = %(key)s

@@ -266,6 +266,7 @@ with posted as (
     sum(a.posted_nano) as posted_nano, sum(a.quantity) as quantity, sum(coalesce(w.quantity, 0)) as waiting,
     coalesce(sum(a.charge), 0) as charge, sum(coalesce(a.posted_charge, 0) + coalesce(w.charge, 0)) as counted_charge
   from ledger.accumulator a left join waiting w using (account_key, price_key, period_start) group by 1, 2, 3
+  union all select account_key, price_key, service_month, 0, -drawn_nano, 0, 0, 0, 0 from ledger.credit_draw
 )
 select c.account, p.price, coalesce(k.service_month, d.service_month), k.posted_nano, d.amount, k.posted_quantity, d.quantity,
   k.quantity, k.waiting

@@ -7,7 +7,7 @@ from (
   from ledger.line_item l
   join catalog.price_version v using (price_version_key)
   join catalog.price p on p.price_key = v.price_key
-  where l.namespace_key = %(namespace_key)s
+  where l.namespace_key = %(namespace_key)s and l.kind <> 7  -- prepaid credit: who has paid already is no matter of tags
     and (%(posting_month)s::int is null or l.posting_month = %(posting_month)s::int)
   group by 1, 2, 3
 ) s
