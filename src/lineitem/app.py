@@ -53,6 +53,7 @@ from lineitem.ledger.rating import Rater
 from lineitem.ledger.report import Report
 from lineitem.ledger.retract import retract
 from lineitem.ledger.settle import settle
+from lineitem.ledger.settle_levels import settle_levels
 from lineitem.ledger.shadow import Candidate, Wanted, shadow
 from lineitem.ledger.shadow import Progress as ShadowProgress
 from lineitem.ledger.shadow_rows import Comparison
@@ -282,6 +283,7 @@ class App:
         snapshot, rater = self._in_force(namespace), Rater()
         flush(self.control, snapshot, self.clock.now_us(), rater)
         settle(self.control, namespace, month, self.clock.now_us(), rater, account)
+        settle_levels(self.control, namespace, month, self.clock.now_us(), rater, account)
         return snapshot
 
     def bill(self, namespace: str, month: Month, account: str | None) -> BillingResult:

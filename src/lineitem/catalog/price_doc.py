@@ -30,7 +30,8 @@ class ModelFields(NamedTuple):
 
     All of ``required`` must be there, ``optional`` may be; ``tier`` are the amounts a tier may carry. ``per_event``:
     the model prices each event by itself, so nothing that works on the period's quantity goes with it. ``metered``: there is
-    usage to price; without, nothing goes with it that works on usage.
+    usage to price; without, nothing goes with it that works on usage. ``level``: it prices a level by the month, so nothing
+    goes with it that works on events or on parts of a month.
     """
 
     required: tuple[str, ...]
@@ -38,11 +39,16 @@ class ModelFields(NamedTuple):
     tier: tuple[str, ...] = ()
     per_event: bool = False
     metered: bool = True
+    level: bool = False
 
     @property
     def keys(self) -> tuple[str, ...]:
         """Every key that a price of the model may have."""
-        without = (*(QUANTITY_FIELDS if self.per_event else EVENT_FIELDS), *(() if self.metered else USAGE_FIELDS))
+        without = (
+            *(QUANTITY_FIELDS if self.per_event else EVENT_FIELDS),
+            *(() if self.metered else USAGE_FIELDS),
+            *(LEVEL_FIELDS if self.level else ()),
+        )
         common = (key for key in COMMON_FIELDS if key not in without)
         return (*common, *self.required, *self.optional)
 
@@ -68,6 +74,7 @@ MODEL_FIELDS: dict[str, ModelFields] = {
         per_event=True,
     ),
     "flat": ModelFields(("amount",), optional=("charge", "prorate"), metered=False),
+    "per_seat": ModelFields(("unit_price",), optional=("charge", "prorate"), level=True),
 }
 """Every price model by name. ``rate.models`` holds one entry for each; a test keeps the two equal."""
 
@@ -81,6 +88,8 @@ EVENT_FIELDS = ("promotion",)
 """Common keys that work on the charge of an event, which only a per-event price has."""
 USAGE_FIELDS = ("meter", "itemize", "included", "transform", "maximum", "minimum", "on_change")
 """Common keys that work on usage, which a price without a meter does not have."""
+LEVEL_FIELDS = ("itemize", "on_change", "transform")
+"""Common keys that a price of a level by the month has no use for."""
 
 
 def parse_price(

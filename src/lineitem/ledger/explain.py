@@ -231,7 +231,7 @@ def _going_on(
     item: FoundItem, row: PriceRow, versions: list[int], base: Base, posted_nano: int
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Whose tiers the target goes on with, and the last steps of the working: what that takes off."""
-    before_nano = int(base.nano(compile_price(row.price, row.meter.quantity_scale))[0])
+    before_nano = int(base.nano(compile_price(row.price, row.quantity_scale))[0])
     before = scaled_to_text(int(base.quantity[0]), item.scale)
     document = {
         "rule": "amount of a line item = T(quantity so far) - what was posted; T(q) = F(quantity before + q) - F(quantity"
@@ -245,7 +245,7 @@ def _going_on(
 
 def _working(item: FoundItem, row: PriceRow, target: dict[str, Any], quantity: str) -> list[Step]:
     """How T comes about, with the share of the month in which the account is active."""
-    price, settled = compile_price(row.price, row.meter.quantity_scale), target["settled"] >= SETTLED
+    price, settled = compile_price(row.price, row.quantity_scale), target["settled"] >= SETTLED
     if price.charge is not None:
         gross = Fraction(target["posted_charge"], 10**price.charge.scale)
         return [
@@ -279,7 +279,7 @@ def _moved(
     target is exact all the same.
     """
     quantity_after, nano_after = quantity_before + item.quantity, nano_before + item.amount_nano
-    price = compile_price(row.price, row.meter.quantity_scale)
+    price = compile_price(row.price, row.quantity_scale)
     if lanes != 1:
         return None
     if price.charge is None and int(total_nano(price, np.array([quantity_after], dtype=object), base)[0]) != nano_after:

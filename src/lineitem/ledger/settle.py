@@ -127,7 +127,7 @@ def _wanted(
 ) -> list[_Target]:
     """Up to ``TARGETS_PER_BATCH`` targets that are not settled as they should be, in the order they are locked."""
     found = _owed(connection, snapshot, months, now_us, rater, account)
-    prices = sorted({row.price_key for row in snapshot.rows if rater.compile(row).minimum_nano})
+    prices = sorted({row.price_key for row in snapshot.rows if rater.compile(row).minimum_nano and not row.is_level})
     if prices:
         where = {
             "namespace_key": snapshot.namespace_key, "months": list(months), "prices": prices, "account": account,
@@ -150,6 +150,7 @@ def _owed(
 ) -> dict[tuple[int, int, int], _Target]:
     """Targets of active accounts that owe another share than is posted; also none any more, where a catalog says so now."""
     advance = {row.price_key for row in snapshot.rows if in_advance(row.price)}
+    levels = {row.price_key for row in snapshot.rows if row.is_level}  # settled in `settle_levels`
     where = {
         "namespace_key": snapshot.namespace_key, "months": sorted({*months, *(month + 1 for month in months)}),
         "account": account,
@@ -159,7 +160,7 @@ def _owed(
         for account_key, price_key, month, settled, start_us, end_us in connection.execute(
             SQL.settled, where
         ).fetchall()
-        if month in months or price_key in advance
+        if price_key not in levels and (month in months or price_key in advance)
     }
     owed = [due for due in dues(snapshot, months, now_us, rater.compile) if account in (None, due.account)]
     rows = published.accounts(connection, snapshot.namespace_key, sorted({due.account for due in owed}))
@@ -233,7 +234,7 @@ def _items(
     month = np.array([one.month for one in some], dtype=np.int32)
     return LineItems(
         account_key=np.array([one.account_key for one in some], dtype=np.int32),
-        price_version_key=np.array([_version_key(snapshot, rows, one.end_us) for one in some], dtype=np.int32),
+        price_version_key=np.array([version_key(snapshot, rows, one.end_us) for one in some], dtype=np.int32),
         tag_set_key=np.array([tags[one.account_key] for one in some], dtype=np.int32),
         kind=np.full(count, int(kind), dtype=np.int16),
         quantity=np.zeros(count, dtype=np.int64),
@@ -246,8 +247,8 @@ def _items(
     )
 
 
-def _version_key(snapshot: Snapshot, rows: Sequence[PriceRow], end_us: int) -> int:
-    """The last version with this content that began before the period ended."""
+def version_key(snapshot: Snapshot, rows: Sequence[PriceRow], end_us: int) -> int:
+    """The last version with the content of ``rows`` that began before the period ended."""
     starts = {version: start for start, _, version in snapshot.versions(rows[0].pricebook)}
     begun = [row for row in rows if starts.get(row.version, end_us) < end_us] or list(rows)
     return max(begun, key=lambda row: row.version).price_version_key

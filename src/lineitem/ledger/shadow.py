@@ -309,7 +309,7 @@ def _differences(
     base_of = bases(folds, chains)
     for price_key, fold in folds.items():
         price = fold.row.price
-        compiled = compile_price(price, fold.row.meter.quantity_scale)
+        compiled = compile_price(price, fold.row.quantity_scale)
         settled = np.full(len(fold.code), SETTLED)  # what the month costs in the end
         amounts = totals(compiled, fold.billed, fold.events, settled, base=base_of.get(price_key)).tolist()
         free = (fold.state.quantity > 0).tolist()

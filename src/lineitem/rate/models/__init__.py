@@ -13,6 +13,7 @@ from lineitem.rate.models import (
     graduated_percentage,
     matrix,
     package,
+    per_seat,
     per_unit,
     percentage,
     stairstep,
@@ -35,4 +36,5 @@ MODELS: dict[str, Model | EventModel] = {
     "matrix": matrix.MODEL,
     "telecom": telecom.MODEL,
     "flat": flat.MODEL,
+    "per_seat": per_seat.MODEL,
 }

@@ -1,0 +1,184 @@
+"""Levels: seats and stored gigabytes that carry over from month to month, settled whatever came when."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from lineitem.app import App
+from lineitem.core.money import nano_to_text, scaled_to_text
+from lineitem.core.period import Month
+from lineitem.ledger.rows import Kind
+from tests.integration.drive import Space, World, microseconds
+
+MAY = datetime(2026, 5, 2, tzinfo=UTC)
+SEATS = {"id": "seat", "meter": "seats", "model": "per_seat", "unit_price": "10"}
+STORED = {
+    "id": "stored", "meter": "gb", "model": "per_unit", "unit_price": "0.01", "transform": {"divide_by": "3600"},
+}  # fmt: skip
+
+
+@pytest.fixture
+def world(ledger: App) -> World:
+    """A ledger to live in."""
+    return World(ledger)
+
+
+def catalog(*prices: dict[str, Any], **account: Any) -> dict[str, Any]:
+    """Two meters of levels, some prices, and the account "acme"."""
+    meters = [
+        {"id": "seats", "event_type": "seats.changed", "aggregation": "time_weighted", "value": "data.seats",
+         "unit": "seat", "scale": 0},
+        {"id": "gb", "event_type": "stored", "aggregation": "time_weighted", "value": "data.gb", "unit": "GB"},
+    ]  # fmt: skip
+    book = {"id": "b", "version": 1, "effective_from": "2020-01-01T00:00:00+00:00", "prices": list(prices)}
+    listed = {"id": "acme", "timezone": "UTC"} | account
+    return {
+        "currency": "USD", "meters": meters, "pricebooks": [book],
+        "accounts": {"defaults": {"pricebook": "b"}, "list": [listed]},
+    }  # fmt: skip
+
+
+def read(space: Space, id_: str, time: str, seats: str, account: str = "acme", type_: str = "seats.changed") -> Any:
+    """One reading."""
+    name = "gb" if type_ == "stored" else "seats"
+    text = (
+        f'{{"specversion":"1.0","id":"{id_}","source":"/s","type":"{type_}","subject":"{account}","time":"{time}",'
+        f'"data":{{"{name}":{seats}}}}}\n'
+    )
+    return space.send(text.encode(), f"stream-{id_}").counts
+
+
+def at(space: Space, time: datetime) -> None:
+    """Move the clock."""
+    space.clock.advance(microseconds(time) - space.clock.now_us())
+
+
+def posted(space: Space) -> list[tuple[str, str, str, str, str, str]]:
+    """Every line item as it was written: price, kind, service month, posting month, quantity, amount."""
+    rows = space.rows(
+        """select p.price, x.kind, x.service_month, x.posting_month, coalesce(x.quantity_wide, x.quantity), p.scale, p.unit,
+             coalesce(x.amount_wide, x.amount_nano)
+           from ledger.line_item x join catalog.namespace n on n.namespace_key = x.namespace_key
+           join catalog.price_version v using (price_version_key) join catalog.price p using (price_key)
+           where n.namespace = %(namespace)s order by x.lane, x.batch, x.seq"""
+    )
+    return [
+        (price, Kind(kind).word, str(Month.from_index(service)), str(Month.from_index(posting)),
+         f"{scaled_to_text(int(quantity), scale)} {unit}", nano_to_text(int(amount)))
+        for price, kind, service, posting, quantity, scale, unit, amount in rows
+    ]  # fmt: skip
+
+
+def test_a_level_is_owed_month_after_month_without_an_event(world: World) -> None:
+    """Ten seats from February on: March and April owe them too; until the month is settled the event waits."""
+    space = world.space(catalog(SEATS), datetime(2026, 3, 2, tzinfo=UTC))
+    counts = read(space, "e-1", "2026-02-10T00:00:00Z", "10")
+    assert (counts.pending, counts.itemized) == (1, 0)
+    assert world.findings(deep=True) == []
+    space.bill("2026-02")
+    at(space, MAY)
+    space.bill("2026-03")
+    space.bill("2026-04")
+    assert posted(space) == [
+        ("seat", "recurring", f"2026-{month:02}", f"2026-{month:02}", "10 seat", "100") for month in (2, 3, 4)
+    ]
+    before = space.line_items()
+    for month in (2, 3, 4):
+        space.bill(f"2026-{month:02}")
+    assert space.line_items() == before
+    assert world.findings(deep=True) == []
+
+
+@pytest.mark.parametrize(
+    ("prorate", "quantity", "amount"),
+    [("none", "20 seat", "200"), ("day", "450 seat-day", "150"), ("second", "38880000 seat-second", "150")],
+)
+def test_seats_that_double_in_mid_month(world: World, prorate: str, quantity: str, amount: str) -> None:
+    """Ten seats become twenty on 16 April: the greatest level, fifteen days of each, half a month of each."""
+    space = world.space(catalog(SEATS | {"prorate": prorate}), MAY)
+    read(space, "e-1", "2026-04-01T00:00:00Z", "10")
+    read(space, "e-2", "2026-04-16T00:00:00Z", "20")
+    space.bill("2026-04")
+    assert posted(space) == [("seat", "recurring", "2026-04", "2026-04", quantity, amount)]
+    assert world.findings(deep=True) == []
+
+
+def test_ten_dollars_become_twenty_in_a_month_billed_in_advance(world: World) -> None:
+    """The published case: one seat at 10 in advance, at 20 from the 16th; unused old -5, remaining new 10, 25 in all."""
+    old = SEATS | {"prorate": "second", "charge": "in_advance"}
+    first = catalog(old)
+    space = world.space(first, datetime(2026, 4, 2, tzinfo=UTC))
+    read(space, "e-1", "2026-03-31T00:00:00Z", "1")
+    space.bill("2026-03")
+    changed = first | {"pricebooks": [
+        *first["pricebooks"],
+        {"id": "b", "version": 2, "effective_from": "2026-04-16T00:00:00+00:00", "prices": [old | {"unit_price": "20"}]},
+    ]}  # fmt: skip
+    space.publish(changed)
+    space.bill("2026-03")
+    assert [(row[1], row[2], row[5]) for row in posted(space)] == [
+        ("recurring", "2026-03", "0.322580645"), ("recurring", "2026-04", "10"),
+        ("true_up", "2026-04", "-5"), ("recurring", "2026-04", "10"),
+    ]  # fmt: skip
+    at(space, MAY)
+    space.bill("2026-04")
+    assert [(row[1], row[2], row[5]) for row in posted(space)[4:]] == [("recurring", "2026-05", "20")]
+    assert world.findings(deep=True) == []
+
+
+def test_late_readings_and_retractions_change_every_month_they_reach(world: World) -> None:
+    """A late reading of February moves March and April; closed months post to the open one. Retracting undoes it."""
+    space = world.space(catalog(SEATS), MAY)
+    read(space, "e-1", "2026-02-01T00:00:00Z", "10")
+    space.close("2026-02")
+    space.close("2026-03")
+    space.bill("2026-04")
+    assert [row[2:4] for row in posted(space)] == [(f"2026-{m:02}", f"2026-{m:02}") for m in (2, 3, 4)]
+    assert read(space, "e-2", "2026-02-15T00:00:00Z", "15").pending == 1
+    assert world.findings(deep=True) == []
+    space.bill("2026-04")
+    assert posted(space)[3:] == [
+        ("seat", "true_up", f"2026-{month:02}", "2026-04", "5 seat", "50") for month in (2, 3, 4)
+    ]
+    space.retract("/s", "e-2")
+    assert posted(space)[6:] == [
+        ("seat", "retraction", f"2026-{month:02}", "2026-04", "-5 seat", "-50") for month in (2, 3, 4)
+    ]
+    read(space, "e-3", "2026-04-20T00:00:00Z", "99")
+    space.retract("/s", "e-3")
+    space.retract("/s", "e-1")
+    assert not any(total[1] for total in space.totals().values())
+    before = space.line_items()
+    space.bill("2026-04")
+    assert space.line_items() == before
+    assert world.findings(deep=True) == []
+
+
+def test_gigabyte_hours_under_an_ordinary_price(world: World) -> None:
+    """A level over time is in unit-seconds: 1.5 GB for ten days are 360 GB-hours; the account's end ends it."""
+    space = world.space(catalog(STORED, active_from="2026-04-01", active_until="2026-04-11"), MAY)
+    read(space, "e-1", "2026-04-01T00:00:00Z", '"1.5"', type_="stored")
+    space.bill("2026-04")
+    assert posted(space) == [("stored", "recurring", "2026-04", "2026-04", "1296000 GB-second", "3.6")]
+    space.publish(catalog(STORED, active_from="2026-04-01", active_until="2026-04-21"))
+    space.bill("2026-04")
+    assert posted(space)[1:] == [("stored", "true_up", "2026-04", "2026-04", "1296000 GB-second", "3.6")]
+    assert world.findings(deep=True) == []
+
+
+def test_seats_added_to_a_month_billed_in_advance(world: World) -> None:
+    """May is billed with April; what is added in May is settled next time, posted to April while that is open."""
+    space = world.space(catalog(SEATS | {"charge": "in_advance", "prorate": "day"}), MAY)
+    read(space, "e-1", "2026-04-16T12:00:00Z", "3")
+    space.bill("2026-04")
+    assert [row[1:] for row in posted(space)] == [
+        ("recurring", "2026-04", "2026-04", "45 seat-day", "15"), ("recurring", "2026-05", "2026-04", "93 seat-day", "30"),
+    ]  # fmt: skip
+    at(space, datetime(2026, 5, 20, tzinfo=UTC))
+    read(space, "e-2", "2026-05-17T10:00:00Z", "5")
+    space.close("2026-04")
+    assert [row[1:] for row in posted(space)[2:]] == [("true_up", "2026-05", "2026-04", "30 seat-day", "9.677419355")]
+    assert world.findings(deep=True) == []
