@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator
 from datetime import datetime, timedelta
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -95,7 +96,7 @@ def _spans(
     cuts = {start, end, until, *_days(held, start, end), *(one.time for one in readings)}
     cuts |= {datetime.fromisoformat(edge).astimezone(ZoneInfo("UTC")) for edge in edges}
     inside = sorted(cut for cut in cuts if start <= cut <= end)
-    for since, till in zip(inside, inside[1:], strict=False):
+    for since, till in pairwise(inside):
         level = next((one.value for one in reversed(readings) if one.time <= since), Fraction(0))
         yield Span(since, till, level, _price_at(oracle, held, name, meter, since) if since < until else None)
 
@@ -110,7 +111,13 @@ def _price_at(oracle: Oracle, held: Document, name: str, meter: str, time: datet
 
 
 def _owed(
-    price: Document, content: str, spans: list[Span], readings: list[Read], held: Document, start: datetime, end: datetime
+    price: Document,
+    content: str,
+    spans: list[Span],
+    readings: list[Read],
+    held: Document,
+    start: datetime,
+    end: datetime,
 ) -> tuple[Fraction, int]:
     mine = [span for span in spans if span.price == content]
     whole, months = price.get("prorate", "none"), price["model"] == "per_seat"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from lineitem.catalog.document import decimal_text
 from lineitem.catalog.model import Price, Rounding, Tier, Transform
 
-MODEL_NAMES = ("per_unit", "graduated", "volume", "package", "stairstep", "graduated_percentage")
+MODEL_NAMES = ("per_unit", "graduated", "volume", "package", "stairstep", "graduated_percentage", "per_seat")
 
 
 def amount(price: Price, quantity: Fraction) -> Fraction:
@@ -46,7 +46,7 @@ def rounded(units: Fraction, rounding: Rounding) -> Fraction:
 
 
 def _charge(price: Price, units: Fraction) -> Fraction:
-    if price.model == "per_unit":
+    if price.model in ("per_unit", "per_seat"):
         return units * Fraction(price.unit_price or 0)
     if price.model == "flat":
         return Fraction(price.amount or 0)

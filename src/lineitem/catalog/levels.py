@@ -37,12 +37,18 @@ def level_problems(price: Price, aggregation: Aggregation | None) -> Iterator[tu
         return
     if aggregation is not Aggregation.TIME_WEIGHTED:
         if price.model == PER_SEAT:
-            yield "meter", (
-                f"price {price.id!r} is per_seat, but the meter {price.meter!r} is a {aggregation}; use a meter that is"
-                " time_weighted, whose events say how many seats there are from then on"
+            yield (
+                "meter",
+                (
+                    f"price {price.id!r} is per_seat, but the meter {price.meter!r} is a {aggregation}; use a meter that is"
+                    " time_weighted, whose events say how many seats there are from then on"
+                ),
             )
     elif price.itemize is not Itemize.EACH:
-        yield "itemize", (
-            f"price {price.id!r} is itemized by the {price.itemize}, but the meter {price.meter!r} is time_weighted: a"
-            " level is billed by the month; leave itemize out"
+        yield (
+            "itemize",
+            (
+                f"price {price.id!r} is itemized by the {price.itemize}, but the meter {price.meter!r} is time_weighted: a"
+                " level is billed by the month; leave itemize out"
+            ),
         )

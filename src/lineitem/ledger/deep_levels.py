@@ -60,7 +60,9 @@ class LevelCheck:
         """What is wrong with the stored readings."""
         expected = {(pair, one) for pair, found in self._raw.readings.items() for one in found.values()}
         where = {"namespace": self._replay.namespace}
-        for account, meter, time_us, key, value, waiting in self._connection.execute(SQL.all_readings, where).fetchall():
+        for account, meter, time_us, key, value, waiting in self._connection.execute(
+            SQL.all_readings, where
+        ).fetchall():
             pair = Pair(account, meter)
             one = (pair, Reading(time_us, key.bytes, int(value)))
             if one not in expected:

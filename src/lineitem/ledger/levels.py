@@ -144,9 +144,7 @@ def readings(
     return found
 
 
-def count_as_settled(
-    connection: Connection, namespace_key: int, counted: Sequence[tuple[Pair, Reading]]
-) -> int:
+def count_as_settled(connection: Connection, namespace_key: int, counted: Sequence[tuple[Pair, Reading]]) -> int:
     """Readings that a settled month counts from now on. Returns how many events no longer wait."""
     if not counted:
         return 0

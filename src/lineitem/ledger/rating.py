@@ -114,7 +114,9 @@ class Rater:
 
     def _count_readings(self, connection: Connection, namespace_key: int, usage: PriceUsage) -> None:
         """Readings of levels are counted here and rated when their month is settled."""
-        beyond = levels_beyond(usage.row, self.compile(usage.row), usage.value, usage.period_end_us - usage.period_start_us)
+        beyond = levels_beyond(
+            usage.row, self.compile(usage.row), usage.value, usage.period_end_us - usage.period_start_us
+        )
         if beyond.any():
             raise AmountTooLarge(usage.event[beyond].tolist())
         levels.count_events(connection, namespace_key, *group_targets(usage), by=1)

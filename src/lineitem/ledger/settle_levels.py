@@ -196,9 +196,7 @@ def fact(namespace: str, changed: Sequence[Target], accounts: dict[int, Account]
 def holders(snapshot: Snapshot, accounts: dict[int, Account]) -> dict[int, Holder]:
     """Accounts by key as levels need them."""
     until = {one.id: one.active_until_us for one in snapshot.catalog.accounts}
-    return {
-        key: Holder(one.id, one.pricebook, one.timezone, until.get(one.id)) for key, one in accounts.items()
-    }
+    return {key: Holder(one.id, one.pricebook, one.timezone, until.get(one.id)) for key, one in accounts.items()}
 
 
 def _worked_out(
@@ -244,9 +242,7 @@ def _settled(connection: Connection, snapshot: Snapshot, pairs: Sequence[Pair]) 
     return found
 
 
-def _plan(
-    snapshot: Snapshot, pair: Pair, holder: Holder, state: PairState, settled: Settled, asked: _Asked
-) -> _Plan:
+def _plan(snapshot: Snapshot, pair: Pair, holder: Holder, state: PairState, settled: Settled, asked: _Asked) -> _Plan:
     """The months of a pair to work out again.
 
     Those asked for, the one after in advance, and from the first reading that waits on all that are settled; of them those
@@ -283,9 +279,7 @@ def _contents(by_price: dict[str, list[Window]]) -> Contents:
     return found
 
 
-def _due(
-    contents: Contents, before: dict[int, Stored], month: int, bounds: tuple[int, int], asked: _Asked
-) -> Contents:
+def _due(contents: Contents, before: dict[int, Stored], month: int, bounds: tuple[int, int], asked: _Asked) -> Contents:
     """The contents whose month is settled now, or is settled already."""
     names = {one.price for one in before.values()}
     return {
