@@ -230,7 +230,7 @@ _TYPE = """select data_type from information_schema.columns
 _KINDS = {
     "ledger.line_item": "kind, quantity is null, event_key is null, tableoid",
     "ledger.accumulator": "settled",
-    "ledger.level": "waiting",
+    "ledger.level": "waiting, seen",
     "ledger.batch": "kind",
     "ledger.fact": "kind",
     "catalog.draft_step": "act",

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import pytest
 
 from lineitem.app import App
+from lineitem.catalog.canary import Bounds
+from lineitem.catalog.load import parse_catalog
+from lineitem.core.errors import Refused
 from lineitem.core.money import nano_to_text, scaled_to_text
 from lineitem.core.period import Month
+from lineitem.ledger.canary import Choice
+from lineitem.ledger.explain import explain
 from lineitem.ledger.rows import Kind
+from lineitem.ledger.shadow import Candidate, Wanted
 from tests.integration.drive import Space, World, microseconds
 
 MAY = datetime(2026, 5, 2, tzinfo=UTC)
@@ -181,4 +190,183 @@ def test_seats_added_to_a_month_billed_in_advance(world: World) -> None:
     read(space, "e-2", "2026-05-17T10:00:00Z", "5")
     space.close("2026-04")
     assert [row[1:] for row in posted(space)[2:]] == [("true_up", "2026-05", "2026-04", "30 seat-day", "9.677419355")]
+    assert world.findings(deep=True) == []
+
+
+def test_the_part_of_a_month_that_a_version_prices(world: World) -> None:
+    """A rise in mid-month, and an account's own price in the middle: each version prices its part of the level."""
+    second = SEATS | {"prorate": "second"}
+    first = catalog(second)
+    first["accounts"]["list"][0]["overrides"] = [
+        {"version": 1, "effective_from": "2026-04-16T00:00:00+00:00", "effective_until": "2026-04-22T00:00:00+00:00",
+         "prices": [second | {"unit_price": "5"}]},
+    ]  # fmt: skip
+    risen = {
+        "id": "b",
+        "version": 2,
+        "effective_from": "2026-04-16T00:00:00+00:00",
+        "prices": [second | {"unit_price": "20"}],
+    }
+    first["pricebooks"].append(risen)
+    space = world.space(first, MAY)
+    for account in ("acme", "other"):
+        read(space, f"e-{account}", "2026-03-31T12:00:00Z", "2", account)
+    space.bill("2026-04")
+    amounts = {(account, price): Fraction(nano, 10**9) for (account, price, _), (_, nano) in space.totals().items()}
+    assert amounts == {
+        ("acme", "seat"): 2 * (10 * Fraction(15, 30) + 5 * Fraction(6, 30) + 20 * Fraction(9, 30)),
+        ("other", "seat"): 2 * (10 * Fraction(15, 30) + 20 * Fraction(15, 30)),
+    }
+    assert world.findings(deep=True) == []
+
+
+def test_a_whole_month_is_owed_once_where_the_first_seat_is_held(world: World) -> None:
+    """Without prorating a rise in mid-month counts from the next month on, and who comes after it pays the new price."""
+    first = catalog(SEATS)
+    first["pricebooks"].append(
+        {
+            "id": "b",
+            "version": 2,
+            "effective_from": "2026-04-16T00:00:00+00:00",
+            "prices": [SEATS | {"unit_price": "20"}],
+        }
+    )
+    space = world.space(first, MAY)
+    read(space, "e-1", "2026-04-10T00:00:00Z", "3")
+    read(space, "e-2", "2026-04-20T00:00:00Z", "4")
+    read(space, "e-3", "2026-04-20T00:00:00Z", "1", "late")
+    space.bill("2026-04")
+    amounts = {account: nano // 10**9 for (account, *_), (_, nano) in space.totals().items()}
+    assert amounts == {"acme": 40, "late": 20}
+    assert world.findings(deep=True) == []
+
+
+def test_an_event_waits_until_all_its_levels_are_settled(world: World) -> None:
+    """One event sets two levels, one billed in advance, and counts by the hour too: it waits once, for the last of them."""
+    prices = [SEATS | {"charge": "in_advance"}, SEATS | {"id": "desk", "meter": "desks"},
+              {"id": "change", "meter": "changes", "model": "per_unit", "unit_price": "1", "itemize": "hour"}]  # fmt: skip
+    both = catalog(*prices)
+    both["meters"] += [
+        both["meters"][0] | {"id": "desks"},
+        {"id": "changes", "event_type": "seats.changed", "aggregation": "count"},
+    ]
+    space = world.space(both, datetime(2026, 5, 2, 10, 30, tzinfo=UTC))
+    counts = read(space, "e-1", "2026-05-02T10:10:00Z", "3")
+    assert (counts.received, counts.pending) == (1, 1)
+    assert world.findings() == []
+    space.bill("2026-04")  # May in advance
+    waiting = """select coalesce(sum(pending), 0) from ledger.batch x join catalog.namespace n using (namespace_key)
+        where n.namespace = %(namespace)s"""  # fmt: skip
+    assert space.rows(waiting) == [(1,)]
+    at(space, datetime(2026, 6, 2, tzinfo=UTC))
+    space.bill("2026-05")
+    assert space.rows(waiting) == [(0,)]
+    assert world.findings(deep=True) == []
+
+
+def test_no_price_changes_under_a_settled_level(world: World) -> None:
+    """A version that would start in a month that is settled is refused, as under usage; from the next month on it may."""
+    first = catalog(SEATS)
+    space = world.space(first, MAY)
+    read(space, "e-1", "2026-03-10T00:00:00Z", "3")
+    space.bill("2026-03")
+    space.bill("2026-04")
+    later = {
+        "id": "b",
+        "version": 2,
+        "effective_from": "2026-04-20T00:00:00+00:00",
+        "prices": [SEATS | {"unit_price": "9"}],
+    }
+    with pytest.raises(Refused, match="already rated"):
+        space.publish(first | {"pricebooks": [*first["pricebooks"], later]})
+    later["effective_from"] = "2026-05-01T00:00:00+00:00"
+    space.publish(first | {"pricebooks": [*first["pricebooks"], later]})
+    assert world.findings() == []
+
+
+def test_a_level_the_ledger_cannot_hold_costs_no_neighbour(world: World) -> None:
+    """Neither as a quantity nor as an amount, should it stay for a month; negative ones are held, and bill as zero."""
+    dear = SEATS | {"unit_price": "1000000000000"}
+    space = world.space(catalog(dear), MAY)
+    assert read(space, "e-1", "2026-04-01T00:00:00Z", "1e26").dead_lettered == 1
+    assert read(space, "e-2", "2026-04-01T00:00:00Z", "1e20").dead_lettered == 1
+    assert read(space, "e-3", "2026-04-01T00:00:00Z", '"x"').dead_lettered == 1
+    assert read(space, "e-4", "2026-04-01T00:00:00Z", "-7").pending == 1
+    assert read(space, "e-5", "2026-04-02T00:00:00Z", "2").pending == 1
+    space.bill("2026-04")
+    assert [row[5] for row in posted(space)] == ["2000000000000"]
+    assert world.findings(deep=True) == []
+
+
+def test_nothing_is_written_where_nothing_has_changed(world: World) -> None:
+    """Years of closed months behind a level: settling another one writes one batch, settling it again none."""
+    space = world.space(catalog(SEATS), datetime(2026, 2, 2, tzinfo=UTC))
+    read(space, "e-1", "2024-01-10T00:00:00Z", "3")
+    for month in [f"{year}-{month:02}" for year in (2024, 2025) for month in range(1, 13)]:
+        space.close(month)
+    count = """select count(*) from ledger.batch x join catalog.namespace n using (namespace_key)
+        where n.namespace = %(namespace)s and kind = 7"""  # fmt: skip
+    [(before,)] = space.rows(count)
+    assert before == 24
+    space.bill("2026-01")
+    space.bill("2026-01")
+    assert space.rows(count) == [(25,)]
+    assert len(posted(space)) == 25
+    read(space, "e-2", "2025-11-10T00:00:00Z", "5")
+    space.bill("2026-01")
+    assert [row[2] for row in posted(space)[25:]] == ["2025-11", "2025-12", "2026-01"]
+    assert world.findings(deep=True) == []
+
+
+def test_explaining_a_level(world: World) -> None:
+    """Down to the readings: the one carried over and those of the month, the level they make, and how that is priced."""
+    space = world.space(catalog(SEATS | {"prorate": "day", "included": "5"}), MAY)
+    read(space, "e-1", "2026-02-01T00:00:00Z", "10")
+    read(space, "e-2", "2026-04-16T09:00:00Z", "20")
+    space.bill("2026-04")
+    ((id_,),) = space.rows("""select x.id::text from ledger.line_item x join catalog.namespace n using (namespace_key)
+        where n.namespace = %(namespace)s""")  # fmt: skip
+    told = explain(world.app.control, world.app.segments, space.name, id_)
+    target = told["target"]
+    assert [(one["from"], one["level"]) for one in target["parts"]] == [
+        ("2026-04-01T00:00:00Z", "10"), ("2026-04-16T09:00:00Z", "20"),
+    ]  # fmt: skip
+    assert [(step["label"], step.get("quantity"), step.get("amount")) for step in target["working"]] == [
+        ("greatest levels of its days", "450", None), ("by 30 days of the month", "15", None),
+        ("less 5 included", "10", None), ("seats for the month", "10", "100"),
+    ]  # fmt: skip
+    assert target["this_line_item"]["total_after"] == target["amount"] == "100"
+    assert [(one["id"], one["value"]) for one in told["events"]["items"]] == [("e-1", "10"), ("e-2", "20")]
+    read(space, "e-3", "2026-04-20T00:00:00Z", "30")
+    told = explain(world.app.control, world.app.segments, space.name, id_)
+    assert told["target"]["readings_waiting"] == 1
+
+
+def test_trying_prices_says_what_it_leaves_out(world: World) -> None:
+    """Shadow rating names prices of levels and counts them nowhere; a canary that would change one is refused."""
+    calls = {"id": "calls", "meter": "calls", "model": "per_unit", "unit_price": "1"}
+    now = catalog(SEATS, calls)
+    now["meters"].append({"id": "calls", "event_type": "call", "aggregation": "count"})
+    space = world.space(now, MAY)
+    read(space, "e-1", "2026-04-01T00:00:00Z", "3")
+    read(space, "e-2", "2026-04-01T00:00:00Z", "0", type_="call")
+    changed = [SEATS | {"unit_price": "99"}, calls | {"unit_price": "2"}]
+    later = {"id": "b", "version": 2, "effective_from": "2026-05-01T00:00:00+00:00", "prices": changed}
+    draft = parse_catalog(json.dumps(now | {"pricebooks": [*now["pricebooks"], later]}), "draft")
+    wanted = Wanted(since=Month(2026, 4))
+    found = space.act(lambda app: app.shadow(space.name, [Candidate("draft", draft)], wanted, lambda *_: None))
+    assert found.document()["not_compared"] == ["seat"]
+    assert [(row.price, row.live_nano, row.draft_nano) for row in found.trials[0].rows] == [("calls", 10**9, 2 * 10**9)]
+    assert found.events == 1
+    everybody = Choice(percent=Decimal(100))
+    with pytest.raises(Refused, match=r"changes the price of a level \(seat\)"):
+        space.act(lambda app: app.canary_start(space.name, draft, everybody, Bounds(), None, None, "ana"))
+    later["prices"] = [SEATS, changed[1]]
+    draft = parse_catalog(json.dumps(now | {"pricebooks": [*now["pricebooks"], later]}), "draft")
+    space.act(lambda app: app.canary_start(space.name, draft, everybody, Bounds(), None, None, "ana"))
+    at(space, datetime(2026, 6, 2, tzinfo=UTC))
+    space.bill("2026-04")
+    space.bill("2026-05")
+    assert [row[5] for row in posted(space) if row[0] == "seat"] == ["30", "30"]
+    space.act(lambda app: app.canary_check(space.name))
     assert world.findings(deep=True) == []

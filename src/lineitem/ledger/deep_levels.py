@@ -53,14 +53,14 @@ class LevelCheck:
         self._connection, self._replay, self._raw = connection, replay, raw
         self.rows = {} if snapshot is None else {row.price_key: row for row in snapshot.rows if row.is_level}
         """The prices of levels by key: their running usage is checked here."""
-        self._waiting: dict[Pair, int] = {}
+        self._unseen: dict[Pair, int] = {}
         self._revisions = _revisions(connection, replay.namespace)
 
     def readings(self) -> Iterator[str]:
         """What is wrong with the stored readings."""
         expected = {(pair, one) for pair, found in self._raw.readings.items() for one in found.values()}
         where = {"namespace": self._replay.namespace}
-        for account, meter, time_us, key, value, waiting in self._connection.execute(
+        for account, meter, time_us, key, value, seen in self._connection.execute(
             SQL.all_readings, where
         ).fetchall():
             pair = Pair(account, meter)
@@ -68,8 +68,8 @@ class LevelCheck:
             if one not in expected:
                 yield f"account #{account}, meter {meter}: a reading is kept that no raw event says"
             expected.discard(one)
-            if waiting:
-                self._waiting[pair] = min(time_us, self._waiting.get(pair, time_us))
+            if not seen:
+                self._unseen[pair] = min(time_us, self._unseen.get(pair, time_us))
         for pair, _ in sorted(expected):
             yield f"account #{pair.account_key}, meter {pair.meter}: raw events say a reading, the ledger has none"
 
@@ -88,7 +88,7 @@ class LevelCheck:
         if settled == NOT_SETTLED:
             return "" if not (quantity or posted_quantity or posted_nano) else "it owes something, but is not settled"
         pair = Pair(account_key, price.meter.id)
-        if self._waiting.get(pair, end_us) < end_us:
+        if self._unseen.get(pair, end_us) < end_us:
             return ""  # a reading has come since, which settling will count: what it is now, nobody can tell any more
         length_us, counted, nano = self._settled(price, pair, month, start_us, end_us)
         if (settled, quantity, posted_quantity, posted_nano) != (length_us, counted, counted, nano):

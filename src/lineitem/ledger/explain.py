@@ -83,7 +83,7 @@ def explain(
             "tag_origins": {key: evidence.origins[key] for key in item.document["tags"] if key in evidence.origins},
             "price": _price(row),
             "target": _target(connection, item, row, target, _continued(connection, namespace, item, row, target))
-            | ({} if level is None else {"parts": list(level.parts()), "readings_waiting": level.waiting()}),
+            | ({} if level is None else {"parts": list(level.parts()), "readings_waiting": level.unseen()}),
             "batch": _batch(record),
             "events": _events(item, row, evidence),
         } | _canary(replay, item, record["catalog_revision"])

@@ -53,9 +53,9 @@ class Level:
                     "version": window.row.version,
                 }
 
-    def waiting(self) -> int:
-        """How many of the readings no settled month counts yet."""
-        return sum(one.waiting for one in self.readings)
+    def unseen(self) -> int:
+        """How many of the readings nobody has counted yet."""
+        return sum(not one.seen for one in self.readings)
 
     def evidence(self, events_max: int) -> Evidence:
         """The readings as raw events, the last ones where they are too many."""

@@ -34,19 +34,37 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PairState:
-    """A pair's first reading, its last one, and the first that no settled month counts (None: all are counted)."""
+    """A pair's first reading, its last one, and the first that months settled after it do not count (None: all do)."""
 
     first_us: int
     last_us: int
     last_value: int
-    waiting_us: int | None
+    unseen_us: int | None
 
 
 class StoredReading(NamedTuple):
-    """A reading, and whether no settled month counts it yet."""
+    """A reading, whether its own month is not settled yet, and whether months settled after it count it."""
 
     reading: Reading
     waiting: bool
+    seen: bool
+
+
+class Dropped(NamedTuple):
+    """Readings of a retracted event: whether one of them waited, and how many settled months had counted."""
+
+    waited: bool
+    seen: int
+
+
+class Counted(NamedTuple):
+    """A reading that settled months count now; ``settled``: its own month among them."""
+
+    pair: Pair
+    reading: Reading
+    settled: bool
+    first: bool
+    """Whether nobody had seen it before."""
 
 
 def count_events(
@@ -91,10 +109,8 @@ def store(connection: Connection, namespace_key: int, usage: Sequence[PriceUsage
     return waiting
 
 
-def drop(connection: Connection, namespace_key: int, usage: Sequence[PriceUsage]) -> bool:
-    """Forget the readings of one event, ``usage`` under its prices of levels. Returns whether one of them waited."""
-    if not usage:
-        return False
+def drop(connection: Connection, namespace_key: int, usage: Sequence[PriceUsage]) -> Dropped:
+    """Forget the readings of one event, ``usage`` under its prices of levels, at least one."""
     values = {
         "namespace_key": namespace_key,
         "account_key": int(usage[0].account_key[0]),
@@ -103,7 +119,7 @@ def drop(connection: Connection, namespace_key: int, usage: Sequence[PriceUsage]
         "key": UUID(bytes=usage[0].key[0].tobytes()),
     }
     row = connection.execute(SQL.drop_readings, values).fetchone()
-    return row is not None and bool(row[0])
+    return Dropped(False, 0) if row is None else Dropped(*row)
 
 
 def pairs(connection: Connection, namespace_key: int, account_key: int | None) -> list[Pair]:
@@ -139,20 +155,28 @@ def readings(
         "untils": [until for _, _, until in spans],
     }
     found: dict[Pair, list[StoredReading]] = {pair: [] for pair, _, _ in spans}
-    for at, time_us, key, value, waiting in connection.execute(SQL.readings, values).fetchall():
-        found[spans[at][0]].append(StoredReading(Reading(time_us, key.bytes, int(value)), waiting))
+    for at, time_us, key, value, waiting, seen in connection.execute(SQL.readings, values).fetchall():
+        found[spans[at][0]].append(StoredReading(Reading(time_us, key.bytes, int(value)), waiting, seen))
     return found
 
 
-def count_as_settled(connection: Connection, namespace_key: int, counted: Sequence[tuple[Pair, Reading]]) -> int:
-    """Readings that a settled month counts from now on. Returns how many events no longer wait."""
+def count(connection: Connection, namespace_key: int, counted: Sequence[Counted]) -> int:
+    """Remember which readings settled months count now. Returns how many events no longer wait."""
     if not counted:
         return 0
-    names: dict[str, Any] = _named(namespace_key, [pair for pair, _ in counted])
-    keys = {"keys": [UUID(bytes=one.key) for _, one in counted]}
-    connection.execute(SQL.count_readings, names | keys | {"times": [one.time_us for _, one in counted]})
-    row = connection.execute(SQL.no_longer_waiting, names | keys).fetchone()
+    values = _columns(namespace_key, counted) | {
+        "times": [one.reading.time_us for one in counted],
+        "settled": [one.settled for one in counted],
+    }
+    connection.execute(SQL.count_readings, values)
+    settled = [one for one in counted if one.settled]
+    row = connection.execute(SQL.no_longer_waiting, _columns(namespace_key, settled)).fetchone()
     return 0 if row is None else int(row[0])
+
+
+def _columns(namespace_key: int, counted: Sequence[Counted]) -> dict[str, Any]:
+    keys = {"keys": [UUID(bytes=one.reading.key) for one in counted]}
+    return _named(namespace_key, [one.pair for one in counted]) | keys
 
 
 def _named(namespace_key: int, some: Sequence[Pair]) -> dict[str, Any]:

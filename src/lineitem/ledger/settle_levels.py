@@ -1,8 +1,8 @@
 """Settle levels: what readings come to in each month, posted as T - posted, month after month, without an event too.
 
-A target counts all readings there are, so what comes late changes months that are settled already: a reading waits until
-the month it lies in is settled, and then every later settled month of its level is worked out again. A month for which
-nothing has changed is not looked at.
+A target counts all readings there are, so what comes late changes months that are settled already: whoever settles next
+works out every settled month after a reading that was not seen before. A month for which nothing has changed is not
+looked at. An event waits until the month it lies in is settled.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from lineitem.ledger import accumulators, levels, periods
 from lineitem.ledger.accumulators import Targets
 from lineitem.ledger.chain import BatchKind
 from lineitem.ledger.flush import joined
-from lineitem.ledger.levels import Pair, PairState, StoredReading
+from lineitem.ledger.levels import Counted, Pair, PairState, StoredReading
 from lineitem.ledger.post import Counts, Fact, canonical, ensure_months, lock_lane, write_batch
 from lineitem.ledger.rating import Rater, group_targets, post_to_open_months
 from lineitem.ledger.rows import Digests, Kind, LineItems
@@ -36,7 +36,7 @@ from lineitem.ledger.settle import FACT, version_key
 from lineitem.rate.dues import in_advance
 from lineitem.rate.enrich import PriceUsage
 from lineitem.rate.exact import IntArray, compact, exceeds_ledger, objects, subtract
-from lineitem.rate.levels import Holder, Reading, Window, held_in, total, windows_of
+from lineitem.rate.levels import Holder, Window, held_in, total, windows_of
 from lineitem.rate.targets import NOT_SETTLED
 
 SQL = load_queries("lineitem.ledger", "levels.sql")
@@ -77,17 +77,30 @@ class Target:
 
 @dataclass(slots=True)
 class _Plan:
-    """A pair and the months to work out again; ``counts``: those whose readings no longer wait then."""
+    """A pair and the months to work out again; ``counts``: those whose readings no longer wait then.
+
+    ``changed_us``: its first reading that nobody has seen.
+    """
 
     pair: Pair
     holder: Holder
+    changed_us: int | None = None
     months: list[int] = field(default_factory=list)
     counts: list[int] = field(default_factory=list)
 
     def span(self) -> tuple[Pair, int, int]:
-        """From which instant to which readings are needed."""
+        """From which instant to which readings are needed: those of the months, and all that nobody has seen before."""
         bounds = [self.holder.bounds(month) for month in self.months]
-        return self.pair, min(start for start, _ in bounds), max(end for _, end in bounds)
+        since, until = min(start for start, _ in bounds), max(end for _, end in bounds)
+        return self.pair, since if self.changed_us is None else min(since, self.changed_us), until
+
+    def counted(self, readings: Sequence[StoredReading]) -> Iterator[Counted]:
+        """The readings that are seen now, or whose own month is settled now."""
+        spans = [self.holder.bounds(month) for month in self.counts]
+        for one in readings:
+            settled = one.waiting and any(start <= one.reading.time_us < end for start, end in spans)
+            if settled or not one.seen:
+                yield Counted(self.pair, one.reading, settled, not one.seen)
 
 
 @dataclass(slots=True)
@@ -95,7 +108,12 @@ class Outcome:
     """Targets worked out, and readings that their months count now."""
 
     targets: list[Target]
-    counted: list[tuple[Pair, Reading]]
+    counted: list[Counted]
+
+    @property
+    def seen(self) -> int:
+        """How many readings nobody had seen before."""
+        return sum(one.first for one in self.counted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,29 +183,29 @@ def _settle(connection: Connection, namespace: str, pairs: Sequence[Pair], asked
             return 0
         accounts = published.accounts_by_key(connection, sorted({pair.account_key for pair in pairs}))
         outcome = _worked_out(connection, snapshot, pairs, accounts, asked, rater)
-        released = levels.count_as_settled(connection, snapshot.namespace_key, outcome.counted)
+        released = levels.count(connection, snapshot.namespace_key, outcome.counted)
         items, currencies, changed = post(connection, snapshot, outcome.targets, accounts)
-        if not changed and not released:
+        if not changed and not outcome.counted:
             return 0
         items.posting_month = post_to_open_months(connection, snapshot.namespace_key, items.posting_month)
         write_batch(
             connection, head, namespace, snapshot.namespace_key, BatchKind.SETTLE,
             items=items, currencies=currencies, digests=Digests(*published.digests(connection)[:3]),
-            facts=[fact(namespace, changed, accounts)] if changed else [],
+            facts=[_fact(namespace, changed, accounts, outcome.seen)],
             counts=Counts(itemized=released, pending=-released),
             catalog_revision=snapshot.revision, recorded_us=asked.now_us,
         )  # fmt: skip
     return len(changed)
 
 
-def fact(namespace: str, changed: Sequence[Target], accounts: dict[int, Account]) -> Fact:
-    """What names the targets that were settled."""
+def _fact(namespace: str, changed: Sequence[Target], accounts: dict[int, Account], seen: int) -> Fact:
+    """What names the targets that were settled, and says how many readings more (or less) settled months have seen."""
     targets = [
         [accounts[one.account_key].id, one.row.pricebook, one.row.price.id, one.row.content, one.month, one.settled,
          one.since_us]
         for one in changed
     ]  # fmt: skip
-    return Fact(FACT, canonical({"namespace": namespace, "targets": targets}))
+    return Fact(FACT, canonical({"namespace": namespace, "targets": targets, "seen": seen}))
 
 
 # --- which months
@@ -223,11 +241,7 @@ def _worked_out(
         for month in plan.months:
             before = settled.get(plan.pair, {}).get(month, {})
             outcome.targets += _targets(snapshot, plan, month, mine, before, asked, rater)
-        for month in plan.counts:
-            start, end = plan.holder.bounds(month)
-            outcome.counted += [
-                (plan.pair, one.reading) for one in mine if one.waiting and start <= one.reading.time_us < end
-            ]
+        outcome.counted += plan.counted(mine)
     return outcome
 
 
@@ -245,10 +259,11 @@ def _settled(connection: Connection, snapshot: Snapshot, pairs: Sequence[Pair]) 
 def _plan(snapshot: Snapshot, pair: Pair, holder: Holder, state: PairState, settled: Settled, asked: _Asked) -> _Plan:
     """The months of a pair to work out again.
 
-    Those asked for, the one after in advance, and from the first reading that waits on all that are settled; of them those
-    in which a reading waits, a price counts for another time than was settled, or a target is not settled yet.
+    Those asked for, the one after in advance, and from the first reading that nobody has seen on all that are settled; of
+    them those that it reaches, in which a price counts for another time than was settled, or a target is not settled yet.
     """
-    plan, changed_us = _Plan(pair, holder), state.waiting_us
+    changed_us = state.unseen_us
+    plan = _Plan(pair, holder, changed_us)
     wanted = asked.months | {month + 1 for month in asked.months}
     if changed_us is not None:
         wanted |= {month for month in settled if holder.bounds(month)[1] > changed_us}
@@ -386,14 +401,14 @@ def without_reading(
     """Forget one event's readings, ``usage`` under its prices of levels, and post what that changes in settled months."""
     for one in usage:
         levels.count_events(connection, snapshot.namespace_key, *group_targets(one), by=-1)
-    waited = levels.drop(connection, snapshot.namespace_key, usage)
+    dropped = levels.drop(connection, snapshot.namespace_key, usage)
     account_key, time_us = int(usage[0].account_key[0]), int(usage[0].time_us[0])
     accounts = published.accounts_by_key(connection, [account_key])
     pairs = sorted({Pair(account_key, one.row.meter.id) for one in usage})
     targets = _again(connection, snapshot, pairs, time_us, accounts, rater, now_us)
     items, currencies, changed = post(connection, snapshot, targets, accounts, Kind.RETRACTION)
-    facts = [fact(snapshot.namespace, changed, accounts)] if changed else []
-    return Retracted(items, currencies, facts, int(waited))
+    facts = [_fact(snapshot.namespace, changed, accounts, -dropped.seen)] if changed or dropped.seen else []
+    return Retracted(items, currencies, facts, int(dropped.waited))
 
 
 # --- posting

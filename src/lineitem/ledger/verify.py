@@ -24,7 +24,7 @@ from lineitem.ledger.report import Link, Place, Progress, Report
 from lineitem.ledger.verify_accepted import check_accepted
 from lineitem.ledger.verify_lifecycle import check_beside, check_canaries, check_lifecycle
 from lineitem.ledger.verify_rows import check_line_items
-from lineitem.ledger.verify_state import check_settled, check_state
+from lineitem.ledger.verify_state import check_seen, check_settled, check_state
 
 SQL = load_queries("lineitem.ledger", "ledger.sql")
 
@@ -48,7 +48,8 @@ def verify(connection: Connection, beside: Connection, notary: Notary, progress:
         _check_periods(connection, report)
         for place, what in check_state(connection, _recorded(connection, "retraction")):
             report.add(place, what)
-        for place, what in check_settled(connection, _recorded(connection, "settle")):
+        settled = _recorded(connection, "settle")
+        for place, what in (*check_settled(connection, settled), *check_seen(connection, settled)):
             report.add(place, what)
         _check_checkpoints(links, notary, report)
     report.findings.sort(key=lambda found: (found.place is None, found.place or (0, 0)))

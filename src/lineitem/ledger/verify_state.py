@@ -15,6 +15,7 @@ from lineitem.kit.sqlfiles import load_queries
 
 SQL = load_queries("lineitem.ledger", "verify.sql")
 SETTLE = load_queries("lineitem.ledger", "settle.sql")
+LEVELS = load_queries("lineitem.ledger", "levels.sql")
 
 Found = Iterator[tuple[tuple[int, int] | None, str]]
 """(lane, batch) to blame, or None, and what is wrong."""
@@ -90,6 +91,18 @@ def check_settled(connection: Connection, recorded: Mapping[tuple[int, int], tup
             yield known[0], f"{_named(stored)} was due from a later instant than it knows"
     for key, (place, _, _) in expected.items():
         yield place, f"{_named(key)} no longer counts as settled"
+
+
+def check_seen(connection: Connection, recorded: Mapping[tuple[int, int], tuple[dict[str, Any], str]]) -> Found:
+    """As many readings of levels count as seen by settled months as settling recorded."""
+    expected: dict[str, int] = {}
+    for fact, _ in recorded.values():
+        seen = fact.get("seen", 0)
+        expected[fact["namespace"]] = expected.get(fact["namespace"], 0) + (seen if isinstance(seen, int) else 0)
+    stored: dict[str, int] = dict(connection.execute(LEVELS.seen).fetchall())
+    for namespace in sorted(expected.keys() | stored.keys()):
+        if expected.get(namespace, 0) != stored.get(namespace, 0):
+            yield None, f"settled months of {namespace} have seen other readings than recorded"
 
 
 def _targets(listed: Any) -> Iterator[tuple[list[Any], int, int]]:
