@@ -135,7 +135,7 @@ def test_levels_come_to_the_same_whatever_happens_when(world: World) -> None:
     """Any order, repetition, cut into files and batches, months settled or closed and readings retracted in between."""
     seen: Counter[int] = Counter()
 
-    @settings(law, max_examples=60)
+    @settings(law, max_examples=24)
     @given(st.data())
     def holds(data: st.DataObject) -> None:
         catalog, events = data.draw(catalogs()), data.draw(readings())
@@ -168,7 +168,7 @@ def test_levels_come_to_the_same_whatever_happens_when(world: World) -> None:
 
     holds()
     assert world.findings(deep=True) == []
-    assert min(seen[Kind.TRUE_UP], seen[Kind.RECURRING], seen[Kind.RETRACTION]) > 10, "the examples are too tame"
+    assert min(seen[Kind.TRUE_UP], seen[Kind.RECURRING], seen[Kind.RETRACTION]) > 4, "the examples are too tame"
 
 
 def _act(

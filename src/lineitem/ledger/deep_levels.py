@@ -12,9 +12,9 @@ from lineitem.catalog.snapshot import PriceRow, Snapshot
 from lineitem.core.period import Month
 from lineitem.kit.db import Connection
 from lineitem.kit.sqlfiles import load_queries
+from lineitem.ledger.level_months import holders
 from lineitem.ledger.levels import Pair
 from lineitem.ledger.refold import Replay
-from lineitem.ledger.settle_levels import holders
 from lineitem.rate.enrich import PriceUsage
 from lineitem.rate.levels import Held, Reading, held_in, total, windows_of
 from lineitem.rate.price import compile_price
@@ -60,9 +60,7 @@ class LevelCheck:
         """What is wrong with the stored readings."""
         expected = {(pair, one) for pair, found in self._raw.readings.items() for one in found.values()}
         where = {"namespace": self._replay.namespace}
-        for account, meter, time_us, key, value, seen in self._connection.execute(
-            SQL.all_readings, where
-        ).fetchall():
+        for account, meter, time_us, key, value, seen in self._connection.execute(SQL.all_readings, where).fetchall():
             pair = Pair(account, meter)
             one = (pair, Reading(time_us, key.bytes, int(value)))
             if one not in expected:

@@ -12,10 +12,10 @@ from lineitem.core.money import scaled_to_text
 from lineitem.core.period import us_to_text
 from lineitem.ledger import levels
 from lineitem.ledger.evidence import Evidence, event_behind
+from lineitem.ledger.level_months import holders
 from lineitem.ledger.levels import Pair, StoredReading
 from lineitem.ledger.read import FoundItem
 from lineitem.ledger.refold import Replay
-from lineitem.ledger.settle_levels import holders
 from lineitem.rate.levels import Window, parts, windows_of
 from lineitem.rate.price import compile_price
 from lineitem.rate.quote import level_steps

@@ -7,8 +7,8 @@ looked at. An event waits until the month it lies in is settled.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import count, groupby
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from lineitem.catalog import published
 from lineitem.catalog.model import Account
-from lineitem.catalog.snapshot import PriceRow, Snapshot, canonical_tags
+from lineitem.catalog.snapshot import Snapshot, canonical_tags
 from lineitem.core.errors import Refused
 from lineitem.core.period import Month
 from lineitem.kit.arrays import int8s, numerics
@@ -28,79 +28,19 @@ from lineitem.ledger import accumulators, levels, periods
 from lineitem.ledger.accumulators import Targets
 from lineitem.ledger.chain import BatchKind
 from lineitem.ledger.flush import joined
-from lineitem.ledger.levels import Counted, Pair, PairState, StoredReading
+from lineitem.ledger.level_months import Asked, Plan, Settled, Stored, Target, holders, plan_of, targets_of
+from lineitem.ledger.levels import Counted, Pair
 from lineitem.ledger.post import Counts, Fact, canonical, ensure_months, lock_lane, write_batch
 from lineitem.ledger.rating import Rater, group_targets, post_to_open_months
 from lineitem.ledger.rows import Digests, Kind, LineItems
-from lineitem.ledger.settle import FACT, version_key
-from lineitem.rate.dues import in_advance
+from lineitem.ledger.settle import FACT
 from lineitem.rate.enrich import PriceUsage
 from lineitem.rate.exact import IntArray, compact, exceeds_ledger, objects, subtract
-from lineitem.rate.levels import Holder, Window, held_in, total, windows_of
 from lineitem.rate.targets import NOT_SETTLED
 
 SQL = load_queries("lineitem.ledger", "levels.sql")
 PAIRS_PER_BATCH = 1000
 """Accounts and meters of one transaction."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """A target as it was settled last: its price's id, how long its content is in force in the month, up to when that
-    counts as used."""
-
-    price: str
-    settled: int
-    last_event_us: int
-
-
-Settled = dict[int, dict[int, Stored]]
-"""Service month -> price key -> target, of one pair."""
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A target, what it counts and owes now; instants in microseconds since the epoch."""
-
-    row: PriceRow
-    account_key: int
-    month: int
-    start_us: int
-    end_us: int
-    settled: int
-    since_us: int
-    quantity: int
-    total_nano: int
-    posted_month: int
-    due_from_us: int
-
-
-@dataclass(slots=True)
-class _Plan:
-    """A pair and the months to work out again; ``counts``: those whose readings no longer wait then.
-
-    ``changed_us``: its first reading that nobody has seen.
-    """
-
-    pair: Pair
-    holder: Holder
-    changed_us: int | None = None
-    months: list[int] = field(default_factory=list)
-    counts: list[int] = field(default_factory=list)
-
-    def span(self) -> tuple[Pair, int, int]:
-        """From which instant to which readings are needed: those of the months, and all that nobody has seen before."""
-        bounds = [self.holder.bounds(month) for month in self.months]
-        since, until = min(start for start, _ in bounds), max(end for _, end in bounds)
-        return self.pair, since if self.changed_us is None else min(since, self.changed_us), until
-
-    def counted(self, readings: Sequence[StoredReading]) -> Iterator[Counted]:
-        """The readings that are seen now, or whose own month is settled now."""
-        spans = [self.holder.bounds(month) for month in self.counts]
-        for one in readings:
-            settled = one.waiting and any(start <= one.reading.time_us < end for start, end in spans)
-            if settled or not one.seen:
-                yield Counted(self.pair, one.reading, settled, not one.seen)
 
 
 @dataclass(slots=True)
@@ -114,27 +54,6 @@ class Outcome:
     def seen(self) -> int:
         """How many readings nobody had seen before."""
         return sum(one.first for one in self.counted)
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """The months somebody settles, and now."""
-
-    months: frozenset[int]
-    now_us: int
-
-    def settles(self, row: PriceRow, month: int, bounds: tuple[int, int], *, again: bool) -> bool:
-        """Whether a month is settled under a price: it has ended (in advance: begun), and is asked for (in advance: or the
-        one before is), or has been settled before (``again``)."""
-        start_us, end_us = bounds
-        early = in_advance(row.price)
-        asked = month in self.months or again or (early and month - 1 in self.months)
-        return asked and (end_us <= self.now_us or (early and start_us <= self.now_us))
-
-    def posted_month(self, row: PriceRow, month: int) -> int:
-        """The posting month, where it is open: in advance the one before."""
-        early = month not in self.months and month - 1 in self.months and in_advance(row.price)
-        return month - 1 if early else month
 
 
 def settle_levels(
@@ -161,7 +80,7 @@ def settle_levels(
         meters = sorted({pair.meter for pair in pairs})
         counting = levels.months_settled(connection, key, meters, account_key)
         ensure_months(connection, sorted(_with_open(connection, key, {*months, *counting})))
-        asked = _Asked(frozenset(months), now_us)
+        asked = Asked(frozenset(months), now_us)
         done = 0
         for at in range(0, len(pairs), PAIRS_PER_BATCH):
             some = pairs[at : at + PAIRS_PER_BATCH]
@@ -175,7 +94,7 @@ def _with_open(connection: Connection, namespace_key: int, months: set[int]) -> 
     return months | {next(later for later in count(month) if later not in closed) for month in months}
 
 
-def _settle(connection: Connection, namespace: str, pairs: Sequence[Pair], asked: _Asked, rater: Rater) -> int:
+def _settle(connection: Connection, namespace: str, pairs: Sequence[Pair], asked: Asked, rater: Rater) -> int:
     with connection.transaction():
         head = lock_lane(connection, 0)  # nobody publishes from here on, so the catalog stays what is read now
         snapshot = published.load_snapshot(connection, namespace)
@@ -208,21 +127,12 @@ def _fact(namespace: str, changed: Sequence[Target], accounts: dict[int, Account
     return Fact(FACT, canonical({"namespace": namespace, "targets": targets, "seen": seen}))
 
 
-# --- which months
-
-
-def holders(snapshot: Snapshot, accounts: dict[int, Account]) -> dict[int, Holder]:
-    """Accounts by key as levels need them."""
-    until = {one.id: one.active_until_us for one in snapshot.catalog.accounts}
-    return {key: Holder(one.id, one.pricebook, one.timezone, until.get(one.id)) for key, one in accounts.items()}
-
-
 def _worked_out(
     connection: Connection,
     snapshot: Snapshot,
     pairs: Sequence[Pair],
     accounts: dict[int, Account],
-    asked: _Asked,
+    asked: Asked,
     rater: Rater,
 ) -> Outcome:
     """The targets of pairs that may owe something else than was settled."""
@@ -231,7 +141,7 @@ def _worked_out(
     settled = _settled(connection, snapshot, pairs)
     plans = []
     for pair, state in found.items():
-        plan = _plan(snapshot, pair, known[pair.account_key], state, settled.get(pair, {}), asked)
+        plan = plan_of(snapshot, pair, known[pair.account_key], state, settled.get(pair, {}), asked)
         if plan.months:
             plans.append(plan)
     stored = levels.readings(connection, snapshot.namespace_key, [plan.span() for plan in plans]) if plans else {}
@@ -240,7 +150,7 @@ def _worked_out(
         mine = stored[plan.pair]
         for month in plan.months:
             before = settled.get(plan.pair, {}).get(month, {})
-            outcome.targets += _targets(snapshot, plan, month, mine, before, asked, rater)
+            outcome.targets += targets_of(snapshot, plan, month, mine, before, asked, rater)
         outcome.counted += plan.counted(mine)
     return outcome
 
@@ -256,121 +166,21 @@ def _settled(connection: Connection, snapshot: Snapshot, pairs: Sequence[Pair]) 
     return found
 
 
-def _plan(snapshot: Snapshot, pair: Pair, holder: Holder, state: PairState, settled: Settled, asked: _Asked) -> _Plan:
-    """The months of a pair to work out again.
-
-    Those asked for, the one after in advance, and from the first reading that nobody has seen on all that are settled; of
-    them those that it reaches, in which a price counts for another time than was settled, or a target is not settled yet.
-    """
-    changed_us = state.unseen_us
-    plan = _Plan(pair, holder, changed_us)
-    wanted = asked.months | {month + 1 for month in asked.months}
-    if changed_us is not None:
-        wanted |= {month for month in settled if holder.bounds(month)[1] > changed_us}
-    for month in sorted(wanted):
-        start, end = holder.bounds(month)
-        before = settled.get(month, {})
-        idle = end <= state.first_us or (state.last_us < start and not state.last_value)
-        if start > asked.now_us or (idle and not before):
-            continue
-        contents = _contents(windows_of(snapshot, holder, month, pair.meter))
-        due = _due(contents, before, month, (start, end), asked)
-        moved = changed_us is not None and changed_us < end
-        countable = len(due) == len(contents) and bool(end <= asked.now_us or due)
-        if moved or not _as_settled(due, before, end, asked.now_us):
-            plan.months += [month] if due or before or countable else []
-            plan.counts += [month] if countable else []
-    return plan
-
-
-Contents = dict[int, list[Window]]
-"""Price key -> when it counts in a month."""
-
-
-def _contents(by_price: dict[str, list[Window]]) -> Contents:
-    found: Contents = {}
-    for window in (window for windows in by_price.values() for window in windows):
-        found.setdefault(window.row.price_key, []).append(window)
-    return found
-
-
-def _due(contents: Contents, before: dict[int, Stored], month: int, bounds: tuple[int, int], asked: _Asked) -> Contents:
-    """The contents whose month is settled now, or is settled already."""
-    names = {one.price for one in before.values()}
-    return {
-        key: windows
-        for key, windows in contents.items()
-        if asked.settles(windows[0].row, month, bounds, again=windows[0].row.price.id in names)
-    }
-
-
-def _as_settled(due: Contents, before: dict[int, Stored], end_us: int, now_us: int) -> bool:
-    """Whether what is due is what was settled, and nothing else was."""
-    gone = any(stored.settled for key, stored in before.items() if key not in due)
-    return not gone and all(
-        key in before
-        and before[key].settled == sum(one.end_us - one.start_us for one in windows)
-        and before[key].last_event_us >= _since(windows, end_us, now_us)
-        for key, windows in due.items()
-    )
-
-
-def _since(windows: Sequence[Window], end_us: int, now_us: int) -> int:
-    """The instant up to which no price may change any more: once the month has ended, the last one that it counts."""
-    return windows[-1].end_us - 1 if end_us <= now_us else windows[0].start_us
-
-
-# --- what they come to
-
-
 def _again(
     connection: Connection, snapshot: Snapshot, pairs: Sequence[Pair], since_us: int, accounts: dict[int, Account],
     rater: Rater, now_us: int,
 ) -> list[Target]:  # fmt: skip
     """What is settled of pairs in months that end after ``since_us``, as the readings there are now have it."""
-    asked, known = _Asked(frozenset(), now_us), holders(snapshot, accounts)
+    asked, known = Asked(frozenset(), now_us), holders(snapshot, accounts)
     found: list[Target] = []
     for pair, settled in _settled(connection, snapshot, pairs).items():
-        plan = _Plan(pair, known[pair.account_key])
+        plan = Plan(pair, known[pair.account_key])
         plan.months = [month for month in sorted(settled) if plan.holder.bounds(month)[1] > since_us]
         if pair in pairs and plan.months:
             mine = levels.readings(connection, snapshot.namespace_key, [plan.span()])[pair]
             for month in plan.months:
-                found += _targets(snapshot, plan, month, mine, settled[month], asked, rater)
+                found += targets_of(snapshot, plan, month, mine, settled[month], asked, rater)
     return found
-
-
-def _targets(
-    snapshot: Snapshot,
-    plan: _Plan,
-    month: int,
-    stored: Sequence[StoredReading],
-    before: dict[int, Stored],
-    asked: _Asked,
-    rater: Rater,
-) -> Iterator[Target]:
-    """The targets of a pair in a month that are due or were settled."""
-    start, end = plan.holder.bounds(month)
-    account_key, readings = plan.pair.account_key, [one.reading for one in stored]
-    by_price = windows_of(snapshot, plan.holder, month, plan.pair.meter)
-    due = _due(_contents(by_price), before, month, (start, end), asked)
-    for windows in by_price.values():
-        for key, held in held_in(windows, readings, plan.holder, month).items():
-            if key in due:
-                yield Target(
-                    row=held.windows[-1].row, account_key=account_key, month=month, start_us=start, end_us=end,
-                    settled=held.length_us, since_us=_since(held.windows, end, asked.now_us), quantity=held.quantity,
-                    total_nano=total(rater.compile(held.row), held, month, start, end),
-                    posted_month=asked.posted_month(held.row, month), due_from_us=held.windows[0].start_us,
-                )  # fmt: skip
-    for key in before.keys() - due.keys():
-        rows = [row for row in snapshot.rows if row.price_key == key]
-        last = version_key(snapshot, rows, end)
-        yield Target(
-            row=next(row for row in rows if row.price_version_key == last), account_key=account_key, month=month,
-            start_us=start, end_us=end, settled=0, since_us=before[key].last_event_us, quantity=0, total_nano=0,
-            posted_month=asked.posted_month(rows[0], month), due_from_us=start,
-        )  # fmt: skip
 
 
 # --- without a reading
