@@ -88,7 +88,11 @@ RATES = st.none() | decimals(3, 0).map(lambda rate: rate / 1000)
 def prices(draw: st.DrawFn, models: tuple[str, ...] = MODEL_NAMES) -> Price:
     """Any price of the models over the period's quantity, with any of the options."""
     model = draw(st.sampled_from(models))
-    tiers = () if model in ("per_unit", "per_seat", "package") else tuple(_tier(draw, model, b) for b in (*draw(BOUNDS), None))
+    tiers = (
+        ()
+        if model in ("per_unit", "per_seat", "package")
+        else tuple(_tier(draw, model, b) for b in (*draw(BOUNDS), None))
+    )
     package = model == "package"
     return Price(
         id="p",

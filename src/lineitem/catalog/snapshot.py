@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
+from typing import Any
 
 from lineitem.catalog.canary import Arms, Step, arms_of
 from lineitem.catalog.levels import measured
@@ -210,6 +211,11 @@ class Snapshot:
 
     @cached_property
     def _schedules(self) -> dict[tuple[str | None, str | None, str], tuple[Segment, ...]]:
+        return {}
+
+    @cached_property
+    def level_windows(self) -> dict[Any, Any]:
+        """What ``rate.levels`` has worked out of this snapshot."""
         return {}
 
     @cached_property

@@ -15,8 +15,9 @@ from lineitem.kit.sqlfiles import load_queries
 from lineitem.ledger.level_months import holders
 from lineitem.ledger.levels import Pair
 from lineitem.ledger.refold import Replay
+from lineitem.ledger.verify_state import fact_targets
 from lineitem.rate.enrich import PriceUsage
-from lineitem.rate.levels import Held, Reading, held_in, total, windows_of
+from lineitem.rate.levels import Held, Holder, Reading, held_in, total, windows_of
 from lineitem.rate.price import compile_price
 from lineitem.rate.targets import NOT_SETTLED
 
@@ -55,6 +56,9 @@ class LevelCheck:
         """The prices of levels by key: their running usage is checked here."""
         self._unseen: dict[Pair, int] = {}
         self._revisions = _revisions(connection, replay.namespace)
+        self._accounts = published.accounts_by_key(connection, sorted({pair.account_key for pair in raw.readings}))
+        self._holders: dict[int, dict[int, Holder]] = {}
+        self._ordered = {pair: sorted(found.values()) for pair, found in raw.readings.items()}
 
     def readings(self) -> Iterator[str]:
         """What is wrong with the stored readings."""
@@ -99,16 +103,20 @@ class LevelCheck:
 
     def _settled(self, price: PriceRow, pair: Pair, month: int, start_us: int, end_us: int) -> tuple[int, int, int]:
         """How long the price counts in the month, what it counts, and T, under the catalog it was settled with."""
-        names = published.accounts_by_key(self._connection, [pair.account_key])
-        name = names[pair.account_key].id
+        if pair.account_key not in self._accounts:  # none of its readings is left
+            self._accounts |= published.accounts_by_key(self._connection, [pair.account_key])
+            self._holders.clear()
+        account = self._accounts.get(pair.account_key)
+        name = "" if account is None else account.id
         revision = self._revisions.get((name, price.pricebook, price.price.id, price.content, month))
-        if revision is None:
+        if account is None or revision is None:
             return 0, 0, 0  # that nothing recorded it is told by `check_settled`
         snapshot = self._replay.snapshot(revision)
-        holder = holders(snapshot, names)[pair.account_key]
-        readings = sorted(self._raw.readings.get(pair, {}).values())
+        if revision not in self._holders:
+            self._holders[revision] = holders(snapshot, self._accounts)
+        holder = self._holders[revision][pair.account_key]
         windows = windows_of(snapshot, holder, month, pair.meter).get(price.price.id, [])
-        held: Held | None = held_in(windows, readings, holder, month).get(price.price_key)
+        held: Held | None = held_in(windows, self._ordered.get(pair, []), holder, month).get(price.price_key)
         if held is None:
             return 0, 0, 0
         compiled = compile_price(price.price, price.quantity_scale)
@@ -119,8 +127,12 @@ def _revisions(connection: Connection, namespace: str) -> dict[tuple[object, ...
     """Target by text -> the catalog's revision it was settled under last."""
     found: dict[tuple[object, ...], int] = {}
     for body, revision in connection.execute(SQL.settle_facts, {"namespace": namespace}).fetchall():
-        for target in json.loads(body)["targets"]:
-            found[tuple(target[:5])] = revision
+        try:
+            document = json.loads(body)
+        except ValueError:
+            continue  # its batch's root gives it away
+        for target, *_ in fact_targets(document.get("targets") if isinstance(document, dict) else None):
+            found[tuple(target)] = revision
     return found
 
 

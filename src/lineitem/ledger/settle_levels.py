@@ -103,6 +103,8 @@ def _settle(connection: Connection, namespace: str, pairs: Sequence[Pair], asked
         accounts = published.accounts_by_key(connection, sorted({pair.account_key for pair in pairs}))
         outcome = _worked_out(connection, snapshot, pairs, accounts, asked, rater)
         released = levels.count(connection, snapshot.namespace_key, outcome.counted)
+        if not outcome.targets and not outcome.counted:
+            return 0
         items, currencies, changed = post(connection, snapshot, outcome.targets, accounts)
         if not changed and not outcome.counted:
             return 0

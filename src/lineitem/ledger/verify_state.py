@@ -80,7 +80,7 @@ def check_settled(connection: Connection, recorded: Mapping[tuple[int, int], tup
     """The targets that are settled are those that settling batches recorded; a later one counts."""
     expected: dict[tuple[Any, ...], tuple[tuple[int, int], int, int]] = {}
     for place, (fact, _) in sorted(recorded.items()):
-        for target, settled, since_us in _targets(fact["targets"]):
+        for target, settled, since_us in fact_targets(fact["targets"]):
             key = (fact["namespace"], *target)
             expected[key] = (place, settled, max(since_us, expected[key][2] if key in expected else 0))
     for *stored, settled, last_event_us in connection.execute(SETTLE.settled_targets).fetchall():
@@ -105,7 +105,7 @@ def check_seen(connection: Connection, recorded: Mapping[tuple[int, int], tuple[
             yield None, f"settled months of {namespace} have seen other readings than recorded"
 
 
-def _targets(listed: Any) -> Iterator[tuple[list[Any], int, int]]:
+def fact_targets(listed: Any) -> Iterator[tuple[list[Any], int, int]]:
     """Targets of a fact; what has another shape its batch's root gives away."""
     for one in listed if isinstance(listed, list) else ():
         if isinstance(one, list) and [type(part) for part in one] == [str] * 4 + [int] * 3:

@@ -7,9 +7,12 @@ price is in force. So quantities, and T, are functions of the set of readings an
 from __future__ import annotations
 
 from bisect import bisect_right
+from calendar import monthrange
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -87,16 +90,26 @@ class Held:
 
 def windows_of(snapshot: Snapshot, holder: Holder, month: int, meter: str) -> dict[str, list[Window]]:
     """Price id -> when which of its versions counts in a service month, in order of time; empty windows are left out."""
-    start, end = holder.bounds(month)
-    end = end if holder.until_us is None else min(end, holder.until_us)
     own = snapshot.own_books.get(holder.account)
     book = arm_at(snapshot.arms(holder.account, holder.pricebook), month) or holder.pricebook
+    key = (book, own, holder.timezone, holder.until_us, month, meter)
+    found = snapshot.level_windows.get(key)  # most accounts share them
+    if found is None:
+        start, end = holder.bounds(month)
+        end = end if holder.until_us is None else min(end, holder.until_us)
+        found = snapshot.level_windows[key] = _windows(snapshot, book, own, (start, end), meter)
+    return found
+
+
+def _windows(
+    snapshot: Snapshot, book: str | None, own: str | None, bounds: tuple[int, int], meter: str
+) -> dict[str, list[Window]]:
     found: dict[str, list[Window]] = {}
     for since, until, rows in snapshot.schedule(book, own, meter):
-        if max(since, start) < min(until, end):
-            for at in rows:
-                row = snapshot.rows[at]
-                found.setdefault(row.price.id, []).append(Window(max(since, start), min(until, end), row))
+        start, end = max(since, bounds[0]), min(until, bounds[1])
+        for at in rows if start < end else ():
+            row = snapshot.rows[at]
+            found.setdefault(row.price.id, []).append(Window(start, end, row))
     return found
 
 
@@ -120,16 +133,17 @@ def held_in(windows: Sequence[Window], readings: Sequence[Reading], holder: Hold
     contents: dict[int, list[Window]] = {}
     for window in windows:
         contents.setdefault(window.row.price_key, []).append(window)
+    spans = [(part, one.row.price_key) for one in windows for part in parts(readings, one.start_us, one.end_us)]
     found = {}
     for key, own in contents.items():
         slots = _slots(own[0].row.price, holder, month)
         if slots is None:
-            spans = [part for one in own for part in parts(readings, one.start_us, one.end_us)]
-            quantity = sum((part.end_us - part.start_us) * part.level for part in spans)
-            used = any(part.level for part in spans) or _read_in(own, readings)
+            mine = [part for part, price_key in spans if price_key == key]
+            quantity = sum((part.end_us - part.start_us) * part.level for part in mine)
+            used = any(part.level for part in mine) or _read_in(own, readings)
         else:
-            levels = [_slot_level(slot, windows, key, readings) for slot in slots]
-            quantity, used = sum(levels), any(levels)
+            quantity = sum(_slot_levels(slots, [span for span in spans if span[0].level > 0], key))
+            used = quantity > 0
         found[key] = Held(tuple(own), quantity, used)
     return found
 
@@ -140,28 +154,41 @@ def _read_in(windows: Sequence[Window], readings: Sequence[Reading]) -> bool:
     return any(i >= 0 and readings[i].time_us >= one.start_us for i, one in zip(at, windows, strict=True))
 
 
-def _slots(price: Price, holder: Holder, month: int) -> list[tuple[int, int]] | None:
-    """The spans of which the greatest level counts whole; None where the level counts over time."""
+Slots = list[tuple[int, int]]
+"""Spans of a month of which the greatest level counts whole, in order."""
+
+
+def _slots(price: Price, holder: Holder, month: int) -> Slots | None:
+    """The slots of a price; None where the level counts over time."""
     if price.model != PER_SEAT or price.prorate is Prorate.SECOND:
         return None
-    start, end = holder.bounds(month)
-    if price.prorate is None:
-        return [(start, end)]
-    days = whole(price, month, start, end)
+    return [holder.bounds(month)] if price.prorate is None else _days(month, holder.timezone)
+
+
+@lru_cache(maxsize=1024)
+def _days(month: int, timezone: str) -> Slots:
     label = Month.from_index(month)
-    starts = [day_start_us(f"{label}-{day:02d}", holder.timezone) for day in range(1, days + 1)]
-    return list(zip(starts, [*starts[1:], end], strict=True))
-
-
-def _slot_level(slot: tuple[int, int], windows: Sequence[Window], key: int, readings: Sequence[Reading]) -> int:
-    """The greatest level of a slot, if it is due under the price ``key``: that in force where the first unit is held."""
-    spans = [
-        (part.level, window.row.price_key)
-        for window in windows
-        for part in parts(readings, max(window.start_us, slot[0]), min(window.end_us, slot[1]))
-        if part.level > 0
+    starts = [
+        day_start_us(f"{label}-{day:02d}", timezone) for day in range(1, monthrange(label.year, label.month)[1] + 1)
     ]
-    return max(level for level, _ in spans) if spans and spans[0][1] == key else 0
+    return list(pairwise([*starts, month_start_us(month + 1, timezone)]))
+
+
+def _slot_levels(slots: Slots, spans: Sequence[tuple[Part, int]], key: int) -> Iterator[int]:
+    """The greatest level of each slot that is due under the price ``key``: that in force where its first unit is held.
+
+    ``spans``: where there is a level, with the price that counts it, in order of time.
+    """
+    first = 0
+    for start_us, end_us in slots:
+        while first < len(spans) and spans[first][0].end_us <= start_us:
+            first += 1
+        last, greatest = first, 0
+        while last < len(spans) and spans[last][0].start_us < end_us:
+            greatest = max(greatest, spans[last][0].level)
+            last += 1
+        if greatest and spans[first][1] == key:
+            yield greatest
 
 
 def seats(row: PriceRow, quantity: int, month: int, start_us: int, end_us: int) -> Fraction:
