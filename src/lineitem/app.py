@@ -282,8 +282,8 @@ class App:
         """Flush what is due, and post what the month owes beyond usage where it has ended."""
         snapshot, rater = self._in_force(namespace), Rater()
         flush(self.control, snapshot, self.clock.now_us(), rater)
-        settle(self.control, namespace, month, self.clock.now_us(), rater, account)
         settle_levels(self.control, namespace, month, self.clock.now_us(), rater, account)
+        settle(self.control, namespace, month, self.clock.now_us(), rater, account)
         return snapshot
 
     def bill(self, namespace: str, month: Month, account: str | None) -> BillingResult:

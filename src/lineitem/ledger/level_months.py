@@ -9,7 +9,6 @@ from lineitem.catalog.model import Account
 from lineitem.catalog.snapshot import PriceRow, Snapshot
 from lineitem.ledger.levels import Counted, Pair, PairState, StoredReading
 from lineitem.ledger.rating import Rater
-from lineitem.ledger.settle import version_key
 from lineitem.rate.dues import in_advance
 from lineitem.rate.levels import Holder, Window, held_in, total, windows_of
 
@@ -188,10 +187,9 @@ def targets_of(
                     posted_month=asked.posted_month(held.row, month), due_from_us=held.windows[0].start_us,
                 )  # fmt: skip
     for key in before.keys() - due.keys():
-        rows = [row for row in snapshot.rows if row.price_key == key]
-        last = version_key(snapshot, rows, end)
+        last = max((row for row in snapshot.rows if row.price_key == key), key=lambda row: row.version)
         yield Target(
-            row=next(row for row in rows if row.price_version_key == last), account_key=account_key, month=month,
-            start_us=start, end_us=end, settled=0, since_us=before[key].last_event_us, quantity=0, total_nano=0,
-            posted_month=asked.posted_month(rows[0], month), due_from_us=start,
+            row=last, account_key=account_key, month=month, start_us=start, end_us=end, settled=0,
+            since_us=before[key].last_event_us, quantity=0, total_nano=0, posted_month=asked.posted_month(last, month),
+            due_from_us=start,
         )  # fmt: skip

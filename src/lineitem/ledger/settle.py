@@ -234,7 +234,7 @@ def _items(
     month = np.array([one.month for one in some], dtype=np.int32)
     return LineItems(
         account_key=np.array([one.account_key for one in some], dtype=np.int32),
-        price_version_key=np.array([version_key(snapshot, rows, one.end_us) for one in some], dtype=np.int32),
+        price_version_key=np.array([_version_key(snapshot, rows, one.end_us) for one in some], dtype=np.int32),
         tag_set_key=np.array([tags[one.account_key] for one in some], dtype=np.int32),
         kind=np.full(count, int(kind), dtype=np.int16),
         quantity=np.zeros(count, dtype=np.int64),
@@ -247,8 +247,8 @@ def _items(
     )
 
 
-def version_key(snapshot: Snapshot, rows: Sequence[PriceRow], end_us: int) -> int:
-    """The last version with the content of ``rows`` that began before the period ended."""
+def _version_key(snapshot: Snapshot, rows: Sequence[PriceRow], end_us: int) -> int:
+    """The last version with this content that began before the period ended."""
     starts = {version: start for start, _, version in snapshot.versions(rows[0].pricebook)}
     begun = [row for row in rows if starts.get(row.version, end_us) < end_us] or list(rows)
     return max(begun, key=lambda row: row.version).price_version_key
