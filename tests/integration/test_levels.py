@@ -18,6 +18,7 @@ from lineitem.core.money import nano_to_text, scaled_to_text
 from lineitem.core.period import Month
 from lineitem.ledger.canary import Choice
 from lineitem.ledger.explain import explain
+from lineitem.ledger.read import usage
 from lineitem.ledger.rows import Kind
 from lineitem.ledger.shadow import Candidate, Wanted
 from tests.integration.drive import Space, World, microseconds
@@ -86,8 +87,13 @@ def test_a_level_is_owed_month_after_month_without_an_event(world: World) -> Non
     space = world.space(catalog(SEATS), datetime(2026, 3, 2, tzinfo=UTC))
     counts = read(space, "e-1", "2026-02-10T00:00:00Z", "10")
     assert (counts.pending, counts.itemized) == (1, 0)
+    (shown,) = usage(world.app.control, space.name, "acme", Month(2026, 2))["prices"]
+    assert (shown["quantity"], shown["amount"], shown["pending_readings"]) == ("0", "0", 1)
     assert world.findings(deep=True) == []
     space.bill("2026-02")
+    (shown,) = usage(world.app.control, space.name, "acme", Month(2026, 2))["prices"]
+    assert (shown["quantity"], shown["unit"], shown["amount"]) == ("10", "seat", "100")
+    assert "pending_readings" not in shown
     at(space, MAY)
     space.bill("2026-03")
     space.bill("2026-04")

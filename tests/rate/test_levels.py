@@ -22,7 +22,9 @@ APRIL = Month(2026, 4).index
 METER = Meter("seats", "seats.changed", Aggregation.TIME_WEIGHTED, "data.seats", "seat", scale=0)
 
 
-def row(key: int = 1, prorate: Prorate | None = None, unit_price: str = "10", minimum: Decimal | None = None) -> PriceRow:
+def row(
+    key: int = 1, prorate: Prorate | None = None, unit_price: str = "10", minimum: Decimal | None = None
+) -> PriceRow:
     """A price of seats."""
     price = Price("p", "seats", "per_seat", "USD", unit_price=Decimal(unit_price), prorate=prorate, minimum=minimum)
     return PriceRow(key, key, "b", key, price, METER, "")

@@ -76,6 +76,10 @@ def usage(account: str, period: str, scope: Scope) -> None:
     columns = ["price", "meter", "quantity", "unit", "amount", "currency"]
     rows = [[price.get(name, "") for name in columns] for price in found["prices"]]
     table(f"{account}, {period}", columns, rows, right=["quantity", "amount"])
+    waiting = [price["price"] for price in found["prices"] if "pending_readings" in price]
+    if waiting:
+        names = ", ".join(dict.fromkeys(waiting))
+        click.echo(f"Readings of {names} count once the month is billed or closed; that is not in these amounts.")
 
 
 @click.command()
