@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
@@ -22,6 +23,8 @@ from lineitem.ledger.read import usage
 from lineitem.ledger.rows import Kind
 from lineitem.ledger.shadow import Candidate, Wanted
 from tests.integration.drive import Space, World, microseconds
+from tests.integration.level_oracle import level_totals, readings_of
+from tests.integration.oracle import Oracle, parts_key
 
 MAY = datetime(2026, 5, 2, tzinfo=UTC)
 SEATS = {"id": "seat", "meter": "seats", "model": "per_seat", "unit_price": "10"}
@@ -375,4 +378,28 @@ def test_trying_prices_says_what_it_leaves_out(world: World) -> None:
     space.bill("2026-05")
     assert [row[5] for row in posted(space) if row[0] == "seat"] == ["30", "30"]
     space.act(lambda app: app.canary_check(space.name))
+    assert world.findings(deep=True) == []
+
+
+def test_settling_while_readings_come_in(world: World) -> None:
+    """Whatever a settling did not see, the next one does: nothing is lost between two processes."""
+    space = world.space(catalog(SEATS | {"prorate": "second"}), MAY)
+    lines = [
+        f'{{"specversion":"1.0","id":"e-{number}","source":"/s","type":"seats.changed","subject":"a-{number % 5}",'
+        f'"time":"2026-04-{number % 27 + 1:02}T10:00:00Z","data":{{"seats":{number}}}}}\n'
+        for number in range(120)
+    ]
+    with ThreadPoolExecutor(1) as pool:
+        sent = pool.submit(space.send, "".join(lines).encode(), "stream", 2)
+        while not sent.done():
+            space.bill("2026-04")
+    space.bill("2026-04")
+    assert sent.result().counts.pending == 120
+    events = [
+        {"account": f"a-{n % 5}", "meter": "seats", "value": Fraction(n), "key": parts_key(space.name, "/s", f"e-{n}")[:16],
+         "time": datetime(2026, 4, n % 27 + 1, 10, tzinfo=UTC)}
+        for n in range(120)
+    ]  # fmt: skip
+    oracle = Oracle(space.name, catalog(SEATS | {"prorate": "second"}), MAY)
+    assert space.totals() == level_totals(oracle, readings_of(events), ["2026-04"])
     assert world.findings(deep=True) == []
