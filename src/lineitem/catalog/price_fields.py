@@ -71,6 +71,7 @@ MODEL_MEANINGS: dict[tuple[str, str], str] = {
     ("per_seat", "meter"): "the meter it bills, which is `time_weighted`; several prices may bill one",
     ("per_seat", "unit_price"): "the price of one unit for one month",
     ("per_seat", "included"): "units that cost nothing",
+    ("per_seat", "minimum"): "the least a month costs in which a unit is held",
     (
         "per_seat",
         "prorate",
