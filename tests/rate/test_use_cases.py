@@ -1,7 +1,8 @@
 """Worked examples of real price lists: each test is one, its docstring says whose.
 
 Sources: stripe.com (tiers), withorb.com and getlago.com (package, bulk, graduated), aws.amazon.com/lambda/pricing (example 1
-and the two duration rules), OpenRTB 2.6 (CPM), docs.killbill.io (days). Amounts are exact; invoices round them, as ``cents`` does here.
+and the two duration rules), OpenRTB 2.6 (CPM), docs.killbill.io (days). Amounts are exact; invoices round them, as
+``cents`` does here.
 """
 
 from __future__ import annotations
