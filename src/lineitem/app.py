@@ -59,6 +59,7 @@ from lineitem.ledger.rating import Rater
 from lineitem.ledger.report import Report
 from lineitem.ledger.retract import retract
 from lineitem.ledger.settle import settle
+from lineitem.ledger.settle_levels import settle_levels
 from lineitem.ledger.shadow import Candidate, Wanted, shadow
 from lineitem.ledger.shadow import Progress as ShadowProgress
 from lineitem.ledger.shadow_rows import Comparison
@@ -352,6 +353,7 @@ class App:
         """Flush what is due, post what the month owes beyond usage where it has ended, draw credit for what it owes."""
         snapshot, rater = self._in_force(namespace), Rater()
         flush(self.control, snapshot, self.clock.now_us(), rater)
+        settle_levels(self.control, namespace, month, self.clock.now_us(), rater, account)
         settle(self.control, namespace, month, self.clock.now_us(), rater, account)
         draw_credit(self.control, self.segments, namespace, month, self.clock.now_us(), account)
         return snapshot

@@ -237,6 +237,45 @@ pricebooks:
     assert any("a sum or a count" in problem for problem in problems), problems
 
 
+@pytest.mark.parametrize(
+    ("meter", "price", "line", "said"),
+    [
+        ("aggregation: sum", 'model: per_seat, unit_price: "1"', 9, "use a meter that is time_weighted"),
+        ("aggregation: time_weighted", 'model: per_unit, unit_price: "1", itemize: day', 9, "leave itemize out"),
+        ("aggregation: time_weighted", 'model: percentage, rate: "0.1"', 9, "a sum or a count"),
+        ("aggregation: time_weighted", 'model: per_unit, unit_price: "1", on_change: continue', 9, "write restart"),
+        (
+            "aggregation: time_weighted, dimensions: [data.x]",
+            'model: per_seat, unit_price: "1"',
+            4,
+            "remove `dimensions`",
+        ),
+        (
+            "aggregation: time_weighted",
+            'model: per_seat, unit_price: "1", itemize: day',
+            9,
+            "unknown key of a per_seat price",
+        ),
+        ("aggregation: time_weighted", 'model: per_seat, unit_price: "1", prorate: week', 9, "none, day, second"),
+    ],
+)
+def test_levels_and_their_prices(meter: str, price: str, line: int, said: str) -> None:
+    """A level is billed by the month, and per_seat bills nothing else."""
+    text = f"""
+currency: USD
+meters:
+  - {{id: seats, event_type: seats.changed, value: data.seats, {meter}}}
+pricebooks:
+  - id: standard
+    version: 1
+    effective_from: 2026-01-01T00:00:00Z
+    prices: [{{id: seat, meter: seats, {price}}}]
+"""
+    (problem,) = problems_of(text)
+    assert said in problem
+    assert f":{line}: " in problem
+
+
 @pytest.mark.parametrize("key", ["currency", "meters", "pricebooks"])
 def test_required_keys(key: str) -> None:
     """Nothing can be billed without these three."""

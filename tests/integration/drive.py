@@ -153,10 +153,18 @@ class Space:
     def totals(self) -> Totals:
         """Sums of line items per account, price and service month, as the oracle gives them."""
         found = self.rows(_TOTALS)
-        totals = {
-            (account, price, str(Month.from_index(month))): (Fraction(int(quantity), 10**scale), int(nano))
-            for account, price, scale, month, quantity, nano in found
-        }
+        totals: Totals = {}
+        for (
+            account,
+            price,
+            scale,
+            month,
+            quantity,
+            nano,
+        ) in found:  # a price may have other decimals in its next version
+            key = (account, price, str(Month.from_index(month)))
+            before = totals.get(key, (Fraction(0), 0))
+            totals[key] = (before[0] + Fraction(int(quantity), 10**scale), before[1] + int(nano))
         return {key: total for key, total in totals.items() if any(total)}
 
     def posted(self, month: str) -> list[tuple[Any, ...]]:

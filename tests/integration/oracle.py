@@ -725,6 +725,7 @@ def _volume(price: Document, units: Fraction) -> Fraction:
 
 MODELS: dict[str, Callable[[Document, Fraction], Fraction]] = {
     "per_unit": lambda price, units: units * Fraction(price["unit_price"]),
+    "per_seat": lambda price, units: units * Fraction(price["unit_price"]),
     "flat": lambda price, _: Fraction(price["amount"]),
     "package": lambda price, units: ceil(units / Fraction(price["package_size"])) * Fraction(price["package_price"]),
     "graduated": _graduated,

@@ -44,7 +44,7 @@ GRANTS: dict[str, dict[str, Any]] = {
 
 def _meter(id_: str, aggregation: str, **more: Any) -> dict[str, Any]:
     value = {} if aggregation == "count" else {"value": "data.v"}
-    return {"id": id_, "event_type": "a.used", "aggregation": aggregation, **value, **more}
+    return {"id": id_, "event_type": "a.used", "aggregation": aggregation, **value} | more
 
 
 def catalog(version: int) -> dict[str, Any]:
@@ -66,6 +66,7 @@ def catalog(version: int) -> dict[str, Any]:
         {"id": "least", "meter": "calls", "model": "per_unit", "unit_price": "0.01", "minimum": "40"},
         {"id": "base", "model": "flat", "amount": "49", "prorate": "day", "charge": "in_advance"},
         {"id": "floor", "model": "commitment", "amount": "500", "prorate": "day"},
+        {"id": "licence", "meter": "licences", "model": "per_seat", "unit_price": "3", "prorate": "second"},
     ]  # fmt: skip
     books = [
         {"id": "book", "version": 1, "effective_from": "2020-01-01T00:00:00Z", "prices": prices},
@@ -90,6 +91,7 @@ def catalog(version: int) -> dict[str, Any]:
             _meter("peak", "max"),
             _meter("seats", "unique"),
             _meter("level", "latest"),
+            _meter("licences", "time_weighted", event_type="l.set"),
         ],
         "pricebooks": books[:version],
         "accounts": {
@@ -138,9 +140,11 @@ def fill(world: World) -> Space:
         event("bad", "paris", "2026-10-12T10:00:00Z", "null"),  # a dead letter with an identity
         event("gone", "paris", "2026-10-19T10:00:00Z", "50"),
         event("none", "paris", "2026-10-21T10:00:00Z", "1", "b.used"),  # not billable
+        event("licences", "paris", "2026-10-22T10:00:00Z", "12", "l.set"),  # a level that October's bill settles
     ]
     space.send(b"".join(october), "october", 4)
     space.retract("/s", "gone")
+    space.send(event("more", "paris", "2026-11-02T09:00:00Z", "15", "l.set"), "licences")  # and one that waits
     waiting = [event(f"w-{n}", "paris", f"2026-11-02T1{n}:05:00Z", "4") for n in range(1, 4)]
     space.send(b"".join(waiting), "november", 2)
     space.send(b"broken\n" + waiting[0], "november", 2)
@@ -263,6 +267,7 @@ _TYPE = """select data_type from information_schema.columns
 _KINDS = {
     "ledger.line_item": "kind, quantity is null, event_key is null, tableoid",
     "ledger.accumulator": "settled",
+    "ledger.level": "waiting, seen",
     "ledger.batch": "kind",
     "ledger.fact": "kind",
     "ledger.credit_grant": "expires_us is null, reason",

@@ -479,7 +479,7 @@ def test_the_answer_as_json(command: Command, tmp_path: Path) -> None:
     assert document == {
         "namespace": "default", "since": "2026-10", "until": "2026-10", "as_dated": False, "events": 17,
         "draft": str(tmp_path / "draft.yaml"), "publishable": True, "refusals": [], "draft_events": 17,
-        "zero_priced": 0, "unpriced": 0, "not_billable": 0, "dead_lettered": 0, "reasons": {},
+        "zero_priced": 0, "unpriced": 0, "not_billable": 0, "dead_lettered": 0, "reasons": {}, "not_compared": [],
     }  # fmt: skip
     assert [(row["account"], row["price"], row["delta"]) for row in rows] == [
         ("b", "prompt", "0.00025"), ("team-1", "prompt", "0.0001375"), ("b", "web", "0"),

@@ -46,6 +46,11 @@ ONLY_DEEP = {
     ("ledger.allowance_member", "time_us"),
     ("ledger.allowance_member", "value"),
     ("ledger.pending", "tag_set_key"),
+    ("ledger.level", "account_key"),
+    ("ledger.level", "meter"),
+    ("ledger.level", "time_us"),
+    ("ledger.level", "key"),
+    ("ledger.level", "value"),
 }
 """What the raw events have to be folded again for."""
 PLACED = (
@@ -135,7 +140,8 @@ def _tables() -> list[str]:
         "catalog.publication", "catalog.retirement", "catalog.tag_set", "ingest.dead_letter", "ingest.dead_letter_sighting",
         "ingest.identity", "ingest.partition", "ingest.retraction", "ledger.accumulator", "ledger.allowance_member",
         "ledger.batch", "ledger.canary_beside", "ledger.carried_units", "ledger.credit_draw", "ledger.credit_grant",
-        "ledger.credit_month", "ledger.credit_void", "ledger.fact", "ledger.fold_member", "ledger.lane", "ledger.line_item",
+        "ledger.credit_month", "ledger.credit_void", "ledger.fact", "ledger.fold_member", "ledger.lane", "ledger.level",
+        "ledger.line_item",
         "ledger.pending", "ledger.period",
     ]  # fmt: skip
 

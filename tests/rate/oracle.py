@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from lineitem.catalog.document import decimal_text
 from lineitem.catalog.model import Price, Rounding, Tier, Transform
 
-MODEL_NAMES = ("per_unit", "graduated", "volume", "package", "stairstep", "graduated_percentage")
+MODEL_NAMES = ("per_unit", "graduated", "volume", "package", "stairstep", "graduated_percentage", "per_seat")
 
 
 def amount(price: Price, quantity: Fraction) -> Fraction:
@@ -46,7 +46,7 @@ def rounded(units: Fraction, rounding: Rounding) -> Fraction:
 
 
 def _charge(price: Price, units: Fraction) -> Fraction:
-    if price.model == "per_unit":
+    if price.model in ("per_unit", "per_seat"):
         return units * Fraction(price.unit_price or 0)
     if price.model == "flat":
         return Fraction(price.amount or 0)
@@ -90,21 +90,25 @@ RATES = st.none() | decimals(3, 0).map(lambda rate: rate / 1000)
 def prices(draw: st.DrawFn, models: tuple[str, ...] = MODEL_NAMES) -> Price:
     """Any price of the models over the period's quantity, with any of the options."""
     model = draw(st.sampled_from(models))
-    tiers = () if model in ("per_unit", "package") else tuple(_tier(draw, model, b) for b in (*draw(BOUNDS), None))
+    tiers = (
+        ()
+        if model in ("per_unit", "per_seat", "package")
+        else tuple(_tier(draw, model, b) for b in (*draw(BOUNDS), None))
+    )
     package = model == "package"
     return Price(
         id="p",
         meter="m",
         model=model,
         currency="EUR",
-        unit_price=draw(DECIMALS) if model == "per_unit" else None,
+        unit_price=draw(DECIMALS) if model in ("per_unit", "per_seat") else None,
         tiers=tiers,
         package_size=draw(POSITIVE) if package else None,
         package_price=draw(DECIMALS) if package else None,
         included=draw(MAYBE),
         maximum=draw(MAYBE),
         discount_rate=draw(RATES),
-        transform=draw(TRANSFORMS),
+        transform=None if model == "per_seat" else draw(TRANSFORMS),
     )
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from lineitem.catalog.model import Aggregation, Itemize, Meter, Price, Tier
 from lineitem.catalog.snapshot import PriceRow
 from lineitem.rate.enrich import PriceUsage
-from lineitem.rate.folds import FoldState
+from lineitem.rate.folds import FOLDS, FoldState
 from lineitem.rate.itemize import Rows, TargetState, Waiting, itemize, post
 from lineitem.rate.price import compile_price
 from tests.rate.oracle import amount_nano
@@ -162,7 +162,7 @@ def _check(
 
 
 @pytest.mark.parametrize("window", ["each", "hour"])
-@pytest.mark.parametrize("aggregation", [one.value for one in Aggregation])
+@pytest.mark.parametrize("aggregation", [one.value for one in FOLDS])
 def test_batches_come_to_the_fold(aggregation: str, window: str) -> None:
     """Line items plus what waits sum to the fold's quantity, and what is posted costs what each model says."""
     rows = [row_of(aggregation, model, window) for model in MODELS]

@@ -175,6 +175,7 @@ CALLS = (
 )  # fmt: skip
 IN_SQL: dict[str, tuple[dict[str, Any], str]] = {
     "per_unit": ({"unit_price": Decimal("0.0000025")}, "sum(v) * 0.0000025"),
+    "per_seat": ({"unit_price": Decimal("24.95")}, "sum(v) * 24.95"),
     "package": (
         {"package_size": Decimal(7), "package_price": Decimal("1.25")},
         "((sum(v)::hugeint + 6) // 7)::decimal(20,0) * 1.25",

@@ -24,6 +24,7 @@ def test_every_model_has_its_fields_and_its_formula() -> None:
         *meterless,
     }
     assert [name for name, fields in MODEL_FIELDS.items() if not fields.metered] == meterless
+    assert [name for name, fields in MODEL_FIELDS.items() if fields.level] == ["per_seat"]
 
 
 @given(oracle.prices() | oracle.flats() | oracle.commitments(), st.fractions(0, 10**15))

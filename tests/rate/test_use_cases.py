@@ -1,7 +1,8 @@
 """Worked examples of real price lists: each test is one, its docstring says whose.
 
 Sources: stripe.com (tiers), withorb.com and getlago.com (package, bulk, graduated), aws.amazon.com/lambda/pricing (example 1
-and the two duration rules), OpenRTB 2.6 (CPM). Amounts are exact; invoices round them, as ``cents`` does here.
+and the two duration rules), OpenRTB 2.6 (CPM), docs.killbill.io (days). Amounts are exact; invoices round them, as
+``cents`` does here.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
-from lineitem.rate.quote import quote
+from lineitem.rate.quote import quote, quote_level
 
 
 def amounts(model: str, quantities: list[str], **fields: Any) -> list[str]:
@@ -83,3 +84,25 @@ def test_ad_impressions_by_the_thousand() -> None:
     """OpenRTB: a CPM of 9.43 for a million billing notices is 9,430; the unit price keeps all its digits."""
     assert amounts("per_unit", ["1000000"], unit_price="0.00943") == ["9430"]
     assert amounts("per_unit", ["1000000"], unit_price="9.43", transform={"divide_by": "1000"}) == ["9430"]
+
+
+def seats(prorate: str, unit_price: str, period: str, *readings: tuple[str, str]) -> str:
+    """What a month of seats costs; each reading is a day and how many there are from then on."""
+    price = {"model": "per_seat", "currency": "USD", "unit_price": unit_price, "prorate": prorate}
+    events = [{"time": f"{day}T00:00:00Z", "value": value} for day, value in readings]
+    return cents(quote_level(price, events, period)["amount"])
+
+
+def test_a_seat_that_is_added_in_mid_month() -> None:
+    """Stripe's 10 that becomes 20 on 16 April, by the second: 5 for what is unused of the old, 10 for the rest of the new."""
+    assert seats("second", "10", "2026-04", ("2026-03-01", "1")) == "10.00"
+    assert seats("second", "10", "2026-04", ("2026-03-01", "1"), ("2026-04-16", "2")) == "15.00"
+    assert seats("second", "10", "2026-04", ("2026-03-01", "1"), ("2026-04-16", "0")) == "5.00"
+
+
+def test_a_plan_that_begins_in_mid_month() -> None:
+    """Kill Bill's 24.95 by the day: 9 of 31, 22 of 30, 8 of 31 and 25 of 30 days, then whole months."""
+    first_days = {"2026-08": "23", "2026-09": "09", "2026-10": "24", "2026-11": "06"}
+    found = [seats("day", "24.95", month, (f"{month}-{day}", "1")) for month, day in first_days.items()]
+    assert found == ["7.24", "18.30", "6.44", "20.79"]
+    assert seats("day", "24.95", "2026-12", ("2026-08-23", "1")) == "24.95"

@@ -8,6 +8,7 @@ from hashlib import sha256
 from typing import NamedTuple
 
 from lineitem.catalog.canaries import StoredStep
+from lineitem.catalog.levels import measured as measured_by
 from lineitem.catalog.load import catalog_from_document
 from lineitem.catalog.model import NO_METER, Catalog, Pricebook
 from lineitem.catalog.published import book_document, content_of
@@ -160,7 +161,7 @@ def _contents(book: Pricebook, catalog: Catalog) -> set[Content]:
     meters = {meter.id: meter for meter in catalog.meters}
     priced = [(price, price.meter_of(meters) or NO_METER) for price in book.prices]
     return {
-        (price.id, content_of(price, meter), meter.id, meter.unit, meter.quantity_scale, price.currency)
+        (price.id, content_of(price, meter), meter.id, *measured_by(price, meter), price.currency)
         for price, meter in priced
     }
 

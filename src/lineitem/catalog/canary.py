@@ -19,7 +19,7 @@ import msgspec
 from lineitem.catalog.diff import diff
 from lineitem.catalog.document import content_digest, plain
 from lineitem.catalog.fields import ID_PATTERN, ID_RULE
-from lineitem.catalog.model import Catalog, Pricebook, owner
+from lineitem.catalog.model import Aggregation, Catalog, Price, Pricebook, owner
 from lineitem.core.errors import IntegrityError, Refused, UsageError
 from lineitem.core.ids import length_prefixed
 from lineitem.core.period import Month
@@ -225,6 +225,14 @@ def started(
         raise Refused(
             f"the file changes more than the prices of {candidate.id}: {what}", do="Publish the other changes first."
         )
+    newest = max((book for book in published if book.id == candidate.id), key=lambda book: book.version)
+    changed = sorted({price.id for price in level_prices(current, newest) ^ level_prices(current, candidate)})
+    if changed:
+        raise Refused(
+            f"the new version changes the price of a level ({', '.join(changed)}), which no check could compare: what a month"
+            " owes depends on readings before the canary",
+            do="Publish that change, and try the others.",
+        )
     name = name or f"{candidate.id}-{candidate.version}"
     if not ID_PATTERN.fullmatch(name):
         raise UsageError(f"--name {name!r} is no id", do=ID_RULE)
@@ -242,6 +250,12 @@ def started(
         bounds=bounds,
         book=book,
     )
+
+
+def level_prices(current: Catalog, book: Pricebook) -> set[Price]:
+    """The prices of a pricebook version that bill a level."""
+    of_levels = {meter.id for meter in current.meters if meter.aggregation is Aggregation.TIME_WEIGHTED}
+    return {price for price in book.prices if price.meter in of_levels}
 
 
 def first_month(us: int) -> int:

@@ -20,6 +20,7 @@ from lineitem.catalog.document import catalog_document, catalog_from_document, c
 from lineitem.catalog.expression import check_filter, dimension_name, parse_path, parse_value
 from lineitem.catalog.expression_words import ExpressionError
 from lineitem.catalog.fields import ID_CHARS_MAX, ID_PATTERN, ID_RULE, Fields, Problems, suggestion, unique
+from lineitem.catalog.levels import level_problems
 from lineitem.catalog.model import (
     Account,
     AccountDefaults,
@@ -193,7 +194,7 @@ def _meter(fields: Fields) -> Meter:
         value=_value(fields, aggregation),
         unit=fields.text("unit", "unit", chars_max=64),
         scale=fields.integer("scale", 0, SCALE_MAX, QUANTITY_SCALE_DEFAULT),
-        dimensions=_dimensions(fields),
+        dimensions=_dimensions(fields, aggregation),
         filter=_filter(fields),
     )
 
@@ -228,8 +229,12 @@ def _path(fields: Fields, path: KeyPath, value: Any) -> str | None:
     return value
 
 
-def _dimensions(fields: Fields) -> tuple[str, ...]:
+def _dimensions(fields: Fields, aggregation: Aggregation | None) -> tuple[str, ...]:
     items = fields.items("dimensions")
+    if items and aggregation is Aggregation.TIME_WEIGHTED:
+        text = "a level is one for each account, whatever its readings say beside it; remove `dimensions`, or write a meter"
+        fields.at("dimensions", f"{text} with a `filter` for each value")
+        return ()
     if len(items) > DIMENSIONS_MAX:
         fields.at("dimensions", f"{len(items)} dimensions are too many; keep at most {DIMENSIONS_MAX}")
         return ()
@@ -291,6 +296,9 @@ class _PriceReader:
                 fields.problems.at((*path, "on_change"), problem)
             elif problem := pools.price_problem(price, self.meters[price.meter]):
                 fields.problems.at((*path, "included"), problem)
+            meter = self.meters.get(price.meter)
+            for key, problem in level_problems(price, None if meter is None else meter.aggregation):
+                fields.problems.at((*path, key), problem)
         unique(ids, fields.problems, lambda id_: f"the price {id_!r}")
         return tuple(sorted(prices, key=lambda price: price.id))
 

@@ -21,6 +21,8 @@ class Aggregation(StrEnum):
     MAX = "max"
     UNIQUE = "unique"
     LATEST = "latest"
+    TIME_WEIGHTED = "time_weighted"
+    """The event is a reading: the level from its time on, over months, until the next one."""
 
 
 class Itemize(StrEnum):
@@ -79,7 +81,10 @@ class Meter:
 
     @property
     def quantity_scale(self) -> int:
-        """Decimals of the meter's quantity: counts of events or members are whole whatever ``scale`` says."""
+        """Decimals of the meter's quantity: counts of events or members are whole whatever ``scale`` says.
+
+        Of a ``time_weighted`` meter those of a level; what a price makes of it over time has more (``levels.measured``).
+        """
         return 0 if self.aggregation in (Aggregation.COUNT, Aggregation.UNIQUE) else self.scale
 
 

@@ -32,7 +32,8 @@ class ModelFields(NamedTuple):
 
     All of ``required`` must be there, ``optional`` may be; ``tier`` are the amounts a tier may carry. ``per_event``:
     the model prices each event by itself, so nothing that works on the period's quantity goes with it. ``metered``: there is
-    usage to price; without, nothing goes with it that works on usage. ``without``: further common keys it does not have.
+    usage to price; without, nothing goes with it that works on usage. ``level``: it prices a level by the month, so nothing
+    goes with it that works on events or on parts of a month. ``without``: further common keys it does not have.
     """
 
     required: tuple[str, ...]
@@ -40,13 +41,19 @@ class ModelFields(NamedTuple):
     tier: tuple[str, ...] = ()
     per_event: bool = False
     metered: bool = True
+    level: bool = False
     without: tuple[str, ...] = ()
 
     @property
     def keys(self) -> tuple[str, ...]:
         """Every key that a price of the model may have."""
-        without = (*(QUANTITY_FIELDS if self.per_event else EVENT_FIELDS), *(() if self.metered else USAGE_FIELDS))
-        common = (key for key in COMMON_FIELDS if key not in (*without, *self.without))
+        without = (
+            *(QUANTITY_FIELDS if self.per_event else EVENT_FIELDS),
+            *(() if self.metered else USAGE_FIELDS),
+            *(LEVEL_FIELDS if self.level else ()),
+            *self.without,
+        )
+        common = (key for key in COMMON_FIELDS if key not in without)
         return (*common, *self.required, *self.optional)
 
 
@@ -79,6 +86,7 @@ MODEL_FIELDS: dict[str, ModelFields] = {
     ),
     "flat": ModelFields(("amount",), optional=("charge", "prorate"), metered=False),
     "commitment": ModelFields(("amount",), optional=("prices", "prorate"), metered=False, without=("discount_rate",)),
+    "per_seat": ModelFields(("unit_price",), optional=("charge", "prorate"), level=True),
 }
 """Every price model by name. ``rate.models`` holds one entry for each; a test keeps the two equal."""
 
@@ -92,6 +100,8 @@ USAGE_FIELDS = (
     "meter", "itemize", "included", "transform", "maximum", "minimum", "on_change", "pool", "rollover_max",
 )  # fmt: skip
 """Common keys that work on usage, which a price without a meter does not have."""
+LEVEL_FIELDS = ("itemize", "on_change", "transform")
+"""Common keys that a price of a level by the month has no use for."""
 
 
 def charges_events(price: Price) -> bool:

@@ -73,6 +73,20 @@ FIELD_MEANINGS: dict[str, str] = {
 
 MODEL_MEANINGS: dict[tuple[str, str], str] = {
     ("commitment", "amount"): "what the prices are to come to in a month",
+    ("per_seat", "meter"): "the meter it bills, which is `time_weighted`; several prices may bill one",
+    ("per_seat", "unit_price"): "the price of one unit for one month",
+    ("per_seat", "included"): "units that cost nothing",
+    ("per_seat", "minimum"): "the least a month costs in which a unit is held",
+    (
+        "per_seat",
+        "prorate",
+    ): "what of a month counts: its greatest level, for the whole month (`none`, default), the greatest "
+    "level of each `day`, a day's share of the month each, or the level over time, exactly (`second`)",
+    (
+        "per_seat",
+        "charge",
+    ): "`in_arrears` (default): a month is due when it has ended; `in_advance`: with the month before, "
+    "for the level there is then; what changes is settled later",
     ("telecom", "rate"): "what `per` units cost, at peak hours where there are any; may be more than 1",
     ("telecom", "up_to"): "where the step ends, counted from the answer, inclusive; `null` in the last step",
 }

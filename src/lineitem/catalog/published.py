@@ -9,6 +9,7 @@ from hashlib import sha256
 
 from lineitem.catalog import canaries
 from lineitem.catalog.canary import Step
+from lineitem.catalog.levels import measured
 from lineitem.catalog.load import catalog_document, catalog_from_document, price_digest
 from lineitem.catalog.model import Account, Catalog, Meter, Price, Pricebook
 from lineitem.catalog.ranges import END_OF_TIME_US, Version, effective_ranges
@@ -242,14 +243,15 @@ def _add_prices(connection: Connection, key: int, book: Pricebook, meters: dict[
         meter = price.meter_of(meters)
         if meter is None:
             continue
+        unit, scale = measured(price, meter)
         values = {
             "namespace_key": key,
             "pricebook": book.id,
             "price": price.id,
             "digest": content_of(price, meter),
             "meter": meter.id,
-            "unit": meter.unit,
-            "scale": meter.quantity_scale,
+            "unit": unit,
+            "scale": scale,
             "currency": price.currency,
             "version": book.version,
         }

@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
+from typing import Any
 
 from lineitem.catalog.canary import Arms, Step, arms_of
-from lineitem.catalog.model import Catalog, Meter, Price, Pricebook, owner
+from lineitem.catalog.levels import measured
+from lineitem.catalog.model import Aggregation, Catalog, Meter, Price, Pricebook, owner
 from lineitem.catalog.ranges import Ends, effective_ranges
 from lineitem.core.ids import text_digest
 
@@ -28,6 +30,21 @@ class PriceRow:
     content: str  # hex digest over everything that determines money, the meter included
 
     @property
+    def unit(self) -> str:
+        """What its line items count."""
+        return measured(self.price, self.meter)[0]
+
+    @property
+    def quantity_scale(self) -> int:
+        """Decimals of its line items' quantities."""
+        return measured(self.price, self.meter)[1]
+
+    @property
+    def is_level(self) -> bool:
+        """Whether it prices a level over time, which is settled by the month."""
+        return self.meter.aggregation is Aggregation.TIME_WEIGHTED
+
+    @property
     def digest(self) -> bytes:
         """What a leaf commits to: the resolved text of the price, its version and unit (32 bytes)."""
         return price_row_digest(
@@ -35,8 +52,8 @@ class PriceRow:
             self.version,
             self.price.id,
             self.meter.id,
-            self.meter.unit,
-            self.meter.quantity_scale,
+            self.unit,
+            self.quantity_scale,
             self.price.currency,
             self.content,
         )
@@ -225,6 +242,11 @@ class Snapshot:
 
     @cached_property
     def _schedules(self) -> dict[tuple[str | None, str | None, str], tuple[Segment, ...]]:
+        return {}
+
+    @cached_property
+    def level_windows(self) -> dict[Any, Any]:
+        """What ``rate.levels`` has worked out of this snapshot."""
         return {}
 
     @cached_property

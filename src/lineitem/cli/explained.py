@@ -243,7 +243,9 @@ def _add_rule(tree: Tree, found: Document) -> None:
     reads = f"meter {meter['id']}: {meter['aggregation']} of {meter.get('value', 'events')}"
     if meter.get("filter"):
         reads += f" where {meter['filter']}"
+    level = meter["aggregation"] == "time_weighted"
     itemized = f"itemized by {'event' if price['itemize'] == 'each' else price['itemize']}"
+    itemized = "settled by the month" if level else itemized
     node = tree.add(
         _text(
             f"price {price['id']} of pricebook {price['pricebook']} version {price['version']}: {price['model']}, "
@@ -251,7 +253,19 @@ def _add_rule(tree: Tree, found: Document) -> None:
         )
     )
     told = f"{_count(target['events'], 'event')} of {target['account']} in {target['service_period']} owe"
+    if level:
+        told = f"the level of {target['account']} in {target['service_period']} owes"
     node.add(_grouped(_text(f"{told} {target['amount']} {price['currency']} so far:"), _working(target["working"])))
+    if level:
+        node.add(_grouped(_text("the level, as its readings are now:"), _parts(target["parts"])))
+        if target["readings_waiting"]:
+            waiting = _count(target["readings_waiting"], "reading")
+            node.add(_text(f"{waiting} of them will count once the month is settled again"))
+
+
+def _parts(parts: Sequence[Document]) -> Table:
+    rows = [[one["from"], one["until"], _digits(one["level"]), str(one["version"])] for one in parts]
+    return _table(("from", "until", "level", "version"), rows, right=("level", "version"))
 
 
 def _arm(found: Document) -> str:

@@ -77,6 +77,10 @@ def usage(account: str, period: str, scope: Scope) -> None:
     rows = [[price.get(name, "") for name in columns] for price in found["prices"]]
     rows += [[one["grant"], "", "", "credit", f"-{one['drawn']}", one["currency"]] for one in found.get("credits", ())]
     table(f"{account}, {period}", columns, rows, right=["quantity", "amount"])
+    waiting = [price["price"] for price in found["prices"] if "pending_readings" in price]
+    if waiting:
+        names = ", ".join(dict.fromkeys(waiting))
+        click.echo(f"Readings of {names} count once the month is billed or closed; that is not in these amounts.")
 
 
 @click.command()

@@ -20,17 +20,21 @@ if TYPE_CHECKING:
 @click.option(
     "--event", "events", multiple=True, help='A value, or {"value", "data", "time"} as JSON, for a per-event price.'
 )
+@click.option("--period", help="A month, YYYY-MM: the events are readings of a level, each with its time.")
+@click.option("--timezone", default="UTC", show_default=True, help="Where that month begins.")
 @click.argument("more", nargs=-1, metavar="[QUANTITY...]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout and nothing else.")
 @any_folder
 def quote(
-    price: Path | None, quantities: tuple[str, ...], events: tuple[str, ...], more: tuple[str, ...], as_json: bool
-) -> int:
+    price: Path | None, quantities: tuple[str, ...], events: tuple[str, ...], period: str | None, timezone: str,
+    more: tuple[str, ...], as_json: bool,
+) -> int:  # fmt: skip
     """What usage would cost under a price: exact amounts, with the working.
 
-    With --price and --quantity one price is quoted; with --event a price that charges each event. Without --price, JSON
-    Lines {"id", "price", "quantities" or "events"} are read from standard input and one line {"id", "amounts"} is
-    printed for each, with the sum as "amount" for events.
+    With --price and --quantity one price is quoted; with --event a price that charges each event, and with --event and
+    --period what readings of a level cost in that month. Without --price, JSON Lines {"id", "price", "quantities" or "events"}
+    are read from standard input and one line {"id", "amounts"} is printed for each, with the sum as "amount" for events; of
+    lines with a "period" (and "timezone") the "quantity" that is counted and the "amount".
     """
     quantities += more
     if price is None:
@@ -41,7 +45,11 @@ def quote(
         raise click.UsageError("--price needs at least one --quantity, or --event for a per-event price")
     if quantities and events:
         raise click.UsageError("a price takes either --quantity or --event")
+    if period is not None and not events:
+        raise click.UsageError("--period needs the readings of a level; name each with --event")
     document = _price_document(price)
+    if period is not None:
+        return _quote_level(document, events, period, timezone, as_json)
     if events:
         return _quote_events(document, events, as_json)
     from lineitem.rate.quote import quote as amounts_of
@@ -56,15 +64,34 @@ def quote(
 
 
 def _quote_events(document: dict[str, Any], texts: tuple[str, ...], as_json: bool) -> int:
-    from lineitem.rate.quote import decode, quote_events, quote_events_explain
+    from lineitem.rate.quote import quote_events, quote_events_explain
 
-    events = [decode(text) if text.lstrip().startswith("{") else text for text in texts]
+    events = _events(texts)
     amounts, amount = quote_events(document, events)
     if as_json:
         print_json({"price": document, "events": events, "amounts": amounts, "amount": amount})
         return 0
     _show_working(f"{len(events)} events", quote_events_explain(document, events), amount)
     return 0
+
+
+def _quote_level(document: dict[str, Any], texts: tuple[str, ...], period: str, timezone: str, as_json: bool) -> int:
+    from lineitem.rate.quote import quote_level, quote_level_explain
+
+    events = _events(texts)
+    found = quote_level(document, events, period, timezone)
+    if as_json:
+        print_json({"price": document, "events": events, "period": period, "timezone": timezone} | found)
+        return 0
+    steps = quote_level_explain(document, events, period, timezone)
+    _show_working(f"{len(events)} readings, {period} in {timezone}", steps, found["amount"])
+    return 0
+
+
+def _events(texts: tuple[str, ...]) -> list[object]:
+    from lineitem.rate.quote import decode
+
+    return [decode(text) if text.lstrip().startswith("{") else text for text in texts]
 
 
 def _price_document(path: Path) -> dict[str, Any]:

@@ -129,6 +129,11 @@ def _totals(found: Comparison) -> None:
     for name, title in (("unpriced", "unpriced"), ("not_billable", "not billable"), ("dead_lettered", "dead letters")):
         rows.append([f"  {title}", "", *(f"{trial.losses[name]:,}" for trial in found.trials)])
     table(f"Totals, {found.since} to {found.until}", ["", "live", *names], rows, right=["live", *names])
+    if found.not_compared:
+        click.echo(
+            f"Not compared, neither above nor in the totals: {', '.join(found.not_compared)} (prices of time_weighted meters,"
+            " whose months depend on readings before them; `lineitem quote --period` works one out).\n"
+        )
 
 
 def _total_of(trial: Trial, currency: str) -> dict[str, Any]:

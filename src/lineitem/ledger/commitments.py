@@ -106,7 +106,7 @@ def _of_users(connection: Connection, snapshot: Snapshot, spent: Spent, now_us: 
         account = accounts[account_key]
         start_us, end_us = (month_start_us(one, account.timezone) for one in (month, month + 1))
         for row in rows_at(snapshot, account, month, start_us, [""], end_us) if end_us <= now_us else ():
-            used = sum(events for name, (_, events) in amounts.items() if counts(row.price, *name))
+            used = any(events or nano for name, (nano, events) in amounts.items() if counts(row.price, *name))
             if row.price.is_commitment and used:
                 of = whole(row.price, month, start_us, end_us)
                 filled = _filled(row, amounts, of, of)

@@ -48,7 +48,7 @@ def _fold(replay: Replay, month: int, accounts_of: Mapping[int, list[int]]) -> d
     """Cut -> price key -> the folds of the events before it, of the accounts that have this cut."""
     folds: dict[int, dict[int, PriceFold]] = {cut: {} for cut in accounts_of}
     for batch in replay.batches(month_start_us(month, "UTC") - _ZONE_US, max(accounts_of, default=0)):
-        for usage in batch.usage:
+        for usage in (one for one in batch.usage if not one.row.is_level):
             for cut, accounts in accounts_of.items():
                 before = (usage.service_month == month) & (usage.time_us < cut)
                 some = usage.select(before & np.isin(usage.account_key, accounts))

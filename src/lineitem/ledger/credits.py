@@ -230,7 +230,7 @@ def what_is_owed(
     connection: Connection, snapshot: Snapshot, accounts: Sequence[int], months: Sequence[int]
 ) -> dict[Month, list[Owes]]:
     """What line items ask of accounts for service months, content by content of each price."""
-    fees = {row.price_key for row in snapshot.rows if row.price.model == FLAT}
+    fees = {row.price_key for row in snapshot.rows if row.price.model == FLAT or row.is_level}
     found: dict[Month, list[Owes]] = {}
     where = {"accounts": list(accounts), "months": list(months)}
     for account, month, price_key, price, currency, nano, events in connection.execute(SQL.owed, where):

@@ -10,7 +10,7 @@ import numpy as np
 
 from lineitem.catalog import published
 from lineitem.catalog.model import Aggregation
-from lineitem.catalog.snapshot import PriceRow
+from lineitem.catalog.snapshot import PriceRow, Snapshot
 from lineitem.core.errors import IntegrityError
 from lineitem.core.limits import DEAD_LETTER_RAW_BYTES_MAX
 from lineitem.core.period import Month
@@ -18,6 +18,7 @@ from lineitem.kit.blobs import BlobStore
 from lineitem.kit.db import Connection
 from lineitem.kit.sqlfiles import load_queries
 from lineitem.ledger.carried import of_namespace
+from lineitem.ledger.deep_levels import LevelCheck, RawLevels, named
 from lineitem.ledger.rating import Rater
 from lineitem.ledger.refold import BatchDamaged, PriceFold, Replay, UsageBatch, bases
 from lineitem.ledger.report import Report
@@ -47,6 +48,7 @@ def _verify_namespace(
     replay = Replay(connection, store, namespace)
     folds: dict[int, PriceFold] = {}
     letters, replays = _letters(connection, namespace), Replays.read(connection, namespace)
+    raw_levels = RawLevels()
     windows = set(connection.execute(STATE.windows_waiting, where).fetchall())
     events = 0
     try:
@@ -57,6 +59,9 @@ def _verify_namespace(
             if batch.replayed is not None and not replays.agree(batch, batch.replayed):
                 report.add(place, "the dead letters it tried again are not those in its raw records")
             for usage in batch.usage:
+                if usage.row.is_level:
+                    raw_levels.add(usage)
+                    continue
                 folds.setdefault(usage.row.price_key, PriceFold.empty(usage.row)).add(usage)
                 windows -= _windows(usage, batch.tag_sets) if windows else set()
             events += len(batch.events)
@@ -69,12 +74,23 @@ def _verify_namespace(
         return
     for price_key, code, *_ in sorted(windows):
         report.add(None, f"{_target(price_key, code, folds)}: no raw event belongs to a window that waits")
-    _compare_all(connection, namespace, folds, report)
+    snapshot = published.load_snapshot(connection, namespace)
+    level_check = LevelCheck(connection, replay, raw_levels, snapshot)
+    for problem in level_check.readings():
+        report.add(None, problem)
+    _compare_all(connection, namespace, folds, snapshot, level_check, report)
     for problem in check_cuts(connection, store, namespace):
         report.add(None, problem)
 
 
-def _compare_all(connection: Connection, namespace: str, folds: dict[int, PriceFold], report: Report) -> None:
+def _compare_all(
+    connection: Connection,
+    namespace: str,
+    folds: dict[int, PriceFold],
+    snapshot: Snapshot | None,
+    level_check: LevelCheck,
+    report: Report,
+) -> None:
     """Running usage against the folds."""
     where = {"namespace": namespace}
     expected = {
@@ -83,14 +99,21 @@ def _compare_all(connection: Connection, namespace: str, folds: dict[int, PriceF
     members: dict[int, set[tuple[int, bytes]]] = {}
     for price_key, code, member in connection.execute(STATE.members, where):
         members.setdefault(price_key, set()).add((code, member.bytes))
-    rater, snapshot = Rater(), published.load_snapshot(connection, namespace)
+    rater = Rater()
     rows = {} if snapshot is None else {row.price_key: row for row in snapshot.rows}
     base_of = bases(folds, None if snapshot is None else snapshot.tier_chains, of_namespace(connection, namespace))
     for row in connection.execute(SQL.accumulators, where).fetchall():
+        if row[0] in level_check.rows:
+            problem = level_check.target(row)
+            if problem:
+                report.add(None, f"{named((row[0], row[1]), level_check.rows)}: {problem}")
+            continue
         found = expected.pop((row[0], row[1]), None)
         problem = _compare(found, row, rater, rows.get(row[0]), base_of.get(row[0]))
         if problem:
             report.add(None, f"{_target(row[0], row[1], folds)}: {problem}")
+    for code in level_check.left():
+        report.add(None, f"{named(code, level_check.rows)}: raw events say there is usage, the ledger has none")
     for price_key, code in expected:
         report.add(None, f"{_target(price_key, code, folds)}: raw events say there is usage, the ledger has none")
     free: dict[int, set[tuple[int, bytes, int, int]]] = {}

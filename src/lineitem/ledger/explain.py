@@ -26,6 +26,8 @@ from lineitem.ledger.carried import Key, of_months
 from lineitem.ledger.chain import BatchKind
 from lineitem.ledger.evidence import Evidence, event_behind, events_of_window
 from lineitem.ledger.explain_credit import explain_credit
+from lineitem.ledger.explain_levels import NOTE as LEVEL_NOTE
+from lineitem.ledger.explain_levels import Level, level_working
 from lineitem.ledger.read import FoundItem, find_line_item, one_snapshot
 from lineitem.ledger.refold import Replay
 from lineitem.ledger.rows import Kind
@@ -64,7 +66,7 @@ def explain(
     ``line_item`` as `line-items` shows it · ``tag_origins``: whether a tag came from the event, the account or a policy of
     the registry; empty where no event is behind the line item · ``price``: its version and rule · ``target``: the
     running usage of account, price and service month, T worked out step by step, and where it can be told, what this
-    line item moved ·
+    line item moved; of a level its ``parts`` too, and how many readings no settled month counts yet ·
     ``canary``, where one runs on the account's pricebook: its arm, and what the other version would charge ·
     ``batch``: when and by what it was written · ``events``: the raw records, the first ``events_max`` of ``total``.
     Of prepaid credit there is another document: ``explain_credit``.
@@ -79,12 +81,14 @@ def explain(
         replay = Replay(connection, segments, namespace)
         target = _target_row(connection, item)
         row = _price_row(replay, item, record["catalog_revision"])
-        evidence = _evidence(replay, item, row, record, events_max)
+        level = Level(replay, item, row, (target["start_us"], target["end_us"])) if row.is_level else None
+        evidence = _evidence(replay, item, row, record, events_max) if level is None else level.evidence(events_max)
         return {
             "line_item": item.document,
             "tag_origins": {key: evidence.origins[key] for key in item.document["tags"] if key in evidence.origins},
             "price": _price(row),
-            "target": _target(connection, item, row, target, _continued(connection, namespace, item, row, target)),
+            "target": _target(connection, item, row, target, _continued(connection, namespace, item, row, target))
+            | ({} if level is None else {"parts": list(level.parts()), "readings_waiting": level.unseen()}),
             "batch": _batch(record),
             "events": _events(item, row, evidence),
         } | _canary(replay, item, record["catalog_revision"])
@@ -250,7 +254,7 @@ def _going_on(
     item: FoundItem, row: PriceRow, versions: list[int], base: Base, posted_nano: int
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Whose tiers the target goes on with, and the last steps of the working: what that takes off."""
-    before_nano = int(base.nano(compile_price(row.price, row.meter.quantity_scale))[0])
+    before_nano = int(base.nano(compile_price(row.price, row.quantity_scale))[0])
     before = scaled_to_text(int(base.quantity[0]), item.scale)
     document = {
         "rule": "amount of a line item = T(quantity so far) - what was posted; T(q) = F(quantity before + q) - F(quantity"
@@ -297,7 +301,9 @@ def _working(
     item: FoundItem, row: PriceRow, target: dict[str, Any], quantity: str, continued: _Continued | None
 ) -> list[Step]:
     """How T comes about, with the share of the month in which the account is active."""
-    price, settled = compile_price(row.price, row.meter.quantity_scale), target["settled"] >= SETTLED
+    if row.is_level:
+        return level_working(row, item, target)
+    price, settled = compile_price(row.price, row.quantity_scale), target["settled"] >= SETTLED
     if price.charge is not None:
         gross = Fraction(target["posted_charge"], 10**price.charge.scale)
         return [
@@ -333,11 +339,13 @@ def _moved(
     target is exact all the same.
     """
     quantity_after, nano_after = quantity_before + item.quantity, nano_before + item.amount_nano
-    price = compile_price(row.price, row.meter.quantity_scale)
+    price = compile_price(row.price, row.quantity_scale)
     if lanes != 1:
         return None
-    if price.charge is None and int(total_nano(price, np.array([quantity_after], dtype=object), base)[0]) != nano_after:
-        return None
+    if price.charge is None and not row.is_level:
+        total = int(total_nano(price, np.array([quantity_after], dtype=object), base)[0])
+        if total != nano_after:
+            return None
     return {
         "quantity_before": scaled_to_text(quantity_before, item.scale),
         "quantity_after": scaled_to_text(quantity_after, item.scale),
@@ -383,7 +391,7 @@ def _events(item: FoundItem, row: PriceRow, evidence: Evidence) -> dict[str, Any
     document: dict[str, Any] = {"total": evidence.total, "shown": len(evidence.events)}
     if evidence.quantity is not None and item.event_key is None:
         document["quantity"] = scaled_to_text(evidence.quantity, item.scale)
-    note = _NOTES.get(item.kind) or _fold_note(row)
+    note = LEVEL_NOTE if row.is_level else _NOTES.get(item.kind) or _fold_note(row)
     if item.kind == Kind.RECURRING and item.document["posting_period"] < item.document["service_period"]:
         note = f"{note} It is charged in advance: posted with the month before its service period."
     if note:

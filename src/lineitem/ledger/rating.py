@@ -15,7 +15,7 @@ from lineitem.catalog.snapshot import PriceRow, TierChains
 from lineitem.ingest.events import EventColumns
 from lineitem.kit.db import Connection
 from lineitem.kit.sqlfiles import load_queries
-from lineitem.ledger import accumulators, charges, periods, tiers
+from lineitem.ledger import accumulators, charges, levels, periods, tiers
 from lineitem.ledger.accumulators import Targets
 from lineitem.ledger.rows import Kind, LineItems
 from lineitem.ledger.tiers import Correction, Held, Move
@@ -23,6 +23,7 @@ from lineitem.rate.allowance import Members
 from lineitem.rate.enrich import PriceUsage
 from lineitem.rate.folds import first_of, running_sum
 from lineitem.rate.itemize import Rows, Waiting, itemize
+from lineitem.rate.levels import beyond as levels_beyond
 from lineitem.rate.overflow import leading_beyond, overflowing
 from lineitem.rate.price import CompiledPrice, compile_price
 
@@ -69,7 +70,7 @@ class Rater:
     def compile(self, row: PriceRow) -> CompiledPrice:
         """The price of ``row``, compiled once."""
         if row.price_key not in self.compiled:
-            self.compiled[row.price_key] = compile_price(row.price, row.meter.quantity_scale)
+            self.compiled[row.price_key] = compile_price(row.price, row.quantity_scale)
         return self.compiled[row.price_key]
 
     def rate(
@@ -95,17 +96,30 @@ class Rater:
         too_large: list[int] = []
         for one in kept:
             try:
-                results.append(self._rate_price(connection, namespace_key, one, now_us, held))
+                if one.row.is_level:
+                    self._count_readings(connection, namespace_key, one)
+                else:
+                    results.append(self._rate_price(connection, namespace_key, one, now_us, held))
             except AmountTooLarge as error:
                 too_large += error.events
         if too_large:
             raise AmountTooLarge(too_large)
         tags = np.array(tag_set_keys, dtype=np.int32)
-        waiting = _add_pending(connection, namespace_key, results, len(events), tags)
+        settled_later = levels.store(connection, namespace_key, [one for one in kept if one.row.is_level], len(events))
+        waiting = _add_pending(connection, namespace_key, results, settled_later, tags)
         items, currencies = _assemble([*corrections, *results], events, tags)
         items.posting_month = post_to_open_months(connection, namespace_key, items.service_month)
         items.kind[(items.posting_month != items.service_month) & (items.kind == Kind.USAGE)] = Kind.CORRECTION
         return Itemized(items, currencies, waiting)
+
+    def _count_readings(self, connection: Connection, namespace_key: int, usage: PriceUsage) -> None:
+        """Readings of levels are counted here and rated when their month is settled."""
+        beyond = levels_beyond(
+            usage.row, self.compile(usage.row), usage.value, usage.period_end_us - usage.period_start_us
+        )
+        if beyond.any():
+            raise AmountTooLarge(usage.event[beyond].tolist())
+        levels.count_events(connection, namespace_key, *group_targets(usage), by=1)
 
     def _correct(self, connection: Connection, held: Held, usage: Sequence[PriceUsage]) -> list[_Posted]:
         """Post again what goes on with usage that this batch moves."""
@@ -227,11 +241,18 @@ def post_to_open_months(
 
 
 def _add_pending(
-    connection: Connection, namespace_key: int, results: list[_PriceResult], events: int, tags: NDArray[np.int32]
+    connection: Connection,
+    namespace_key: int,
+    results: list[_PriceResult],
+    settled_later: NDArray[np.bool_],
+    tags: NDArray[np.int32],
 ) -> int:
-    """Store waiting windows; each waiting event is counted once, at the window that keeps it longest."""
-    longest = np.zeros(events, dtype=np.int64)
-    owner = np.full(events, -1, dtype=np.int64)
+    """Store waiting windows; each waiting event is counted once, at the window that keeps it longest.
+
+    ``settled_later``: (n,) bool, events that wait for the end of their month and so are counted at none of them.
+    """
+    longest = np.where(settled_later, np.iinfo(np.int64).max, 0)
+    owner = np.full(len(settled_later), -1, dtype=np.int64)
     for number, result in enumerate(results):
         rows = np.flatnonzero(result.waiting.usage >= 0)
         ends = result.waiting.start_us[result.waiting.usage[rows]] + result.row.price.itemize.window_us
@@ -244,7 +265,7 @@ def _add_pending(
     if values:
         with connection.cursor() as cursor:
             cursor.executemany(SQL.add_pending, values)
-    return int((owner >= 0).sum())
+    return int((owner >= 0).sum() + settled_later.sum())
 
 
 def _pending_values(

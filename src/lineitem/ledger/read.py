@@ -173,9 +173,10 @@ def usage(connection: Connection, namespace: str, account: str, month: Month) ->
 
     As fresh as the last committed batch, which moved these sums in its own transaction. ``quantity`` counts every
     accepted event; where part of it waits for its window, ``pending_quantity`` says how much, and ``amount`` is what the
-    rest owes. A price whose content changed within the month stands once for each content, with the pricebook versions
-    that carry it. ``credits``, where there are any: what was drawn of each prepaid grant when the month was last billed or
-    closed. Raises InputError for an unknown account.
+    rest owes. Of a level both are what was settled last, and ``pending_readings`` how many readings wait for it. A price
+    whose content changed within the month stands once for each content, with the pricebook versions that carry it.
+    ``credits``, where there are any: what was drawn of each prepaid grant when the month was last billed or closed. Raises
+    InputError for an unknown account.
     """
     namespace_key, account_key = keys_of(connection, namespace, account)
     where = {"namespace_key": namespace_key, "account_key": account_key, "service_month": month.index}
@@ -187,7 +188,20 @@ def usage(connection: Connection, namespace: str, account: str, month: Month) ->
 
 
 def _usage_document(row: tuple[Any, ...]) -> dict[str, Any]:
-    price, meter, quantity, posted_quantity, posted_nano, events, scale, unit, currency, pricebook, versions = row
+    (
+        price,
+        meter,
+        quantity,
+        posted_quantity,
+        posted_nano,
+        events,
+        scale,
+        unit,
+        currency,
+        pricebook,
+        versions,
+        readings,
+    ) = row
     document = {
         "price": price,
         "meter": meter,
@@ -201,6 +215,8 @@ def _usage_document(row: tuple[Any, ...]) -> dict[str, Any]:
     }
     if quantity != posted_quantity:
         document["pending_quantity"] = scaled_to_text(int(quantity - posted_quantity), scale)
+    if readings:
+        document["pending_readings"] = int(readings)
     return document
 
 

@@ -271,7 +271,7 @@ class PriceFold:
 
     @property
     def _event_charge(self) -> EventCharge | None:
-        return compile_price(self.row.price, self.row.meter.quantity_scale).charge
+        return compile_price(self.row.price, self.row.quantity_scale).charge
 
     def add(self, usage: PriceUsage) -> None:
         """Fold one batch's usage in."""

@@ -17,7 +17,7 @@ from lineitem.ingest import intake
 from lineitem.kit.blobs import BlobStore
 from lineitem.kit.db import Connection, explained, retried
 from lineitem.kit.sqlfiles import load_queries
-from lineitem.ledger import accumulators, charges, tiers
+from lineitem.ledger import accumulators, charges, settle_levels, tiers
 from lineitem.ledger.accumulators import Targets
 from lineitem.ledger.chain import BatchKind
 from lineitem.ledger.flush import joined
@@ -53,8 +53,9 @@ def retract(
         raise InputError(f"no event {event_id!r} of source {source!r} was accepted in namespace {namespace!r}")
     batch, row = _find(Replay(connection, store, namespace), place[0])
     mine = sorted((usage.select(usage.event == row) for usage in batch.usage), key=lambda usage: usage.row.price_key)
-    months = [int(month) for usage in mine for month in np.unique(usage.service_month)]
-    ensure_months(connection, sorted(set(months)))
+    months = {int(month) for usage in mine for month in np.unique(usage.service_month)}
+    months |= settle_levels.months_counting(connection, namespace, [usage for usage in mine if len(usage.event)])
+    ensure_months(connection, sorted(months))
     fact = Fact("retraction", canonical({"namespace": namespace, "source": source, "id": event_id, "reason": reason}))
     with explained():
         return retried(
@@ -90,6 +91,7 @@ def _retract(
         intake.retract(connection, key, snapshot.namespace_key, fact.body, 0, head.batch + 1)
         replay, rater, released = Replay(connection, store, namespace), Rater(), 0
         parts: list[LineItems] = []
+        usage, readings = [u for u in usage if not u.row.is_level], [u for u in usage if u.row.is_level]
         currencies: list[str] = []
         held = _held(connection, snapshot, usage, batch)
         # First, as they work with what was locked: in a pool one event may count under a price and behind another.
@@ -107,6 +109,13 @@ def _retract(
             parts.append(items)
             currencies.append(one.row.price.currency)
             released += events
+        facts = [fact]
+        if readings:
+            done = settle_levels.without_reading(connection, snapshot, readings, rater, now_us)
+            parts.append(done.items)
+            currencies += done.currencies
+            facts += done.facts
+            released += done.released
         posted = joined(parts) if parts else None
         if posted is not None:
             posted.posting_month = post_to_open_months(connection, snapshot.namespace_key, posted.service_month)
@@ -114,7 +123,7 @@ def _retract(
         write_batch(
             connection, head, namespace, snapshot.namespace_key, BatchKind.RETRACT,
             items=posted, currencies=currencies,
-            digests=Digests(accounts, prices, tags), facts=[fact],
+            digests=Digests(accounts, prices, tags), facts=facts,
             counts=Counts(itemized=released, pending=-released),
             catalog_revision=snapshot.revision, recorded_us=now_us,
         )  # fmt: skip

@@ -145,7 +145,7 @@ def _wanted(
 ) -> list[_Target]:
     """Up to ``TARGETS_PER_BATCH`` targets that are not settled as they should be, in the order they are locked."""
     found = _owed(connection, snapshot, months, now_us, rater, account)
-    prices = sorted({row.price_key for row in snapshot.rows if rater.compile(row).minimum_nano})
+    prices = sorted({row.price_key for row in snapshot.rows if rater.compile(row).minimum_nano and not row.is_level})
     if prices:
         where = {
             "namespace_key": snapshot.namespace_key, "months": list(months), "prices": prices, "account": account,
@@ -172,7 +172,7 @@ def _owed(
 ) -> dict[tuple[int, int, int], _Target]:
     """Targets of active accounts that owe another share than is posted; also none any more, where a catalog says so now."""
     advance = {row.price_key for row in snapshot.rows if in_advance(row.price)}
-    committed = {row.price_key for row in snapshot.rows if row.price.is_commitment}
+    elsewhere = {row.price_key for row in snapshot.rows if row.price.is_commitment or row.is_level}
     where = {
         "namespace_key": snapshot.namespace_key, "months": sorted({*months, *(month + 1 for month in months)}),
         "account": account,
@@ -182,7 +182,7 @@ def _owed(
         for account_key, price_key, month, settled, start_us, end_us in connection.execute(
             SQL.settled, where
         ).fetchall()
-        if (month in months or price_key in advance) and price_key not in committed
+        if (month in months or price_key in advance) and price_key not in elsewhere
     }
     owed = [
         due

@@ -158,7 +158,9 @@ class _Shadow:
         self._names: dict[int, str] = {}
         self._live: dict[int, PriceFold] = {}
         self._events = 0
+        self._levels = {row.price.id for row in in_force.rows if row.is_level}
         self._runs = [self._start(draft) for draft in drafts]
+        self._levels |= {row.price.id for run in self._runs for row in run.snapshot.rows if row.is_level}
 
     def _start(self, draft: Candidate) -> _Run:
         snapshot = draft_snapshot(
@@ -187,8 +189,9 @@ class _Shadow:
         trials = [self._finish(run, live) for run in self._runs]
         chosen = self._wanted.since is None
         return Comparison(
-            self._in_force.namespace, self._since, self._until, chosen, self._wanted.as_dated, self._events, trials
-        )
+            self._in_force.namespace, self._since, self._until, chosen, self._wanted.as_dated, self._events, trials,
+            sorted(self._levels),
+        )  # fmt: skip
 
     def _add(self, batch: DecodedBatch) -> None:
         """Fold one batch under the catalog it was rated with and under every draft."""
@@ -251,8 +254,10 @@ def _account_keys(connection: Connection, in_force: Snapshot, names: Sequence[st
 
 
 def _selected(usage: Iterable[PriceUsage], wanted: NDArray[np.bool_]) -> list[PriceUsage]:
+    """Usage of the events wanted, without that of levels: what a month owes for one depends on readings before it too."""
+    usage = [one for one in usage if not one.row.is_level]
     if wanted.all():
-        return list(usage)
+        return usage
     kept = [one.select(wanted[one.event]) for one in usage]
     return [one for one in kept if len(one.event)]
 
@@ -309,7 +314,7 @@ def _differences(
     base_of = bases(folds, chains)
     for price_key, fold in folds.items():
         price = fold.row.price
-        compiled = compile_price(price, fold.row.meter.quantity_scale)
+        compiled = compile_price(price, fold.row.quantity_scale)
         settled = np.full(len(fold.code), SETTLED)  # what the month costs in the end
         amounts = totals(compiled, fold.billed, fold.events, settled, base=base_of.get(price_key)).tolist()
         free = (fold.state.quantity > 0).tolist()

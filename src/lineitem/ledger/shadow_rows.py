@@ -114,7 +114,8 @@ class Trial:
 class Comparison:
     """Drafts beside the ledger over the service months ``since`` to ``until``, both included.
 
-    ``chosen``: nobody named the months. ``events``: what the ledger bills in them, each counted once.
+    ``chosen``: nobody named the months. ``events``: what the ledger bills in them, each counted once. ``not_compared``:
+    prices of levels, in force or in a draft, which stand in no row and no sum.
     """
 
     namespace: str
@@ -124,6 +125,7 @@ class Comparison:
     as_dated: bool
     events: int
     trials: Sequence[Trial]
+    not_compared: Sequence[str] = ()
 
     def document(self) -> dict[str, Any]:
         """What all drafts have in common, as JSON has it."""
@@ -133,6 +135,7 @@ class Comparison:
             "until": str(self.until),
             "as_dated": self.as_dated,
             "events": self.events,
+            "not_compared": list(self.not_compared),
         }
 
 

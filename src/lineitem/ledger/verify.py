@@ -28,7 +28,7 @@ from lineitem.ledger.verify_credits import check_credits
 from lineitem.ledger.verify_letters import LETTER_FACTS, check_letter_acts
 from lineitem.ledger.verify_lifecycle import check_beside, check_canaries, check_lifecycle
 from lineitem.ledger.verify_rows import check_line_items
-from lineitem.ledger.verify_state import check_settled, check_state
+from lineitem.ledger.verify_state import check_seen, check_settled, check_state
 
 SQL = load_queries("lineitem.ledger", "ledger.sql")
 
@@ -55,7 +55,8 @@ def verify(connection: Connection, beside: Connection, notary: Notary, progress:
             report.add(place, what)
         for place, what in check_state(connection, _recorded(connection, "retraction")):
             report.add(place, what)
-        for place, what in check_settled(connection, _recorded(connection, "settle")):
+        settled = _recorded(connection, "settle")
+        for place, what in (*check_settled(connection, settled), *check_seen(connection, settled)):
             report.add(place, what)
         for place, what in check_carried(connection, _recorded(connection, carried.FACT)):
             report.add(place, what)

@@ -15,6 +15,7 @@ from lineitem.kit.sqlfiles import load_queries
 
 SQL = load_queries("lineitem.ledger", "verify.sql")
 SETTLE = load_queries("lineitem.ledger", "settle.sql")
+LEVELS = load_queries("lineitem.ledger", "levels.sql")
 
 Found = Iterator[tuple[tuple[int, int] | None, str]]
 """(lane, batch) to blame, or None, and what is wrong."""
@@ -79,7 +80,7 @@ def check_settled(connection: Connection, recorded: Mapping[tuple[int, int], tup
     """The targets that are settled are those that settling batches recorded; a later one counts."""
     expected: dict[tuple[Any, ...], tuple[tuple[int, int], int, int]] = {}
     for place, (fact, _) in sorted(recorded.items()):
-        for target, settled, since_us in _targets(fact["targets"]):
+        for target, settled, since_us in fact_targets(fact["targets"]):
             key = (fact["namespace"], *target)
             expected[key] = (place, settled, max(since_us, expected[key][2] if key in expected else 0))
     for *stored, settled, last_event_us in connection.execute(SETTLE.settled_targets).fetchall():
@@ -92,7 +93,19 @@ def check_settled(connection: Connection, recorded: Mapping[tuple[int, int], tup
         yield place, f"{_named(key)} no longer counts as settled"
 
 
-def _targets(listed: Any) -> Iterator[tuple[list[Any], int, int]]:
+def check_seen(connection: Connection, recorded: Mapping[tuple[int, int], tuple[dict[str, Any], str]]) -> Found:
+    """As many readings of levels count as seen by settled months as settling recorded."""
+    expected: dict[str, int] = {}
+    for fact, _ in recorded.values():
+        seen = fact.get("seen", 0)
+        expected[fact["namespace"]] = expected.get(fact["namespace"], 0) + (seen if isinstance(seen, int) else 0)
+    stored: dict[str, int] = dict(connection.execute(LEVELS.seen).fetchall())
+    for namespace in sorted(expected.keys() | stored.keys()):
+        if expected.get(namespace, 0) != stored.get(namespace, 0):
+            yield None, f"settled months of {namespace} have seen other readings than recorded"
+
+
+def fact_targets(listed: Any) -> Iterator[tuple[list[Any], int, int]]:
     """Targets of a fact; what has another shape its batch's root gives away."""
     for one in listed if isinstance(listed, list) else ():
         if isinstance(one, list) and [type(part) for part in one] == [str] * 4 + [int] * 3:

@@ -36,7 +36,7 @@ def dues(
     A month is owed under the prices in force where the account's time in it begins. Where tiers go on through a change in a
     month (``on_change: continue``), that month owes nothing without usage: the first event brings what is due at zero.
     """
-    meters = sorted({row.meter.id for row in snapshot.rows})
+    meters = sorted({row.meter.id for row in snapshot.rows if not row.is_level})  # those are settled in `settle_levels`
     for account in snapshot.catalog.accounts:
         for month in sorted({*months, *(month + 1 for month in months)}) if account.active_from_us is not None else ():
             start, end = month_start_us(month, account.timezone), month_start_us(month + 1, account.timezone)

@@ -184,7 +184,7 @@ def _charges(
     refused: dict[int, tuple[Reason, str]],
 ) -> IntArray | None:
     """What a per-event price charges the events of a match at ``here``; what it cannot read of one refuses the event."""
-    charge = compile_price(row.price, row.meter.quantity_scale).charge
+    charge = compile_price(row.price, row.quantity_scale).charge
     if charge is None:
         return None
     rows = match.rows[here]

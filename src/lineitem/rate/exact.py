@@ -183,7 +183,7 @@ class PiecewiseRatio:
             return self._apply_narrow(values)
         wide = values > self.narrow_max
         results = np.empty(len(values), dtype=object)
-        results[wide] = _objects([self.of(n) for n in values[wide].tolist()])
+        results[wide] = objects([self.of(n) for n in values[wide].tolist()])
         if not wide.all():
             results[~wide] = self._apply_narrow(values[~wide].astype(np.int64))
         return compact(results)
@@ -231,7 +231,7 @@ class PiecewiseRatio:
         return result
 
 
-def _objects(values: list[Any]) -> NDArray[np.object_]:
+def objects(values: Sequence[Any]) -> NDArray[np.object_]:
     """Python ints as an object column, whatever their size."""
     column = np.empty(len(values), dtype=object)
     column[:] = values

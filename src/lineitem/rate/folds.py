@@ -211,6 +211,7 @@ def _latest(groups: Groups, items: FoldItems, before: FoldState) -> tuple[IntArr
     return after, FoldState(groups.last(after, before.quantity), before.filled, time_after, key_after)
 
 
+# `time_weighted` is none of them: a level over time moves without an event (`rate.levels`).
 FOLDS: dict[Aggregation, Callable[[Groups, FoldItems, FoldState], tuple[IntArray, FoldState]]] = {
     Aggregation.SUM: _sum,
     Aggregation.COUNT: _count,

@@ -101,7 +101,7 @@ def itemize(
         price, rows.target, rows.delta, rows.charge, replace(before, posted_nano=_with_due(price, before, target))
     )
     state.events = before.events + np.bincount(target, minlength=len(before.events))
-    state.last_event_us = _latest_time(target, usage.time_us, before.last_event_us)
+    state.last_event_us = latest_time(target, usage.time_us, before.last_event_us)
     state.fold = folded
     if usage.charge is not None:
         _, state.charge = running_sum(target, usage.charge, before.charge)
@@ -217,7 +217,8 @@ def _with_recurring(
     )
 
 
-def _latest_time(target: NDArray[np.int64], time_us: NDArray[np.int64], before: NDArray[np.int64]) -> NDArray[np.int64]:
+def latest_time(target: NDArray[np.int64], time_us: NDArray[np.int64], before: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(k,) the latest event time of each target, with items at ``target`` (n,)."""
     after = before.copy()
     np.maximum.at(after, target, time_us)
     return after

@@ -16,6 +16,7 @@ from lineitem.core.limits import RECORD_BYTES_MAX
 from lineitem.rate.models.shape import Model
 from lineitem.rate.price import CompiledPrice, compile_price
 from lineitem.rate.quote_events import event_amounts, event_steps, read_decimal, read_events, reductions
+from lineitem.rate.quote_levels import read_level
 from lineitem.rate.working import Step, fraction_text
 
 
@@ -113,6 +114,45 @@ def quote_events_explain(price_doc: object, events: Sequence[object]) -> list[St
     return event_steps(_per_event(price_doc), read_events(events))
 
 
+def quote_level(
+    price_doc: object, events: Sequence[object], period: object, timezone: object = "UTC"
+) -> dict[str, str]:
+    """What readings of a level cost in one month, and what they count, as plain decimal text.
+
+    A reading is ``{"value", "time"}``: the level from then on. Raises InputError as ``quote``.
+    """
+    price = _over_time(price_doc)
+    level = read_level(price, events, period, timezone)
+    amount = price.exact(level.opening()[1]) if level.held.used else Fraction(0)
+    return {"quantity": fraction_text(level.quantity), "amount": fraction_text(amount)}
+
+
+def quote_level_explain(
+    price_doc: object, events: Sequence[object], period: object, timezone: object = "UTC"
+) -> list[Step]:
+    """How that comes about."""
+    price = _over_time(price_doc)
+    level = read_level(price, events, period, timezone)
+    return level_steps(price, *level.opening()) if level.held.used else [Step("nothing is held", level.quantity)]
+
+
+def level_steps(price: CompiledPrice, opening: list[Step], metered: Fraction) -> list[Step]:
+    """The steps of a settled month of a level; see ``quote_levels.opening_steps``."""
+    steps = price_steps(price, metered)
+    return [*opening, *steps[1:]] if opening else steps
+
+
+def _over_time(price_doc: object) -> CompiledPrice:
+    price = price_from_doc(price_doc)
+    if price.charge is not None or not MODEL_FIELDS[price.price.model].metered:
+        raise InputError(
+            f"a {price.price.model} price does not charge a level over time",
+            where="period",
+            do="Leave out the period, or name a price that charges the quantity of a month.",
+        )
+    return price
+
+
 def _per_event(price_doc: object) -> CompiledPrice:
     price = price_from_doc(price_doc)
     if price.charge is None:
@@ -131,12 +171,15 @@ def _quote_mapping(line: object) -> dict[str, Any]:
     model = price.get("model") if isinstance(price, Mapping) else None
     fields = MODEL_FIELDS.get(model) if isinstance(model, str) else None
     promoted = isinstance(price, Mapping) and price.get("promotion") is not None
-    usage = "events" if promoted or (fields is not None and fields.per_event) else "quantities"
+    level = line.get("period") is not None
+    usage = "events" if level or promoted or (fields is not None and fields.per_event) else "quantities"
     for key, kind in (("price", Mapping), (usage, list)):
         if line.get(key) is None:
             raise InputError(f"{key} is missing", where=key, do=LINE_HELP)
         if not isinstance(line[key], kind):
             raise InputError(f"{shorten(line[key])} is not what {key} holds", where=key, do=LINE_HELP)
+    if level:
+        return quote_level(price, line[usage], line["period"], line.get("timezone", "UTC"))
     if usage == "quantities":
         return {"amounts": quote(price, line[usage])}
     amounts, amount = quote_events(price, line[usage])
@@ -144,7 +187,8 @@ def _quote_mapping(line: object) -> dict[str, Any]:
 
 
 LINE_HELP = (
-    'Write {"id": "a", "price": {...}, "quantities": ["1", "2.5"]}, one object a line; "events" for some prices.'
+    'Write {"id": "a", "price": {...}, "quantities": ["1", "2.5"]}, one object a line; "events" for some prices, and with'
+    ' a "period" for readings of a level.'
 )
 
 

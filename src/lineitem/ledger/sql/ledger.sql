@@ -277,8 +277,9 @@ where coalesce(k.posted_nano, 0) <> coalesce(d.amount, 0) or coalesce(k.posted_q
 limit 100
 
 -- name: pending_events
--- Events that wait.
-select coalesce(sum(events), 0)::bigint from ledger.pending
+-- Events that wait: for the end of a window, or with a reading until its month is settled.
+select (select coalesce(sum(events), 0) from ledger.pending)::bigint
+  + (select count(*) from (select distinct namespace_key, key from ledger.level where waiting) w)
 
 -- name: periods
 -- State of every touched month.

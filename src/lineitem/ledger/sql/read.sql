@@ -38,7 +38,10 @@ order by l.lane, l.batch, l.seq limit %(limit)s
 -- name: usage
 -- Running usage of one account in one service month.
 select p.price, p.meter, a.quantity, a.posted_quantity, a.posted_nano, a.events, p.scale, p.unit, p.currency, p.pricebook,
-  array(select v.version from catalog.price_version v where v.price_key = p.price_key order by 1) as versions
+  array(select v.version from catalog.price_version v where v.price_key = p.price_key order by 1) as versions,
+  (select count(*) from ledger.level l where l.namespace_key = a.namespace_key and l.account_key = a.account_key
+    and l.meter = p.meter and l.waiting and l.time_us >= extract(epoch from a.period_start) * 1000000
+    and l.time_us < extract(epoch from a.period_end) * 1000000) as readings
 from ledger.accumulator a join catalog.price p using (price_key)
 where a.namespace_key = %(namespace_key)s and a.account_key = %(account_key)s and a.service_month = %(service_month)s
   and (a.events > 0 or a.last_event_us > 0)

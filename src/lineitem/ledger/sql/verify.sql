@@ -24,6 +24,9 @@ union all
 select 'carried units', null, null from ledger.carried_units x left join catalog.account o using (account_key)
 where x.namespace_key is distinct from o.namespace_key
 union all
+select 'a reading', null, null from ledger.level x left join catalog.account o using (account_key)
+where x.namespace_key is distinct from o.namespace_key
+union all
 select 'a price version', null, null from catalog.price_version x left join catalog.price o using (price_key)
 where x.namespace_key is distinct from o.namespace_key
 limit 100

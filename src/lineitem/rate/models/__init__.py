@@ -14,6 +14,7 @@ from lineitem.rate.models import (
     graduated_percentage,
     matrix,
     package,
+    per_seat,
     per_unit,
     percentage,
     stairstep,
@@ -37,6 +38,7 @@ MODELS: dict[str, Model | EventModel] = {
     "telecom": telecom.MODEL,
     "flat": flat.MODEL,
     "commitment": commitment.MODEL,
+    "per_seat": per_seat.MODEL,
 }
 BY_EVENT: dict[str, EventModel] = {"per_unit": per_unit.BY_EVENT}
 """Models over the month's quantity that charge each event where the price has a promotion."""
