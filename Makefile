@@ -33,7 +33,7 @@ test: $(VENV)/.dev ## all tests: those without I/O first, then the rest
 fast: $(VENV)/.dev ## the inner loop: tests without I/O, few examples of each law
 	@$(MAKE) --no-print-directory -j2 fast-rate fast-others
 
-# Two plain processes, each with half of the tests: workers would each collect all of them and report every step to a third
+# Two plain processes, each with about half of the work: workers would each collect all of them and report every step to a third
 # process, which costs as much CPU as a third of the tests.
 fast-rate: ; @$(FAST) tests/rate
 fast-others: ; @$(FAST) --ignore=tests/rate tests

@@ -33,7 +33,7 @@ def _folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Where the server lives: in memory if there is room, else among pytest's folders.
 
     Each test makes and drops a database of 500 files. ext4 passes over every inode deleted in the last minutes when it
-    makes a file, one after the other: after a few hundred databases a copy takes 0.4 s of CPU instead of 0.03.
+    makes a file, one after the other: after some hundred databases a copy took 0.4 s of CPU instead of 0.04.
     """
     if not _MEMORY.is_dir() or shutil.disk_usage(_MEMORY).free < _ROOM_BYTES_MIN:
         yield tmp_path_factory.mktemp("server")
