@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 _CODES = click.Choice([reason.code for reason in Reason])
-_KEY = click.IntRange(1, (1 << 63) - 1)
+_KEY = click.IntRange(1)
 _STATES = click.Choice(["open", "replayed", "discarded", "all"])
 
 
@@ -93,12 +93,13 @@ def _show_groups(groups: list[dict[str, Any]], state: str) -> None:
 
 
 @dlq.command()
-@click.argument("key", type=_KEY, metavar="ID")
+@click.argument("key", type=_KEY, metavar="KEY")
 @ledger_command
 def show(key: int, scope: Scope) -> None:
     """Show one dead letter whole: its raw record, why it was set aside, what to do, and what was done."""
     from lineitem.ledger.letters import shown
 
+    _possible(scope, key)
     with scope.app() as app:
         found = shown(app.control, scope.namespace, key)
     if scope.as_json:
@@ -126,7 +127,7 @@ def _told(act: dict[str, Any]) -> str:
 
 
 @dlq.command()
-@click.argument("keys", nargs=-1, type=_KEY, metavar="[ID]...")
+@click.argument("keys", nargs=-1, type=_KEY, metavar="[KEY]...")
 @click.option("--code", type=_CODES, metavar="CODE", help="Open ones with this reason code.")
 @click.option("--all", "every", is_flag=True, help="All open ones.")
 @click.option("--limit", type=click.IntRange(1), help="At most so many.")
@@ -146,10 +147,11 @@ def replay(
 ) -> None:
     """Try dead letters again, as they came in or as they were fixed; what passes is billed once, at its own time.
 
-    Names letters by ID, by `--code`, or takes `--all` open ones. What fails again stays open with its new code. A
-    discarded letter is taken back when it is named by ID.
+    Names letters by KEY, by `--code`, or takes `--all` open ones. What fails again stays open with its new code. A
+    discarded letter is taken back when it is named by KEY.
     """
     _one_choice(keys, code, every)
+    _possible(scope, *keys)
     per_second = _per_second(rate)
     with scope.app() as app:
         chosen = app.choose_letters(scope.namespace, keys or None, _reason(code), limit)
@@ -189,7 +191,7 @@ def show_replayed(done: Replayed) -> None:
 
 
 @dlq.command()
-@click.argument("key", type=_KEY, metavar="ID")
+@click.argument("key", type=_KEY, metavar="KEY")
 @click.option(
     "--set", "set_", multiple=True, metavar="PATH=VALUE", help="Set a field, e.g. data.tokens=12. Repeatable."
 )
@@ -216,6 +218,7 @@ def fix(
     Fixes add up, in order; `--record` replaces what came before it. Fields are named as in the record: paths of a
     CloudEvents event (`id`, `subject`, `data.tokens`), columns of a CSV or Parquet row.
     """
+    _possible(scope, key)
     patch = _patch(set_, remove, record, afresh)
     with scope.app() as app:
         mended = app.fix_letter(scope.namespace, key, patch, by, reason)
@@ -245,14 +248,15 @@ def _replay_one(app: App, namespace: str, key: int, by: str | None) -> Replayed:
 
 
 @dlq.command()
-@click.argument("keys", nargs=-1, type=_KEY, metavar="[ID]...")
+@click.argument("keys", nargs=-1, type=_KEY, metavar="[KEY]...")
 @click.option("--code", type=_CODES, metavar="CODE", help="Open ones with this reason code.")
 @click.option("--reason", required=True, help="Why; stays in the audit trail.")
 @_by
 @ledger_command
 def discard(keys: tuple[int, ...], code: str | None, reason: str, by: str | None, scope: Scope) -> None:
-    """Settle dead letters as never to be billed. They stay in the ledger; `dlq replay ID` takes one back."""
+    """Settle dead letters as never to be billed. They stay in the ledger; `dlq replay KEY` takes one back."""
     _one_choice(keys, code, every=False)
+    _possible(scope, *keys)
     with scope.app() as app:
         chosen = [one.key for one in app.choose_letters(scope.namespace, keys or None, _reason(code))]
         done = app.discard_letters(scope.namespace, chosen, by, reason)
@@ -262,12 +266,21 @@ def discard(keys: tuple[int, ...], code: str | None, reason: str, by: str | None
         click.echo(f"Discarded {done} dead letters." if done != 1 else f"Discarded dead letter {chosen[0]}.")
 
 
+def _possible(scope: Scope, *keys: int) -> None:
+    """Whether the database could hold such keys at all. Raises InputError for the first that it could not."""
+    from lineitem.ingest.letters import no_letter
+
+    for key in keys:
+        if key >= 1 << 63:
+            raise no_letter(scope.namespace, key)
+
+
 def _one_choice(keys: tuple[int, ...], code: str | None, every: bool) -> None:
-    """IDs, or a code, or all: one of them. Raises UsageError."""
+    """Keys, or a code, or all: one of them. Raises UsageError."""
     from lineitem.core.errors import UsageError
 
     if bool(keys) + (code is not None) + every != 1:
-        raise UsageError("name the dead letters", do="IDs of `lineitem dlq list`, or --code CODE, or (replay) --all.")
+        raise UsageError("name the dead letters", do="Keys of `lineitem dlq list`, or --code CODE, or (replay) --all.")
 
 
 def _reason(code: str | None) -> Reason | None:

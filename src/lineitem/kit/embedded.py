@@ -161,7 +161,9 @@ class EmbeddedServer:
                 end = time.monotonic() + _ANSWER_S
             try:
                 self._connect()
-                return
+                if self._keeper_lives():  # else the server that answered is about to shut down
+                    return
+                continue
             except DatabaseUnavailable as error:
                 # The server has just died and its keeper is about to notice, or it is recovering.
                 if time.monotonic() > end:
