@@ -66,6 +66,7 @@ def test_global_options_may_stand_before_any_command(folder: Path) -> None:
         ("explain nothing", 1, "'nothing'"),
         ("proof 00000000-0000-0000-0000-000000000000", 1, "no line item"),
         ("dlq show 999999999999999999999", 1, "no dead letter"),
+        ("grant void none --reason \x1b", 1, "a reason of 1 to"),
         ("retract --source /gateway --id nothing --reason wrong", 1, "no event 'nothing'"),
         ("period close 2199-01", 1, "has not ended"),
         ("ingest --namespace elsewhere /dev/null --format cloudevents", 1, "no catalog"),

@@ -18,6 +18,7 @@ CATALOG = Catalog("USD", (METER,), (BOOK,), accounts=(Account("x", "X", "b", "UT
 NO_USAGE = UsageSoFar({}, frozenset(), {}, {})
 USAGE = UsageSoFar({"b": 1000}, frozenset({"m"}), {"x": ("b", "UTC")}, {("b", "m"): 1000})
 OTHER = replace(PRICE, id="q", meter="n")
+BOTH = (METER, replace(METER, id="n"))
 FEE = Price("fee", "", "flat", "USD", amount="5")
 
 
@@ -42,6 +43,10 @@ ALLOWED = {
     ),
     "a version that reaches back with a price for a meter nobody has used yet": (
         CATALOG, [BOOK], with_books(BOOK, replace(book(2, 5, 1), prices=(PRICE, OTHER))), USAGE,
+    ),
+    "a version that reaches back with a price for a meter that was there before all events": (
+        CATALOG, [BOOK], replace(with_books(BOOK, replace(book(2, 5, 1), prices=(PRICE, OTHER))), meters=BOTH),
+        replace(USAGE, unmeasured_until_us=lambda _: 4),
     ),
     "a version that reaches back with dues where none are settled": (
         CATALOG, [BOOK], with_books(BOOK, replace(book(2, 5, 1), prices=(PRICE, FEE))), USAGE,
@@ -76,6 +81,14 @@ REFUSED = {
     "a version that reaches back with other dues than were settled": (
         CATALOG, [replace(BOOK, prices=(PRICE, FEE))], with_books(book(2, 5, 1)),
         replace(USAGE, last_by_meter_us={("b", ""): 900}), "of what is due without a meter as they are",
+    ),
+    "a version that reaches back and ends before the usage does": (
+        CATALOG, [BOOK], with_books(BOOK, replace(book(2, 5, 1), effective_until_us=50)), USAGE,
+        "leave the prices of m as they are until then",
+    ),
+    "a version that reaches back with a price for a meter that events before did not know": (
+        CATALOG, [BOOK], replace(with_books(BOOK, replace(book(2, 5, 1), prices=(PRICE, OTHER))), meters=BOTH),
+        replace(USAGE, unmeasured_until_us=lambda meter: 700 if meter.id == "n" else None), "the meter n, which it prices",
     ),
     "two versions of one start": (CATALOG, [BOOK], with_books(book(2, 0)), NO_USAGE, "takes effect"),
     "a number below that of an earlier version": (

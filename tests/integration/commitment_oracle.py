@@ -27,8 +27,9 @@ def settled(oracle: Oracle, months: set[str], active: dict[Target, Fraction]) ->
         before = spent[(account, month)].get((name, currency), Fraction(0))
         spent[(account, month)][(name, currency)] = before + Fraction(nano, 10**9)
     owed = dict(active)
+    listed = {one["id"] for one in oracle.catalog.get("accounts", {}).get("list", []) if "active_from" in one}
     for account, month in used:
-        if month in months and oracle.bounds(month, account)[1] <= oracle.now:
+        if account not in listed and month in months and oracle.bounds(month, account)[1] <= oracle.now:
             for target, price in oracle.meterless(account, month):
                 if price["model"] == "commitment" and any(_counts(oracle, price, *one) for one in used[account, month]):
                     owed.setdefault(target, Fraction(1))

@@ -357,7 +357,7 @@ class Oracle:
             until = _day_or_instant(account["active_until"], account) if "active_until" in account else end
             for book, price in self._prices(account, since).values() if since < min(until, end) else ():
                 name = pool_oracle.name_of(price, price["id"])
-                if name is not None and "rollover_max" in price:
+                if name is not None:
                     yield listed["id"], book, name
 
     def bounds(self, month: str, account: str) -> tuple[datetime, datetime]:

@@ -16,7 +16,7 @@ Pool = tuple[str, str, str, str]
 
 def name_of(price: Document, id_: str) -> str | None:
     """The pool a price shares; its own where it only carries units over."""
-    return price.get("pool") or (f"price {id_}" if "rollover_max" in price else None)
+    return price.get("pool") or (f"@{id_}" if "rollover_max" in price else None)
 
 
 def counted(oracle: Oracle, target: Target, price: Document, quantity: Fraction) -> Fraction:

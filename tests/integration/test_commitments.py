@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -10,7 +11,11 @@ import pytest
 
 from lineitem.app import App
 from lineitem.billing.run import invoices
+from lineitem.catalog.canary import Bounds
+from lineitem.catalog.load import parse_catalog
+from lineitem.core.errors import Refused
 from lineitem.core.period import Month
+from lineitem.ledger.canary import Choice
 from lineitem.ledger.explain import explain
 from lineitem.ledger.rows import Kind
 from tests.integration.drive import Space, World
@@ -72,6 +77,50 @@ def test_an_active_account_owes_its_share(world: World) -> None:
     assert steps == ["quantity", "commitment", "less what its prices come to", "active for 16 of 31 days"]
     assert found["target"]["quantity"] == "31.5"
     assert world.findings(deep=True) == []
+
+
+def test_an_active_account_owes_nothing_outside_its_time(world: World) -> None:
+    """Neither for usage that trickles in after its end, nor once more under the version its month began with."""
+    floor = OVER_ALL | {"prorate": "day"}
+    document = catalog(ONE, floor, active_from="2026-09-01", active_until="2026-09-16")
+    space = world.space(document, NOVEMBER)
+    use(space, "e-1", "10")
+    space.bill("2026-10")
+    assert floors(space) == []
+    later = catalog(ONE, floor, active_from="2026-10-20")
+    changed = {"version": 2, "effective_from": "2026-10-15T00:00:00+00:00", "prices": [ONE, floor | {"amount": "155"}]}
+    later["pricebooks"].append(later["pricebooks"][0] | changed)
+    other = world.space(later, NOVEMBER)
+    use(other, "e-1", "10")
+    other.bill("2026-10")
+    assert [one[3] for one in floors(other)] == ["50"], "12 of 31 days of 155, less 10"
+    assert world.findings(deep=True) == []
+
+
+def test_an_end_that_is_published_later_takes_back_what_is_too_much(world: World) -> None:
+    """October was settled whole; then the account turns out to have ended with September."""
+    space = world.space(catalog(ONE, OVER_ALL, active_from="2026-09-01"), NOVEMBER)
+    use(space, "e-1", "10")
+    space.bill("2026-10")
+    space.publish(catalog(ONE, OVER_ALL, active_from="2026-09-01", active_until="2026-10-01"))
+    space.bill("2026-10")
+    assert [one[3] for one in floors(space) if one[1] == "2026-10"] == ["90", "-90"]
+    assert world.findings(deep=True) == []
+
+
+def test_a_canary_does_not_change_commitments(world: World) -> None:
+    """No check could compare what a month is missing before it ends."""
+    space = world.space(catalog(ONE, OVER_ALL), NOVEMBER)
+    changed = catalog(ONE, OVER_ALL | {"amount": "90"})
+    changed["pricebooks"][0] |= {"version": 2, "effective_from": "2026-12-01T00:00:00+00:00"}
+    with pytest.raises(Refused, match="changes a commitment"):
+        start_canary(space, changed)
+
+
+def start_canary(space: Space, changed: dict[str, Any]) -> None:
+    """Of a changed catalog, on everybody."""
+    candidate, choice = parse_catalog(json.dumps(changed), "candidate"), Choice(percent=Decimal(100))
+    space.act(lambda app: app.canary_start(space.name, candidate, choice, Bounds(), None, None, "ana"))
 
 
 def test_only_named_prices_of_its_currency_count(world: World) -> None:

@@ -330,6 +330,24 @@ def test_a_version_withdrawn_before_it_starts(ledger: App) -> None:
     assert World(ledger).findings() == []
 
 
+def test_a_price_of_a_new_meter_does_not_reach_back(ledger: App) -> None:
+    """Events that were accepted before the meter was there would not count, and later ones would."""
+    space = Space(World(ledger), "default", ledger.clock)  # type: ignore[arg-type]
+    ledger.publish("default", catalog(JAN), "ana")
+    space.send(_usage("acme", "2026-10-05T00:00:00Z"), "s")
+    meters = [{"id": id_, "event_type": "api", "aggregation": "count"} for id_ in ("calls", "new")]
+    second = book(2, "2026-10-01T00:00:00Z")
+    second["prices"].append(second["prices"][0] | {"id": "new", "meter": "new"})
+    refusal = r"the meter new, which it prices there, .* up to 2026-10-05T00:00:00Z"
+    with pytest.raises(Refused, match=refusal):
+        ledger.publish("default", catalog(JAN, second, meters=meters), "ana")
+    ledger.publish("default", catalog(JAN, meters=meters), "ana")
+    with pytest.raises(Refused, match=refusal):
+        ledger.publish("default", catalog(JAN, second, meters=meters), "ana")
+    ledger.publish("default", catalog(JAN, second | {"effective_from": "2026-10-06T00:00:00Z"}, meters=meters), "ana")
+    assert space.world.findings(deep=True) == []
+
+
 def test_a_rollback_is_a_new_version(ledger: App) -> None:
     """With the content of the old one, from an instant after what is rated."""
     space = Space(World(ledger), "default", ledger.clock)  # type: ignore[arg-type]

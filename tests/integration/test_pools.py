@@ -17,6 +17,7 @@ from lineitem.core.period import Month
 from lineitem.ledger.explain import explain
 from tests.integration.drive import Space, World
 from tests.integration.oracle import Oracle
+from tests.integration.test_commitments import start_canary
 from tests.strategies import prices
 
 OCTOBER, DECEMBER = datetime(2026, 10, 2, tzinfo=UTC), datetime(2026, 12, 15, tzinfo=UTC)
@@ -114,6 +115,34 @@ def test_what_is_left_goes_to_the_next_month(world: World) -> None:
     assert world.findings(deep=True) == []
 
 
+def test_a_version_that_no_longer_carries_over_still_has_what_was(world: World) -> None:
+    """September leaves 300; from the 16th of October the pool carries nothing on, and October has 1,250 all the same.
+
+    Whatever was billed first: 100 before the change and 1,300 after it are 150 too many, at 3.
+    """
+    carrying = SHARED | {"rollover_max": "250"}
+    document = catalog([PROMPT | carrying, FREE], [PROMPT | SHARED | {"unit_price": "3"}, FREE])
+    document["pricebooks"][1]["effective_from"] = "2026-10-16T00:00:00+00:00"
+    events = [event("1", 700, 0, "09-10"), event("2", 100, 0, "10-05"), event("3", 1300, 0, "10-20")]
+    first, last = world.space(document, DECEMBER), world.space(document, DECEMBER)
+    first.send(events[0], "one")
+    first.bill("2026-09")
+    first.send(events[1] + events[2], "two")
+    last.send(b"".join(events), "one")
+    last.bill("2026-09")
+    assert owed(first, "2026-10") == owed(last, "2026-10") == {"prompt": 0 + 450}
+    assert world.findings(deep=True) == []
+
+
+def test_a_canary_would_lose_what_is_carried_over(world: World) -> None:
+    """So there is none on a pricebook that carries units over."""
+    space = world.space(catalog([PROMPT | CARRIED]), DECEMBER)
+    changed = catalog([PROMPT | CARRIED | {"unit_price": "0.6"}])
+    changed["pricebooks"][0] |= {"version": 2, "effective_from": "2027-01-01T00:00:00+00:00"}
+    with pytest.raises(Refused, match=r"carries included units over \(prompt\)"):
+        start_canary(space, changed)
+
+
 def test_an_active_account_carries_over_without_usage(world: World) -> None:
     """Active since September and idle in it: October has 1,250. Who is not active gets nothing for a month without usage."""
     space = world.space(catalog([PROMPT | CARRIED, FREE], active_from="2026-09-01"), DECEMBER)
@@ -168,7 +197,9 @@ def sharing(draw: st.DrawFn) -> dict[str, Any]:
     for _ in range(draw(st.integers(1, 2))):
         drawn = [draw(prices(id_, id_[0])) for id_ in ("prompt", "reply")]
         kept = [{key: held for key, held in one.items() if key not in ("transform", "included")} for one in drawn]
-        versions.append([one | (pool | transform if draw(st.integers(0, 4)) else {}) for one in kept])
+        ends = {"rollover_max"} if "pool" in pool and draw(st.integers(0, 2)) == 0 else set()
+        shared = {key: held for key, held in pool.items() if key not in ends}  # one version may not carry over
+        versions.append([one | (shared | transform if draw(st.integers(0, 4)) else {}) for one in kept])
     return catalog(*versions, **draw(st.sampled_from([{}, {"active_from": "2026-09-10"}])))
 
 

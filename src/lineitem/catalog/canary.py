@@ -233,6 +233,18 @@ def started(
             " owes depends on readings before the canary",
             do="Publish that change, and try the others.",
         )
+    lost = sorted({price.id for book in (newest, candidate) for price in book.prices if price.rollover_max is not None})
+    if lost:
+        raise Refused(
+            f"the pricebook carries included units over ({', '.join(lost)}): members would begin and end the canary without"
+            " theirs",
+            do="Try it with `lineitem catalog shadow`, and publish it.",
+        )
+    if {price for price in newest.prices if price.is_commitment} != {p for p in candidate.prices if p.is_commitment}:
+        raise Refused(
+            "the new version changes a commitment, which no check could compare before the month ends",
+            do="Publish that change, and try the others.",
+        )
     name = name or f"{candidate.id}-{candidate.version}"
     if not ID_PATTERN.fullmatch(name):
         raise UsageError(f"--name {name!r} is no id", do=ID_RULE)

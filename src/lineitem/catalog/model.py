@@ -240,7 +240,7 @@ class Price:
     @property
     def pool_name(self) -> str | None:
         """The pool of its included units, its own where it only carries them over; None where they are plain."""
-        return self.pool if self.pool is not None or self.rollover_max is None else f"price {self.id}"
+        return self.pool if self.pool is not None or self.rollover_max is None else f"@{self.id}"
 
     @property
     def is_commitment(self) -> bool:

@@ -6,12 +6,12 @@ back must carry its re-rating or is refused (DESIGN, Rating).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from lineitem.catalog import continuing, pools
 from lineitem.catalog.document import price_digest
-from lineitem.catalog.model import Catalog, Pricebook, owner
+from lineitem.catalog.model import Catalog, Meter, Pricebook, owner
 from lineitem.catalog.ranges import Ends, collisions, effective_ranges, is_withdrawn
 from lineitem.core.errors import Refused
 from lineitem.core.period import us_to_text
@@ -29,6 +29,8 @@ class UsageSoFar:
     meters: frozenset[str]
     accounts: Mapping[str, tuple[str | None, str]]  # account -> (pricebook, timezone)
     last_by_meter_us: Mapping[tuple[str, str], int]  # (pricebook, meter) -> the same of the meter; "": dues without one
+    unmeasured_until_us: Callable[[Meter], int | None] = lambda _: None
+    """The latest event accepted while a meter was not what it is now, or not there; None where there is none."""
 
 
 def check_publish(
@@ -65,42 +67,71 @@ def _changed_versions(published: list[Pricebook], new: Catalog) -> list[str]:
 def _reaching_back(published: list[Pricebook], ends_us: Ends, new: Catalog, usage: UsageSoFar) -> list[str]:
     """Versions that start before rated usage and would price it otherwise; one that only adds prices for other meters may."""
     known = {(book.id, book.version) for book in published}
+    fresh = [book for book in new.pricebooks if (book.id, book.version) not in known]
+    before, after = _InForce(published, ends_us), _InForce([*published, *fresh], ends_us)
     problems = []
-    for book in new.pricebooks:
+    for book in fresh:
         last = usage.last_event_us.get(book.id)
-        if (book.id, book.version) in known or last is None or book.effective_from_us > last:
+        if last is None or book.effective_from_us > last:
             continue
-        changed = _changed_under_usage(book, published, ends_us, usage)
-        if owner(book.id) is None and not changed:
-            continue
-        named = " and ".join(meter or "what is due without a meter" for meter in changed)
-        same = f", or leave the prices of {named} as they are" if owner(book.id) is None else ""
-        problems.append(
-            f"pricebook {book.id} version {book.version} takes effect at {us_to_text(book.effective_from_us)}, but usage"
-            f" up to {us_to_text(last)} is already rated: choose a later effective_from{same}"
-        )
+        label = f"pricebook {book.id} version {book.version} takes effect at {us_to_text(book.effective_from_us)}, but"
+        changed = _changed_under_usage(book, before, after, usage)
+        if owner(book.id) is not None or changed:
+            named = " and ".join(meter or "what is due without a meter" for meter in changed)
+            same = f", or leave the prices of {named} as they are until then" if owner(book.id) is None else ""
+            problems.append(
+                f"{label} usage up to {us_to_text(last)} is already rated: choose a later effective_from{same}"
+            )
+        for meter, seen_us in _added_too_late(book, before, after, new.meters, last, usage):
+            problems.append(
+                f"{label} the meter {meter}, which it prices there, was not what it is now for events up to"
+                f" {us_to_text(seen_us)}: they would not count; choose a later effective_from"
+            )
     return problems
 
 
-def _changed_under_usage(book: Pricebook, published: list[Pricebook], ends_us: Ends, usage: UsageSoFar) -> list[str]:
-    """The meters with rated usage in the time of a new version, which it prices otherwise than a version in force then."""
-    ranges = effective_ranges(published, ends_us)
-    others = [(*ranges[(other.id, other.version)], other) for other in published if other.id == book.id]
+class _InForce:
+    """Which prices the versions of pricebooks ask, by time."""
+
+    def __init__(self, books: list[Pricebook], ends_us: Ends) -> None:
+        ranges = effective_ranges(books, ends_us)
+        self._found = [(*ranges[(book.id, book.version)], book) for book in books]
+
+    def bounds(self, pricebook: str) -> set[int]:
+        """The instants at which another version begins to count, or none does."""
+        return {at for start, end, book in self._found if book.id == pricebook and start < end for at in (start, end)}
+
+    def prices(self, pricebook: str, meter: str, time_us: int) -> set[tuple[str, bytes]] | None:
+        """Id and content of what is asked for a meter; None where no version is in force."""
+        for start, end, book in self._found:
+            if book.id == pricebook and start <= time_us < end:
+                return {(price.id, price_digest(price)) for price in book.prices if price.meter == meter}
+        return None
+
+
+def _changed_under_usage(book: Pricebook, before: _InForce, after: _InForce, usage: UsageSoFar) -> list[str]:
+    """The meters with rated usage from a new version's start on that something else, or nothing, would price then."""
     changed = []
     for (name, meter), last in sorted(usage.last_by_meter_us.items()):
-        until = last + 1 if book.effective_until_us is None else min(book.effective_until_us, last + 1)
-        prices = _prices_of(book, meter)
-        if name == book.id and any(
-            max(start, book.effective_from_us) < min(end, until) and _prices_of(other, meter) != prices
-            for start, end, other in others
-        ):
-            changed.append(meter)
+        bounds = before.bounds(name) | after.bounds(name) if name == book.id else set()
+        for at in sorted({book.effective_from_us, *(one for one in bounds if one > book.effective_from_us)}):
+            asked = before.prices(name, meter, at)
+            if name == book.id and at <= last and asked is not None and asked != after.prices(name, meter, at):
+                changed.append(meter)
+                break
     return changed
 
 
-def _prices_of(book: Pricebook, meter: str) -> set[tuple[str, bytes]]:
-    """Id and content of what a version asks for a meter."""
-    return {(price.id, price_digest(price)) for price in book.prices if price.meter == meter}
+def _added_too_late(
+    book: Pricebook, before: _InForce, after: _InForce, meters: tuple[Meter, ...], last: int, usage: UsageSoFar
+) -> Iterator[tuple[str, int]]:
+    """Meters that a new version prices where nothing priced them, and an event up to which they were not what they are."""
+    known = {meter.id: meter for meter in meters}
+    for name in sorted({price.meter for price in book.prices if price.meter in known}):
+        at = book.effective_from_us
+        seen_us = usage.unmeasured_until_us(known[name]) if not before.prices(book.id, name, at) else None
+        if seen_us is not None and at <= min(seen_us, last) and after.prices(book.id, name, at):
+            yield name, seen_us
 
 
 def _changed_meters(old: Catalog, new: Catalog, usage: UsageSoFar) -> list[str]:
@@ -164,7 +195,7 @@ def rolled_back(
         raise Refused(
             f"pricebook {pricebook} version {version} is not published", do="`lineitem catalog list` shows what is."
         )
-    gone = {price.meter for price in old.prices} - {meter.id for meter in current.meters}
+    gone = {price.meter for price in old.prices if price.meter} - {meter.id for meter in current.meters}
     if gone:
         raise Refused(
             f"pricebook {pricebook} version {version} bills {', '.join(sorted(gone))}, which the catalog no longer measures",

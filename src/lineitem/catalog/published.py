@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from hashlib import sha256
 
@@ -302,6 +302,12 @@ def accounts(connection: Connection, key: int, names: Sequence[str]) -> dict[str
 def account_books(connection: Connection, key: int) -> dict[str, str | None]:
     """Every account of a namespace and its pricebook."""
     return dict(connection.execute(SQL.account_books, {"namespace_key": key}).fetchall())
+
+
+def catalogs(connection: Connection, key: int) -> Iterator[tuple[int, Catalog]]:
+    """Every published catalog of a namespace with its revision, the latest first, read one by one."""
+    for revision, document in connection.execute(SQL.documents, {"namespace_key": key}).fetchall():
+        yield revision, catalog_from_document(document)
 
 
 def accounts_by_key(connection: Connection, keys: Sequence[int]) -> dict[int, Account]:

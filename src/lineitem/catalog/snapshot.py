@@ -142,6 +142,10 @@ class TierChains:
         found = [row for start, end, row in self.pools.get(name, []) if start < end_us and end > start_us]
         return self.chain(found[0].price_key, start_us, end_us) if found else ()
 
+    def carries_over(self, name: tuple[str, str]) -> bool:
+        """Whether months of a pool may have got units from the month before: whether any version says so."""
+        return any(row.price.rollover_max is not None for _, _, row in self.pools[name])
+
     def pool_of(self, price_key: int) -> tuple[str, str] | None:
         """Pricebook and name of the pool a content shares; None where it shares none."""
         return self._pool_names.get(price_key)

@@ -116,6 +116,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         error.show()
         return 2
+    except UnicodeEncodeError as error:
+        if not all("\udc80" <= character <= "\udcff" for character in error.object[error.start : error.end]):
+            return _bug(error)
+        click.echo("lineitem: an argument holds bytes that are not UTF-8\n  Write it as UTF-8 text.", err=True)
+        return 2
     except (click.Abort, KeyboardInterrupt):
         click.echo("lineitem: stopped; run the same command again, it goes on where it stopped.", err=True)
         return 130

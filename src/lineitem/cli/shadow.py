@@ -132,7 +132,7 @@ def _totals(found: Comparison) -> None:
     if found.not_compared:
         click.echo(
             f"Not compared, neither above nor in the totals: {', '.join(found.not_compared)} (prices of time_weighted meters,"
-            " whose months depend on readings before them; `lineitem quote --period` works one out).\n"
+            " whose months depend on readings before them, and commitments; `lineitem quote` works one out).\n"
         )
 
 

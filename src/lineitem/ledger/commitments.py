@@ -102,8 +102,11 @@ def _of_active(
 
 def _of_users(connection: Connection, snapshot: Snapshot, spent: Spent, now_us: int) -> Iterator[Commitment]:
     accounts = published.accounts_by_key(connection, sorted({account_key for account_key, _ in spent}))
+    active = {one.id for one in snapshot.catalog.accounts if one.active_from_us is not None}
     for (account_key, month), amounts in spent.items():
         account = accounts[account_key]
+        if account.id in active:
+            continue
         start_us, end_us = (month_start_us(one, account.timezone) for one in (month, month + 1))
         for row in rows_at(snapshot, account, month, start_us, [""], end_us) if end_us <= now_us else ():
             used = any(events or nano for name, (nano, events) in amounts.items() if counts(row.price, *name))

@@ -10,6 +10,7 @@ from typing import Any
 from lineitem.catalog import published
 from lineitem.catalog.published import GRANT_BOOK
 from lineitem.core.errors import InputError, Refused
+from lineitem.core.limits import FIELD_CHARS_MAX
 from lineitem.core.money import nano_to_text
 from lineitem.core.period import us_to_text
 from lineitem.kit.db import Connection, explained, retried
@@ -160,6 +161,11 @@ def void(connection: Connection, namespace: str, grant: str, reason: str, by: st
     What was drawn stays: a void grant is one of that amount. Raises InputError for an unknown grant, Refused where it was
     made void for another reason.
     """
+    if not reason.strip() or len(reason) > FIELD_CHARS_MAX or not reason.isprintable():
+        raise InputError(
+            f"making a grant void needs a reason of 1 to {FIELD_CHARS_MAX} printable characters",
+            do="Say why with --reason; it stays in the audit trail.",
+        )
     return retried(lambda: _void(connection, namespace, grant, reason, by, now_us))
 
 

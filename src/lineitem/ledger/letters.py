@@ -185,13 +185,16 @@ def fix(
 
 
 def discard(connection: Connection, namespace: str, keys: Sequence[int], by: str, reason: str, now_us: int) -> int:
-    """Settle letters as never to be billed: how many. All of them or none: raises InputError for an unknown one, Refused
-    for one that is not open, and where no reason is given."""
+    """Settle letters as never to be billed: how many. Raises InputError for an unknown one, Refused for one that is not
+    open, and where no reason is given; then nothing of its transaction of ``REPLAY_LETTERS_MAX`` letters is written."""
     _say_why("discarding", reason)
 
     def check(letter: Letter) -> None:
         if letter.state != "open":
-            raise Refused(f"dead letter {letter.key} is {letter.state} already", do="Nothing was discarded.")
+            raise Refused(
+                f"dead letter {letter.key} is {letter.state} already",
+                do="`lineitem dlq list --state all` shows what is.",
+            )
 
     for start in range(0, len(keys), REPLAY_LETTERS_MAX):
         _act(connection, namespace, keys[start : start + REPLAY_LETTERS_MAX], Act.DISCARD, check, by, reason, now_us)

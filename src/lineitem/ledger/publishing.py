@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 
 from lineitem.catalog import canaries, published
 from lineitem.catalog.canary import Change, Step, canary_of, check_change, held, holds_digest
 from lineitem.catalog.draft import Content, Retirement
 from lineitem.catalog.load import content_digest
-from lineitem.catalog.model import Approval, Catalog, own_pricebook
+from lineitem.catalog.model import Approval, Catalog, Meter, own_pricebook
 from lineitem.catalog.publish import UsageSoFar, check_publish, check_retire
 from lineitem.core.errors import Refused
 from lineitem.kit.db import Connection, explained
@@ -165,4 +166,16 @@ def usage_so_far(connection: Connection, key: int, accounts: list[str]) -> Usage
         frozenset(meter for _, meter in by_meter if meter),
         {row[0]: (row[1], row[2]) for row in settled},
         by_meter,
+        partial(_unmeasured_until_us, connection, key),
     )
+
+
+def _unmeasured_until_us(connection: Connection, key: int, meter: Meter) -> int | None:
+    """The latest event of a batch that was rated before a meter was what it is now; None where there is none."""
+    since = None
+    for revision, catalog in published.catalogs(connection, key):
+        if meter not in catalog.meters:
+            break
+        since = revision
+    row = connection.execute(SQL.last_event_before, {"namespace_key": key, "revision": since}).fetchone()
+    return None if row is None or row[0] is None else int(row[0])

@@ -10,7 +10,7 @@ import numpy as np
 from lineitem.catalog import published
 from lineitem.catalog.model import Account
 from lineitem.catalog.pools import pool_units, rollover_units
-from lineitem.catalog.snapshot import Snapshot, TierChains
+from lineitem.catalog.snapshot import PriceRow, Snapshot, TierChains
 from lineitem.core.period import month_start_us
 from lineitem.kit.db import Connection
 from lineitem.ledger import carried, tiers
@@ -41,11 +41,11 @@ def unsettled(
 ) -> list[Carry]:
     """What is to be carried out of the first of ``months`` that has ended and from which something else was carried so far."""
     chains = snapshot.tier_chains
-    rows = {row.price_key: row for row in snapshot.rows if row.price.rollover_max is not None}
+    rows = [row.price_key for row in snapshot.rows if _carries_over(chains, row)]
     if chains is None or not rows:
         return []
     had = carried.of_months(connection, snapshot.namespace_key, [*months, *(month + 1 for month in months)], account)
-    where = {"namespace_key": snapshot.namespace_key, "months": list(months), "prices": list(rows), "account": account}
+    where = {"namespace_key": snapshot.namespace_key, "months": list(months), "prices": rows, "account": account}
     used: dict[Pool, dict[int, int]] = {}
     for account_key, month, price_key, quantity, _ in connection.execute(SQL.used, where).fetchall():
         name = chains.pool_of(price_key)
@@ -111,9 +111,15 @@ def _pools_of(snapshot: Snapshot, chains: TierChains, account: Account, month: i
     since = max(start_us, account.active_from_us or 0)
     if since >= min(end_us, account.active_until_us or end_us):
         return set()
-    meters = sorted({row.meter.id for row in snapshot.rows if row.price.rollover_max is not None})
-    rows = (row for row in rows_at(snapshot, account, month, since, meters) if row.price.rollover_max is not None)
+    meters = sorted({row.meter.id for row in snapshot.rows if _carries_over(chains, row)})
+    rows = (row for row in rows_at(snapshot, account, month, since, meters) if _carries_over(chains, row))
     return {(row.pricebook, row.price.pool_name or "") for row in rows}
+
+
+def _carries_over(chains: TierChains | None, row: PriceRow) -> bool:
+    """Whether a price is of a pool that carries units over, in this version or another."""
+    name = None if chains is None else chains.pool_of(row.price_key)
+    return chains is not None and name is not None and chains.carries_over(name)
 
 
 def post(

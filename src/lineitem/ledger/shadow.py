@@ -158,9 +158,10 @@ class _Shadow:
         self._names: dict[int, str] = {}
         self._live: dict[int, PriceFold] = {}
         self._events = 0
-        self._levels = {row.price.id for row in in_force.rows if row.is_level}
+        self._left_out = {row.price.id for row in in_force.rows if row.is_level or row.price.is_commitment}
         self._runs = [self._start(draft) for draft in drafts]
-        self._levels |= {row.price.id for run in self._runs for row in run.snapshot.rows if row.is_level}
+        every = (row for run in self._runs for row in run.snapshot.rows)
+        self._left_out |= {row.price.id for row in every if row.is_level or row.price.is_commitment}
 
     def _start(self, draft: Candidate) -> _Run:
         snapshot = draft_snapshot(
@@ -190,7 +191,7 @@ class _Shadow:
         chosen = self._wanted.since is None
         return Comparison(
             self._in_force.namespace, self._since, self._until, chosen, self._wanted.as_dated, self._events, trials,
-            sorted(self._levels),
+            sorted(self._left_out),
         )  # fmt: skip
 
     def _add(self, batch: DecodedBatch) -> None:

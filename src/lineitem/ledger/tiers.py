@@ -190,7 +190,7 @@ def _carrying(chains: TierChains, moves: Sequence[Move]) -> list[Key]:
     keys: set[Key] = set()
     for move in moves:
         name = chains.pool_of(move.row.price_key)
-        if name is None or move.row.price.rollover_max is None:
+        if name is None or not chains.carries_over(name):
             continue
         columns = (move.targets.account_key.tolist(), move.targets.service_month.tolist())
         keys |= {Key(account, *name, month) for account, month in zip(*columns, strict=True)}

@@ -171,3 +171,7 @@ select tag_set_key, tags from catalog.tag_set
 -- name: namespaces
 -- Key and text of every namespace.
 select namespace_key, namespace from catalog.namespace
+
+-- name: documents
+-- Every published catalog of a namespace, the latest first.
+select revision, document from catalog.publication where namespace_key = %(namespace_key)s order by revision desc

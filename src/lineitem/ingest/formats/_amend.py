@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from lineitem.core.limits import NESTING_MAX
+
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
 
 
@@ -76,6 +78,8 @@ def drop(document: dict[str, Any], path: str) -> None:
 
 def _names(path: str) -> list[str]:
     names = path.split(".")
+    if len(names) > NESTING_MAX:
+        raise Unfit(f"the path has {len(names)} names; a record has at most {NESTING_MAX} levels")
     if not all(names):
         raise Unfit(f"{path!r} is no path: write names joined by dots, e.g. data.tokens")
     return names

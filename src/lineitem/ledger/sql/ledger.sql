@@ -308,3 +308,8 @@ from ledger.accumulator a join catalog.namespace n using (namespace_key) where n
 select p.currency, count(*), sum(coalesce(l.amount_wide, l.amount_nano))::text from ledger.line_item l
 join catalog.price_version v using (price_version_key) join catalog.price p using (price_key)
 where l.namespace_key = %(namespace_key)s and l.posting_month = %(month)s group by p.currency order by p.currency
+
+-- name: last_event_before
+-- The latest event of batches rated under an older revision than one; of all, where it is null.
+select max(event_time_max) from ledger.batch where namespace_key = %(namespace_key)s and received > 0
+  and (%(revision)s::bigint is null or catalog_revision < %(revision)s)
