@@ -157,7 +157,7 @@ def test_discarding_needs_a_reason_and_stays_in_sight(command: Command, tmp_path
         (("replay", "--all", "--rate", "0/s"), 2, "no rate"),
         (("replay", "--all", "--rate", "fast"), 2, "no rate"),
         (("replay", "999999"), 1, "no dead letter 999999"),
-        (("replay", "99999999999999999999"), 2, "99999999999999999999"),
+        (("replay", "99999999999999999999"), 1, "no dead letter 99999999999999999999"),
         (("replay", "one"), 2, "integer"),
         (("show", "999999"), 1, "no dead letter"),
         (("discard", "--reason", "r"), 2, "name the dead letters"),
