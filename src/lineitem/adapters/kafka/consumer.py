@@ -250,20 +250,22 @@ class Reader:
         except Exception as error:
             self._failure = error
         finally:
-            self._forget(partitions)
+            self._forget(consumer, partitions)
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """Another worker may have them already: nothing is waited for, a batch in work moves its position or does not."""
         for one in partitions:
             if (partition := self._held.get(one.partition)) is not None:
                 self._desk.leave(partition.key, 0)
-        self._say(f"lost partitions {_listed({one.partition for one in partitions})}: this worker was away too long")
-        self._forget(partitions)
+        self._say(f"lost partitions {_listed(one.partition for one in partitions)}: this worker was away too long")
+        self._forget(consumer, partitions)
 
-    def _forget(self, partitions: list[TopicPartition]) -> None:
+    def _forget(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        held = [one for one in partitions if self._held.pop(one.partition, None) is not None]
         for one in partitions:
-            self._held.pop(one.partition, None)
             self._ends.pop(one.partition, None)
+        if held:
+            consumer.incremental_unassign(held)
 
     def _again(self, number: int) -> None:
         """Go on from where the ledger is now."""

@@ -1,0 +1,277 @@
+"""Usage from a real Kafka broker is billed exactly once, whoever dies; what cannot be read exactly is refused.
+
+Skipped only where there is no Java and none can be installed.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+from collections import defaultdict
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lineitem.kit.db import connect
+from lineitem.kit.embedded import EmbeddedServer
+from tests.acceptance.command import CATALOG, Command, event, line
+from tests.faults import workload
+from tests.faults.broker import Broker, NoBroker, running, until
+from tests.faults.supervisor import stopped
+
+pytestmark = pytest.mark.slow
+SEEDS = [1]
+"""One for the selection, and every seed that ever found something."""
+QUICK = (
+    "session.timeout.ms=1500\nheartbeat.interval.ms=300\ntopic.metadata.propagation.max.ms=1000\nfetch.wait.max.ms=50\n"
+)
+"""Settings of the client: a dead worker is missed, and a lost topic noticed, within two seconds."""
+PARTITIONS = 4
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """One broker for all tests here; each has topics of its own."""
+    try:
+        with running(tmp_path_factory.mktemp("broker")) as started:
+            yield started
+    except NoBroker as reason:
+        pytest.skip(str(reason))
+
+
+class Ledger:
+    """``lineitem`` on a topic: a ledger of its own with a catalog in force, its server up."""
+
+    def __init__(self, folder: Path, server: EmbeddedServer, broker: Broker, topic: str) -> None:
+        self.command, self.server = Command(folder / "data"), server
+        self.broker, self.topic = broker, topic
+        self.settings = folder / "client.properties"
+        self.settings.write_text(QUICK)
+
+    def _call(self, *options: str) -> list[str]:
+        source = ["--source", self.broker.url(self.topic), "--group", f"group-{self.topic}"]
+        return ["worker", *source, "--config", str(self.settings), *options]
+
+    def start(self, *options: str, failpoint: str = "") -> subprocess.Popen[bytes]:
+        """Start a worker with small batches and do not wait."""
+        small = ["--batch-size", "200", "--batch-ms", "50", "--json"]
+        return self.command.start(*self._call(*small, *options), env={"LINEITEM_FAILPOINT": failpoint})
+
+    def read(self, *options: str) -> dict[str, Any]:
+        """Read to the end."""
+        found: dict[str, Any] = self.command.json(*self._call("--until-idle", *options))
+        return found
+
+    def refused(self, *options: str) -> str:
+        """Why it cannot be read."""
+        return self.command.refused(*self._call("--until-idle", *options))
+
+    def batches(self) -> int:
+        """How many batches of usage are in the ledger."""
+        with connect(self.server.dsn) as connection:
+            row = connection.execute("select count(*) from ledger.batch where partition_key is not null").fetchone()
+        return 0 if row is None else int(row[0])
+
+    def wait_for(self, batches: int, process: subprocess.Popen[bytes]) -> None:
+        """Until the ledger has so many batches, or the worker has ended."""
+        assert until(lambda: process.poll() is not None or self.batches() >= batches)
+
+    def verified(self) -> dict[str, Any]:
+        """What ``verify --deep`` counts; it must find nothing."""
+        found: dict[str, Any] = self.command.json("verify", "--deep")
+        assert found["findings"] == []
+        return found
+
+    def amounts_nano(self) -> dict[str, int]:
+        """Account -> sum of its line items."""
+        sums: dict[str, int] = defaultdict(int)
+        for item in self.command.line_items():
+            sums[item["account"]] += int(Decimal(item["amount"]).scaleb(9))
+        return dict(sums)
+
+    def equals(self, expected: workload.Expected) -> None:
+        """Every record was counted once, as the oracle counts it, and every account owes what the oracle says."""
+        found = self.verified()
+        wanted = dict.fromkeys(("received", "itemized", "pending", "duplicate", "dead_lettered", "not_billable"), 0)
+        assert found["counts"] == wanted | expected.counts
+        assert found["accepted_events"] == expected.accepted
+        assert self.amounts_nano() == expected.amounts_nano
+        again = self.read()
+        assert (again["received"], again["batches"]) == (0, 0)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path, broker: Broker, request: pytest.FixtureRequest) -> Iterator[Ledger]:
+    """A ledger for a topic that has the test's name."""
+    topic = request.node.name.removeprefix("test_").replace("[", "-").rstrip("]")
+    with EmbeddedServer(tmp_path / "data") as server:
+        made = Ledger(tmp_path, server, broker, topic)
+        for name, text in (("many", workload.CATALOG), ("few", CATALOG)):
+            (tmp_path / f"{name}.yaml").write_text(text)
+        yield made
+
+
+def fill(ledger: Ledger, folder: Path, seed: int, events: int) -> workload.Expected:
+    """Seeded usage over several partitions, keyed by account: repeats, conflicts, broken and unbillable records."""
+    ledger.command.json("catalog", "publish", folder / "many.yaml")
+    ledger.broker.create(ledger.topic, PARTITIONS)
+    expected = workload.write(folder / "usage.ndjson", seed, events)
+    lines = (folder / "usage.ndjson").read_bytes().removesuffix(b"\n").split(b"\n")
+    ledger.broker.produce(ledger.topic, [(_account(one), one) for one in lines])
+    return expected
+
+
+def _account(record: bytes) -> str | None:
+    try:
+        return str(json.loads(record)["subject"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def ended(process: subprocess.Popen[bytes], *codes: int) -> str:
+    """The worker ends in one of the ways it may, and says so like a civilised program; what it said."""
+    _, said = process.communicate(timeout=60)
+    assert process.returncode in codes, (process.returncode, said.decode())
+    assert b"Traceback" not in said, said.decode()
+    assert b"unexpected error" not in said, said.decode()
+    return said.decode()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_worker_dies_and_another_goes_on(ledger: Ledger, tmp_path: Path, seed: int) -> None:
+    """One reads, a second joins mid-way, the first is killed at a random moment, a third finishes the rest."""
+    chance = random.Random(seed)
+    expected = fill(ledger, tmp_path, seed, 6_000)
+    place = chance.choice(["", "after_segment", "after_position", "before_commit", "after_commit"])
+    first = ledger.start(failpoint=place and f"{place}@{chance.randrange(8, 14)}")
+    ledger.wait_for(chance.randrange(2, 6), first)
+    second = ledger.start("--until-idle")
+    ledger.wait_for(chance.randrange(8, 16), first)
+    first.kill()
+    ended(first, -signal.SIGKILL)
+    ended(second, 0)
+    ledger.read()
+    ledger.equals(expected)
+
+
+def test_a_zombie_writes_nothing(ledger: Ledger, tmp_path: Path) -> None:
+    """A worker stands still with a batch in hand until another has read everything; then it wakes."""
+    expected = fill(ledger, tmp_path, 7, 1_500)
+    zombie = ledger.start("--until-idle", failpoint="stop:after_segment@3")
+    assert until(lambda: stopped(zombie.pid))
+    ledger.read()
+    zombie.send_signal(signal.SIGCONT)
+    ended(zombie, 0)
+    ledger.equals(expected)
+
+
+def test_told_to_stop_it_finishes_its_batch(ledger: Ledger, tmp_path: Path) -> None:
+    """SIGTERM: exit 0, one JSON document, and the ledger stands where it says; the next worker goes on there."""
+    expected = fill(ledger, tmp_path, 3, 3_000)
+    worker = ledger.start()
+    ledger.wait_for(2, worker)
+    worker.send_signal(signal.SIGTERM)
+    out, said = worker.communicate(timeout=60)
+    assert worker.returncode == 0, said.decode()
+    done = json.loads(out)
+    assert done["batches"] == ledger.batches() >= 2
+    rest = ledger.read()
+    assert done["received"] + rest["received"] == expected.counts["received"]
+    ledger.equals(expected)
+
+
+def test_a_topic_made_anew_is_refused(ledger: Ledger, tmp_path: Path) -> None:
+    """While a worker reads it, and at the next start; once told the new id, it is read from its beginning."""
+    ledger.command.json("catalog", "publish", tmp_path / "few.yaml")
+    ledger.broker.create(ledger.topic)
+    ledger.broker.produce(ledger.topic, [("acme", line("one"))])
+    worker = ledger.start()
+    ledger.wait_for(1, worker)
+    ledger.broker.delete(ledger.topic)
+    ledger.broker.create(ledger.topic)
+    ledger.broker.produce(ledger.topic, [("acme", line("two")), ("acme", line("three"))])
+    said = ended(worker, 1)
+    assert "there is no topic" in said or "made anew" in said, said
+    refusal = ledger.refused()
+    assert "made anew" in refusal
+    assert "--topic-id" in refusal
+    assert "not WRONG" in ledger.refused("--topic-id", "WRONG")
+    assert ledger.verified()["counts"]["received"] == 1
+    assert ledger.read("--topic-id", refusal.split()[-1])["itemized"] == 2
+    assert ledger.read()["received"] == 0
+    assert ledger.verified()["counts"]["received"] == 3
+
+
+def test_missing_records_are_refused(ledger: Ledger, tmp_path: Path) -> None:
+    """What retention removed before it was read is named, and passed over only when told so."""
+    ledger.command.json("catalog", "publish", tmp_path / "few.yaml")
+    ledger.broker.create(ledger.topic)
+    ledger.broker.produce(ledger.topic, [("acme", line(f"e{number}")) for number in range(10)])
+    ledger.broker.delete_records(ledger.topic, 0, 4)
+    assert "offsets 0 to 3 are no longer on the broker" in ledger.refused()
+    assert ledger.verified()["counts"]["received"] == 0
+    done = ledger.read("--skip-missing")
+    assert (done["itemized"], done["positions"]) == (6, {"0": 10})
+    assert ledger.verified()["counts"]["received"] == 6
+
+
+def test_only_what_was_committed_is_billed(ledger: Ledger, tmp_path: Path) -> None:
+    """Aborted records and transaction markers leave holes that hold no record; those around them are billed once."""
+    ledger.command.json("catalog", "publish", tmp_path / "few.yaml")
+    ledger.broker.create(ledger.topic)
+    ledger.broker.transaction(ledger.topic, [line("a"), line("b")], commit=True)
+    ledger.broker.transaction(ledger.topic, [line("c"), line("d")], commit=False)
+    ledger.broker.transaction(ledger.topic, [line("e")], commit=True)
+    assert ledger.read()["itemized"] == 3
+    ledger.broker.transaction(ledger.topic, [line("f")], commit=False)
+    assert ledger.read()["received"] == 0
+    ledger.broker.produce(ledger.topic, [("acme", line("g"))])
+    assert ledger.read()["itemized"] == 1
+    assert sorted(item["event_id"] for item in ledger.command.line_items()) == ["a", "b", "e", "g"]
+    assert ledger.verified()["counts"]["received"] == 4
+
+
+def test_compaction_leaves_holes(ledger: Ledger, tmp_path: Path) -> None:
+    """Offsets that a compacted topic no longer has are jumped over; every record that is there is read."""
+    ledger.command.json("catalog", "publish", tmp_path / "few.yaml")
+    compacted = {"cleanup_policy": "compact", "min_cleanable_dirty_ratio": "0.01", "segment_ms": "100"}
+    ledger.broker.create(ledger.topic, 1, **compacted)
+    for number in range(3):
+        ledger.broker.produce(ledger.topic, [(f"key-{key}", line(f"{number}-{key}")) for key in range(5)])
+    left = ledger.broker.offsets(ledger.topic)
+
+    def compacted_enough() -> bool:
+        nonlocal left
+        ledger.broker.produce(ledger.topic, [("last", line("last"))])  # a new record makes the broker begin a segment
+        left = ledger.broker.offsets(ledger.topic)
+        return left[0] >= 5
+
+    assert until(compacted_enough)
+    done = ledger.read()
+    assert done["received"] >= 6
+    assert done["positions"]["0"] > done["received"], "there were holes"
+    assert ledger.verified()["counts"]["received"] == done["received"]
+    assert ledger.read()["received"] == 0
+
+
+def test_every_shape_of_a_message(ledger: Ledger, tmp_path: Path) -> None:
+    """Structured and binary mode are one event; a tombstone is set aside; `source` may be missing."""
+    ledger.command.json("catalog", "publish", tmp_path / "few.yaml")
+    ledger.broker.create(ledger.topic)
+    whole = event("one")
+    data = json.dumps(whole.pop("data")).encode()
+    headers = [(f"ce_{name}", str(value).encode()) for name, value in whole.items()]
+    ledger.broker.produce(ledger.topic, [("acme", line("one"))])
+    ledger.broker.produce(ledger.topic, [("acme", data)], headers=headers)
+    ledger.broker.produce(ledger.topic, [("acme", None), ("acme", line("two", source=...))])
+    done = ledger.read("--source-name", "/meter")
+    assert (done["received"], done["itemized"], done["duplicate"], done["dead_lettered"]) == (4, 2, 1, 1)
+    assert "--source-name /meter" in ledger.refused()
+    letter = ledger.command.json("dlq", "list")["dead_letters"][0]
+    assert letter["code" if "code" in letter else "reason"] == "bad_record"
+    assert ledger.verified()["counts"]["duplicate"] == 1
