@@ -27,6 +27,7 @@ demo: install ## the main job on real sample usage, narrated
 install: $(VENV)/.server ## build .venv with the pinned dependencies and lineitem itself
 
 test: $(VENV)/.dev ## all tests: those without I/O first, then the rest
+	@$(BIN)/python -m tests.faults.broker
 	$(PYTEST) -m "not io"
 	$(PYTEST) -m "io"
 

@@ -20,6 +20,8 @@ import pytest
 from lineitem.kit.db import connect
 from lineitem.kit.embedded import EmbeddedServer
 from tests.acceptance.command import CATALOG, Command, event, line
+from tests.docs.blocks import runnable_blocks
+from tests.docs.test_readme import ROOT, tell
 from tests.faults import workload
 from tests.faults.broker import Broker, NoBroker, running, until
 from tests.faults.supervisor import stopped
@@ -107,18 +109,38 @@ class Ledger:
 
 @pytest.fixture
 def ledger(tmp_path: Path, broker: Broker, request: pytest.FixtureRequest) -> Iterator[Ledger]:
-    """A ledger for a topic that has the test's name."""
-    topic = request.node.name.removeprefix("test_").replace("[", "-").rstrip("]")
+    """A ledger of its own for a topic that has the test's name."""
     with EmbeddedServer(tmp_path / "data") as server:
-        made = Ledger(tmp_path, server, broker, topic)
-        for name, text in (("many", workload.CATALOG), ("few", CATALOG)):
-            (tmp_path / f"{name}.yaml").write_text(text)
+        yield Ledger(tmp_path, server, broker, _name(request))
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory, broker: Broker) -> Iterator[Ledger]:
+    """One ledger for many topics, its catalog in force."""
+    folder = tmp_path_factory.mktemp("shared")
+    (folder / "catalog.yaml").write_text(CATALOG)
+    with EmbeddedServer(folder / "data") as server:
+        made = Ledger(folder, server, broker, "")
+        made.command.json("catalog", "publish", folder / "catalog.yaml")
         yield made
+
+
+@pytest.fixture
+def topic(shared: Ledger, request: pytest.FixtureRequest) -> Iterator[Ledger]:
+    """The shared ledger, and an empty topic of one partition that has the test's name. In the end it must verify."""
+    shared.topic = _name(request)
+    yield shared
+    shared.verified()
+
+
+def _name(request: pytest.FixtureRequest) -> str:
+    return str(request.node.name).removeprefix("test_").replace("[", "-").rstrip("]")
 
 
 def fill(ledger: Ledger, folder: Path, seed: int, events: int) -> workload.Expected:
     """Seeded usage over several partitions, keyed by account: repeats, conflicts, broken and unbillable records."""
-    ledger.command.json("catalog", "publish", folder / "many.yaml")
+    (folder / "catalog.yaml").write_text(workload.CATALOG)
+    ledger.command.json("catalog", "publish", folder / "catalog.yaml")
     ledger.broker.create(ledger.topic, PARTITIONS)
     expected = workload.write(folder / "usage.ndjson", seed, events)
     lines = (folder / "usage.ndjson").read_bytes().removesuffix(b"\n").split(b"\n")
@@ -161,7 +183,7 @@ def test_a_worker_dies_and_another_goes_on(ledger: Ledger, tmp_path: Path, seed:
 
 def test_a_zombie_writes_nothing(ledger: Ledger, tmp_path: Path) -> None:
     """A worker stands still with a batch in hand until another has read everything; then it wakes."""
-    expected = fill(ledger, tmp_path, 7, 1_500)
+    expected = fill(ledger, tmp_path, 7, 1_200)
     zombie = ledger.start("--until-idle", failpoint="stop:after_segment@3")
     assert until(lambda: stopped(zombie.pid))
     ledger.read()
@@ -172,7 +194,7 @@ def test_a_zombie_writes_nothing(ledger: Ledger, tmp_path: Path) -> None:
 
 def test_told_to_stop_it_finishes_its_batch(ledger: Ledger, tmp_path: Path) -> None:
     """SIGTERM: exit 0, one JSON document, and the ledger stands where it says; the next worker goes on there."""
-    expected = fill(ledger, tmp_path, 3, 3_000)
+    expected = fill(ledger, tmp_path, 3, 2_000)
     worker = ledger.start()
     ledger.wait_for(2, worker)
     worker.send_signal(signal.SIGTERM)
@@ -182,96 +204,99 @@ def test_told_to_stop_it_finishes_its_batch(ledger: Ledger, tmp_path: Path) -> N
     assert done["batches"] == ledger.batches() >= 2
     rest = ledger.read()
     assert done["received"] + rest["received"] == expected.counts["received"]
-    ledger.equals(expected)
+    assert done["itemized"] + rest["itemized"] == expected.counts["itemized"]
 
 
-def test_a_topic_made_anew_is_refused(ledger: Ledger, tmp_path: Path) -> None:
+def usage(topic: Ledger, *ids: str) -> list[bytes]:
+    """Good events, each with an id of its own in the shared ledger."""
+    return [line(f"{topic.topic} {one}") for one in ids]
+
+
+def keyed(lines: list[bytes]) -> list[tuple[str | None, bytes | None]]:
+    """Messages of one account."""
+    return [("acme", one) for one in lines]
+
+
+def test_a_topic_made_anew_is_refused(topic: Ledger) -> None:
     """While a worker reads it, and at the next start; once told the new id, it is read from its beginning."""
-    ledger.command.json("catalog", "publish", tmp_path / "few.yaml")
-    ledger.broker.create(ledger.topic)
-    ledger.broker.produce(ledger.topic, [("acme", line("one"))])
-    worker = ledger.start()
-    ledger.wait_for(1, worker)
-    ledger.broker.delete(ledger.topic)
-    ledger.broker.create(ledger.topic)
-    ledger.broker.produce(ledger.topic, [("acme", line("two")), ("acme", line("three"))])
+    topic.broker.create(topic.topic)
+    topic.broker.produce(topic.topic, keyed(usage(topic, "one")))
+    before, worker = topic.batches(), topic.start()
+    topic.wait_for(before + 1, worker)
+    topic.broker.delete(topic.topic)
+    topic.broker.create(topic.topic)
+    topic.broker.produce(topic.topic, keyed(usage(topic, "two", "three")))
     said = ended(worker, 1)
     assert "there is no topic" in said or "made anew" in said, said
-    refusal = ledger.refused()
+    assert topic.batches() == before + 1
+    refusal = topic.refused()
     assert "made anew" in refusal
-    assert "--topic-id" in refusal
-    assert "not WRONG" in ledger.refused("--topic-id", "WRONG")
-    assert ledger.verified()["counts"]["received"] == 1
-    assert ledger.read("--topic-id", refusal.split()[-1])["itemized"] == 2
-    assert ledger.read()["received"] == 0
-    assert ledger.verified()["counts"]["received"] == 3
+    assert "not WRONG" in topic.refused("--topic-id", "WRONG")
+    assert topic.read("--topic-id", refusal.split()[-1])["itemized"] == 2
+    assert topic.read()["received"] == 0
 
 
-def test_missing_records_are_refused(ledger: Ledger, tmp_path: Path) -> None:
+def test_missing_records_are_refused(topic: Ledger) -> None:
     """What retention removed before it was read is named, and passed over only when told so."""
-    ledger.command.json("catalog", "publish", tmp_path / "few.yaml")
-    ledger.broker.create(ledger.topic)
-    ledger.broker.produce(ledger.topic, [("acme", line(f"e{number}")) for number in range(10)])
-    ledger.broker.delete_records(ledger.topic, 0, 4)
-    assert "offsets 0 to 3 are no longer on the broker" in ledger.refused()
-    assert ledger.verified()["counts"]["received"] == 0
-    done = ledger.read("--skip-missing")
-    assert (done["itemized"], done["positions"]) == (6, {"0": 10})
-    assert ledger.verified()["counts"]["received"] == 6
+    topic.broker.create(topic.topic)
+    topic.broker.produce(topic.topic, keyed(usage(topic, *"abcdefghij")))
+    topic.broker.delete_records(topic.topic, 0, 4)
+    assert "offsets 0 to 3 are no longer on the broker" in topic.refused()
+    done = topic.read("--skip-missing")
+    assert (done["received"], done["itemized"], done["positions"]) == (6, 6, {"0": 10})
 
 
-def test_only_what_was_committed_is_billed(ledger: Ledger, tmp_path: Path) -> None:
+def test_only_what_was_committed_is_billed(topic: Ledger) -> None:
     """Aborted records and transaction markers leave holes that hold no record; those around them are billed once."""
-    ledger.command.json("catalog", "publish", tmp_path / "few.yaml")
-    ledger.broker.create(ledger.topic)
-    ledger.broker.transaction(ledger.topic, [line("a"), line("b")], commit=True)
-    ledger.broker.transaction(ledger.topic, [line("c"), line("d")], commit=False)
-    ledger.broker.transaction(ledger.topic, [line("e")], commit=True)
-    assert ledger.read()["itemized"] == 3
-    ledger.broker.transaction(ledger.topic, [line("f")], commit=False)
-    assert ledger.read()["received"] == 0
-    ledger.broker.produce(ledger.topic, [("acme", line("g"))])
-    assert ledger.read()["itemized"] == 1
-    assert sorted(item["event_id"] for item in ledger.command.line_items()) == ["a", "b", "e", "g"]
-    assert ledger.verified()["counts"]["received"] == 4
+    topic.broker.create(topic.topic)
+    topic.broker.transaction(topic.topic, usage(topic, "a", "b"), commit=True)
+    topic.broker.transaction(topic.topic, usage(topic, "c", "d"), commit=False)
+    topic.broker.transaction(topic.topic, usage(topic, "e"), commit=True)
+    assert topic.read()["itemized"] == 3
+    topic.broker.transaction(topic.topic, usage(topic, "f"), commit=False)
+    topic.broker.produce(topic.topic, keyed(usage(topic, "g")))
+    assert topic.read()["itemized"] == 1
+    billed = [item["event_id"].split() for item in topic.command.line_items()]
+    assert sorted(one for name, one in billed if name == topic.topic) == list("abeg")
 
 
-def test_compaction_leaves_holes(ledger: Ledger, tmp_path: Path) -> None:
+def test_compaction_leaves_holes(topic: Ledger) -> None:
     """Offsets that a compacted topic no longer has are jumped over; every record that is there is read."""
-    ledger.command.json("catalog", "publish", tmp_path / "few.yaml")
     compacted = {"cleanup_policy": "compact", "min_cleanable_dirty_ratio": "0.01", "segment_ms": "100"}
-    ledger.broker.create(ledger.topic, 1, **compacted)
+    topic.broker.create(topic.topic, 1, **compacted)
     for number in range(3):
-        ledger.broker.produce(ledger.topic, [(f"key-{key}", line(f"{number}-{key}")) for key in range(5)])
-    left = ledger.broker.offsets(ledger.topic)
+        found = usage(topic, *(f"{number}-{key}" for key in range(5)))
+        topic.broker.produce(topic.topic, [(f"key-{key}", one) for key, one in enumerate(found)])
 
-    def compacted_enough() -> bool:
-        nonlocal left
-        ledger.broker.produce(ledger.topic, [("last", line("last"))])  # a new record makes the broker begin a segment
-        left = ledger.broker.offsets(ledger.topic)
-        return left[0] >= 5
+    def is_compacted() -> bool:
+        topic.broker.produce(topic.topic, [("last", usage(topic, "last")[0])])  # a new record begins a new segment
+        return topic.broker.offsets(topic.topic)[0] >= 5
 
-    assert until(compacted_enough)
-    done = ledger.read()
-    assert done["received"] >= 6
-    assert done["positions"]["0"] > done["received"], "there were holes"
-    assert ledger.verified()["counts"]["received"] == done["received"]
-    assert ledger.read()["received"] == 0
+    assert until(is_compacted)
+    done = topic.read()
+    assert done["positions"]["0"] > done["received"] >= 6, "there were holes"
+    assert topic.read()["received"] == 0
 
 
-def test_every_shape_of_a_message(ledger: Ledger, tmp_path: Path) -> None:
+def test_every_shape_of_a_message(topic: Ledger) -> None:
     """Structured and binary mode are one event; a tombstone is set aside; `source` may be missing."""
-    ledger.command.json("catalog", "publish", tmp_path / "few.yaml")
-    ledger.broker.create(ledger.topic)
-    whole = event("one")
+    topic.broker.create(topic.topic)
+    whole = event(f"{topic.topic} one")
+    topic.broker.produce(topic.topic, keyed([json.dumps(whole).encode()]))
     data = json.dumps(whole.pop("data")).encode()
     headers = [(f"ce_{name}", str(value).encode()) for name, value in whole.items()]
-    ledger.broker.produce(ledger.topic, [("acme", line("one"))])
-    ledger.broker.produce(ledger.topic, [("acme", data)], headers=headers)
-    ledger.broker.produce(ledger.topic, [("acme", None), ("acme", line("two", source=...))])
-    done = ledger.read("--source-name", "/meter")
+    topic.broker.produce(topic.topic, keyed([data]), headers=headers)
+    topic.broker.produce(topic.topic, [("acme", None), ("acme", line("two", source=...))])
+    done = topic.read("--source-name", "/meter")
     assert (done["received"], done["itemized"], done["duplicate"], done["dead_lettered"]) == (4, 2, 1, 1)
-    assert "--source-name /meter" in ledger.refused()
-    letter = ledger.command.json("dlq", "list")["dead_letters"][0]
-    assert letter["code" if "code" in letter else "reason"] == "bad_record"
-    assert ledger.verified()["counts"]["duplicate"] == 1
+    assert "--source-name /meter" in topic.refused()
+    assert [one["reason"] for one in topic.command.json("dlq", "list")["dead_letters"]] == ["bad_record"]
+
+
+def test_the_page_is_true(tmp_path: Path, broker: Broker) -> None:
+    """How to read from Kafka: its blocks do what they say, with this broker as theirs."""
+    page = ROOT / "docs" / "how-to" / "read-from-kafka.md"
+    blocks = runnable_blocks(page, "broker")
+    assert len(blocks) > 2
+    with EmbeddedServer(tmp_path / ".lineitem"):
+        tell(page, blocks, tmp_path, {"BROKER": f"127.0.0.1:{broker.port}"})
