@@ -49,8 +49,8 @@ format: $(VENV)/.dev ## rewrite the sources as `make check` wants them
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-faults: $(VENV)/.dev ## the long run of the kill tests: make faults SEED=1 ROUNDS=200
-	@$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS))
+faults: $(VENV)/.dev ## the long run of the kill tests: make faults SEED=1 ROUNDS=200, with KAFKA=1 those against a broker
+	@$(BIN)/python -m tests.faults$(if $(KAFKA),.kafka) $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 bench: $(VENV)/.dev ## benchmarks against bare baselines, as JSON lines
 	@$(BIN)/python -m benchmarks
