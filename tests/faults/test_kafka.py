@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from lineitem.kit.db import connect
 from lineitem.kit.embedded import EmbeddedServer
 from tests.acceptance.command import CATALOG, event, line
 from tests.docs.blocks import runnable_blocks
@@ -91,6 +92,24 @@ def test_a_zombie_writes_nothing(ledger: Ledger, tmp_path: Path) -> None:
     ledger.read()
     zombie.send_signal(signal.SIGCONT)
     ended(zombie, 0)
+    ledger.equals(expected)
+
+
+def test_a_stalled_ledger_pauses_the_worker(ledger: Ledger, tmp_path: Path) -> None:
+    """While somebody holds every lane, the worker stops reading and keeps its place; then it reads on, each record once."""
+    expected = fill(ledger, tmp_path, 9, 3_000)
+    worker = ledger.start("--until-idle")
+    assert worker.stderr is not None
+    with connect(ledger.server.dsn, autocommit=False) as holder:
+        holder.execute("select from ledger.lane for update")
+        said = b""
+        while b"paused until it does" not in said:
+            said = worker.stderr.readline()
+            assert said, "it ended without a word"
+        before = ledger.batches()
+        holder.rollback()
+    assert before < len(range(0, 3_000, 200))
+    ended(worker, 0)
     ledger.equals(expected)
 
 

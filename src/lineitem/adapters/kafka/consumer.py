@@ -29,6 +29,7 @@ _STALLED_S = 5
 """How long a full desk is waited for before the partitions are paused and the broker is talked to in between."""
 _PATIENCE_S = 30
 """How long a partition that is taken away may keep its batch in work: far below ``max.poll.interval.ms``."""
+_TRIES, _PAUSE_S = 20, 0.5
 _OUT_OF_RANGE = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE})
 _TOPIC_GONE = frozenset(
     {
@@ -69,6 +70,8 @@ class Reader:
         self._held: dict[int, Partition] = {}
         self._ends: dict[int, int] = {}  # partition -> the offset behind its last record, while nothing has come since
         self._reported: dict[int, int] = {}
+        self._moved: set[int] = set()  # partitions that stand elsewhere than this worker thought
+        self._last_said = ""
         self._paused = False
         self._assigned = False
         self._failure: BaseException | None = None
@@ -112,6 +115,8 @@ class Reader:
                 if self._asked.until_idle and self._idle():
                     break
             self._desk.wait_for_all()
+        except KafkaException as error:
+            raise self._broker.problem(error) from error
         finally:
             self._failure = None
             self._consumer.close()  # gives the partitions back, which reports how far each has come
@@ -173,6 +178,8 @@ class Reader:
         done = self._desk.step(hurry)
         if done is not None:
             self._tell(done)
+        while self._moved:
+            self._again(self._moved.pop())
         for number in self._ends:
             self._report(number)
 
@@ -182,7 +189,7 @@ class Reader:
             return  # it was taken away meanwhile: whoever has it now looks the position up
         if done.moved:
             self._say(f"partition {number}: another worker has read on; going on where it is")
-            self._again(number)
+            self._moved.add(number)
             return
         self.reached[number] = done.end
         self._report(number)
@@ -236,6 +243,8 @@ class Reader:
         try:
             for one in partitions:
                 if (partition := self._held.get(one.partition)) is not None:
+                    if not self._desk.quiet(partition.key):
+                        self._ends.pop(one.partition, None)  # what is gathered and given up here is not in the ledger
                     self._desk.leave(partition.key, _PATIENCE_S)
                     self._say(f"giving up partition {one.partition}")
             done = self._desk.finished()
@@ -246,7 +255,7 @@ class Reader:
             if ends:
                 consumer.commit(offsets=ends, asynchronous=False)
         except KafkaException as error:
-            self._say(f"Kafka's offsets of the group were not stored ({error.args[0].str()}); the ledger's count")
+            self._say_once(f"Kafka's offsets of the group were not stored ({error.args[0].str()}); the ledger's count")
         except Exception as error:
             self._failure = error
         finally:
@@ -264,6 +273,7 @@ class Reader:
         held = [one for one in partitions if self._held.pop(one.partition, None) is not None]
         for one in partitions:
             self._ends.pop(one.partition, None)
+            self._moved.discard(one.partition)
         if held:
             consumer.incremental_unassign(held)
 
@@ -282,10 +292,10 @@ class Reader:
 
     def _start(self, consumer: Consumer, partition: Partition, place: TopicPartition) -> int:
         """The offset to read from. Raises Refused where the broker does not have what the ledger needs next."""
-        try:
+        for _ in range(_TRIES):
             low, high = consumer.get_watermark_offsets(place, timeout=_ANSWER_S)
-        except KafkaException as error:
-            raise self._broker.problem(error) from error
+            if partition.next <= high or self._stop.wait(_PAUSE_S):
+                break  # a broker that has just started may know less of its end for a moment
         where = f"topic {self._topic.name!r}, partition {place.partition}"
         if partition.next > high:
             raise Refused(
@@ -324,7 +334,13 @@ class Reader:
                 do="The user of --config needs to read the topic and the group (and to describe the topic).",
             )
         else:
-            self._say(f"Kafka: {error.str()}")
+            self._say_once(f"Kafka: {error.str()}")
+
+    def _say_once(self, text: str) -> None:
+        """What the client repeats while something lasts is said once."""
+        if text != self._last_said:
+            self._last_said = text
+            self._say(text)
 
     # --- for tools that show lag -------------------------------------------------------------------------------------------
 
@@ -343,7 +359,7 @@ class Reader:
 
     def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
         if error is not None:
-            self._say(f"Kafka's offsets of the group were not stored ({error.str()}); the ledger's count")
+            self._say_once(f"Kafka's offsets of the group were not stored ({error.str()}); the ledger's count")
 
 
 def _listed(numbers: Iterable[int]) -> str:
