@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ import pytest
 
 from lineitem.adapters.kafka.address import OWN, Address, parse_address, read_settings
 from lineitem.adapters.kafka.records import Headers, record_of
-from lineitem.core.errors import InputError, UsageError
+from lineitem.adapters.streams import work_of
+from lineitem.core.errors import EnvironmentProblem, InputError, UsageError
 from lineitem.core.reasons import Reason
 from lineitem.ingest import formats
 from lineitem.ingest.events import DecodeContext, EventColumns, RawRecords, Reject
@@ -147,3 +149,20 @@ def test_partitions_of_a_topic_share_a_source_name() -> None:
     events, _ = decoded(bare, source="kafka:t")
     assert events.source == ["kafka:t"]
     assert decoded(bare)[0].source == ["kafka:c/t/i/0"]
+
+
+def test_without_its_package_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client is an optional extra."""
+    for name in [name for name in sys.modules if name.startswith("lineitem.adapters.kafka.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "confluent_kafka", None)
+    with pytest.raises(EnvironmentProblem) as raised:
+        work_of("kafka://host/topic")
+    assert "pip install 'lineitem[kafka]'" in str(raised.value)
+
+
+def test_an_unknown_scheme_is_named() -> None:
+    """With those that are known."""
+    with pytest.raises(UsageError, match="no stream") as raised:
+        work_of("nats://host/subject")
+    assert "kafka://" in str(raised.value)

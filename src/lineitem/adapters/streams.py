@@ -9,7 +9,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any, Protocol
 
-from lineitem.core.errors import UsageError
+from lineitem.core.errors import EnvironmentProblem, UsageError
 from lineitem.flow import Pipeline, Summary
 from lineitem.kit.db import Connection
 from lineitem.worker import StreamLimits
@@ -76,5 +76,13 @@ def work_of(url: str) -> Work:
     if not colon or scheme not in STREAMS:
         known = ", ".join(f"{name}://" for name in STREAMS)
         raise UsageError(f"{url!r} is no stream lineitem can read", do=f"An address begins with {known}")
-    work: Work = importlib.import_module(STREAMS[scheme]).work
+    try:
+        work: Work = importlib.import_module(STREAMS[scheme]).work
+    except ModuleNotFoundError as error:
+        if (error.name or "lineitem").startswith("lineitem"):
+            raise  # ours: a defect
+        raise EnvironmentProblem(
+            f"reading {scheme}:// needs a package that is not installed: {error.name}",
+            do=f"pip install 'lineitem[{scheme}]'",
+        ) from error
     return work

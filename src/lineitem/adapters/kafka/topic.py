@@ -8,16 +8,11 @@ from dataclasses import dataclass
 from threading import Event
 from typing import Any
 
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka.admin import AdminClient
+
 from lineitem.adapters.kafka.address import Address
 from lineitem.core.errors import EnvironmentProblem, InputError, Refused
-
-try:
-    from confluent_kafka import KafkaError, KafkaException, TopicCollection
-    from confluent_kafka.admin import AdminClient
-except ImportError as missing:
-    raise EnvironmentProblem(
-        "reading from Kafka needs a package that is not installed", do="pip install 'lineitem[kafka]'"
-    ) from missing
 
 _ANSWER_S = 10
 _PAUSE_S = 0.5
