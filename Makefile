@@ -27,6 +27,7 @@ demo: install ## the main job on real sample usage, narrated
 install: $(VENV)/.server ## build .venv with the pinned dependencies and lineitem itself
 
 test: $(VENV)/.dev ## all tests: those without I/O first, then the rest
+	@$(BIN)/python -m tests.faults.broker
 	$(PYTEST) -m "not io"
 	$(PYTEST) -m "io"
 
@@ -48,8 +49,8 @@ format: $(VENV)/.dev ## rewrite the sources as `make check` wants them
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-faults: $(VENV)/.dev ## the long run of the kill tests: make faults SEED=1 ROUNDS=200
-	@$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS))
+faults: $(VENV)/.dev ## the long run of the kill tests: make faults SEED=1 ROUNDS=200, with KAFKA=1 those against a broker
+	@$(BIN)/python -m tests.faults$(if $(KAFKA),.kafka) $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 bench: $(VENV)/.dev ## benchmarks against bare baselines, as JSON lines
 	@$(BIN)/python -m benchmarks
@@ -59,7 +60,7 @@ reference: $(VENV)/.dev ## write the generated pages of docs/reference
 
 pin: ## pin the dependencies again (the only command that needs uv)
 	$(PIN) --upgrade pyproject.toml requirements/build.in --extra server -o requirements/server.txt
-	$(PIN) --upgrade pyproject.toml requirements/build.in --extra server --extra flags --extra dev -c requirements/server.txt \
+	$(PIN) --upgrade pyproject.toml requirements/build.in --extra server --extra flags --extra kafka --extra dev -c requirements/server.txt \
 		-o requirements/dev.txt
 
 clean: ## remove what the commands above made, .venv included; the ledger in .lineitem stays

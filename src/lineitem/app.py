@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
+from threading import Event
 from types import TracebackType
 from typing import Any, BinaryIO
 
@@ -16,6 +19,7 @@ import psycopg
 
 from lineitem.adapters.flags.flagd import FlagFile
 from lineitem.adapters.objectstore.folder import FolderStore
+from lineitem.adapters.streams import Around, StreamOrder, Worked, work_of
 from lineitem.billing.check import check_invoices
 from lineitem.billing.run import BillingResult, bill
 from lineitem.catalog import published
@@ -66,6 +70,8 @@ from lineitem.ledger.shadow_rows import Comparison
 from lineitem.ledger.verify import verify
 from lineitem.replay import Mended, Replayed, Replayer, dry_run, try_patch
 
+_SIGN_NS = 10_000_000_000
+"""A worker signs the ledger after a batch when it has not for so long: what is cut off since shows only then."""
 _LARGE_BYTES = 32 << 20
 """Files from this size on are worth a second process, which takes as long to start as 10 MB take to read."""
 
@@ -292,6 +298,27 @@ class App:
         summarize_ranges(pipeline.writer)
         self.checkpoint()
         return summary
+
+    def work(self, namespace: str, order: StreamOrder, stop: Event, say: Callable[[str], None]) -> Worked:
+        """Read a stream until ``stop`` is set, or to its end where asked; the ledger is signed every ``_SIGN_NS``."""
+        read = work_of(order.url)
+        pipeline = self.pipeline(namespace)
+        flush(pipeline.writer, pipeline.snapshot(), self.clock.now_us(), pipeline.rater)
+        signed_ns = time.monotonic_ns()
+
+        def chores() -> None:
+            nonlocal signed_ns
+            if time.monotonic_ns() - signed_ns >= _SIGN_NS:
+                summarize_ranges(pipeline.writer)
+                self.checkpoint()
+                gc.collect()  # a process that moves batches does not look for cycles by itself
+                signed_ns = time.monotonic_ns()
+
+        done = read(order, Around(pipeline, self.connection(), chores, say, stop))
+        if done.summary.batches:
+            summarize_ranges(pipeline.writer)
+            self.checkpoint()
+        return done
 
     def choose_letters(
         self, namespace: str, keys: Sequence[int] | None, reason: Reason | None, limit: int | None = None

@@ -20,17 +20,21 @@ class Block:
     output: str = ""
 
 
-def runnable_blocks(page: Path) -> list[Block]:
-    """The runnable blocks of ``page`` in order. Raises ValueError for an output block that follows none."""
+def runnable_blocks(page: Path, tag: str = "run") -> list[Block]:
+    """The blocks of ``page`` tagged ``bash run`` (or another ``tag``) in order. Raises ValueError for an output block that
+    follows none; one behind a block with another tag belongs to that."""
     text = page.read_text()
     blocks: list[Block] = []
+    ours = True
     for fence in _FENCE.finditer(text):
         line = text.count("\n", 0, fence.start()) + 1
         match fence["tags"].split():
-            case ["bash", "run"]:
-                blocks.append(Block(line, fence["body"]))
-            case [("json" | "text") as kind, "output"]:
+            case ["bash", found]:
+                ours = found == tag
+                if ours:
+                    blocks.append(Block(line, fence["body"]))
+            case [("json" | "text") as kind, "output"] if ours:
                 if not blocks or blocks[-1].output_kind:
-                    raise ValueError(f"{page.name}:{line}: an output block that no `bash run` block precedes")
+                    raise ValueError(f"{page.name}:{line}: an output block that no `bash {tag}` block precedes")
                 blocks[-1] = Block(blocks[-1].line, blocks[-1].script, kind, fence["body"])
     return blocks

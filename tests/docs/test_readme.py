@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -73,20 +74,25 @@ def test_story_runs_as_written(page: Path, tmp_path: Path) -> None:
     """
     needs_ledger = page.parent.name != "models"  # a price model's page only quotes
     with EmbeddedServer(tmp_path / ".lineitem") if needs_ledger else nullcontext():
-        for block in runnable_blocks(page):
-            run = subprocess.run(
-                ["bash", "-euo", "pipefail", "-c", block.script],
-                cwd=tmp_path,
-                env=_environment(tmp_path),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=BLOCK_SECONDS_MAX,
-                check=False,
-            )
-            where = f"{page.relative_to(ROOT)}:{block.line}"
-            assert run.returncode == 0, f"{where} ended with {run.returncode}\n{run.stdout}\n{run.stderr}"
-            check_output(block, run.stdout)
+        tell(page, runnable_blocks(page), tmp_path, {})
+
+
+def tell(page: Path, blocks: Sequence[Block], folder: Path, environment: Mapping[str, str]) -> None:
+    """Run the blocks of a page in a folder, one after the other, and compare what they print."""
+    for block in blocks:
+        run = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", block.script],
+            cwd=folder,
+            env={**_environment(folder), **environment},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=BLOCK_SECONDS_MAX,
+            check=False,
+        )
+        where = f"{page.relative_to(ROOT)}:{block.line}"
+        assert run.returncode == 0, f"{where} ended with {run.returncode}\n{run.stdout}\n{run.stderr}"
+        check_output(block, run.stdout)
 
 
 def test_the_readme_is_a_story() -> None:

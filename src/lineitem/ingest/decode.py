@@ -146,7 +146,8 @@ def _unreadable(piece: Slice) -> Problems:
 
 def _finish(parsed: Candidates, piece: Slice, context: DecodeContext) -> tuple[EventColumns, Found]:
     """Fill what may be missing, check what every event must meet, set the bad rows aside and hash the good ones."""
-    sources = parsed.source if all(parsed.source) else [source or context.stream for source in parsed.source]
+    named = context.settings.get("source", context.stream)  # a topic's partitions are streams with one name
+    sources = parsed.source if all(parsed.source) else [source or named for source in parsed.source]
     ids = parsed.id if all(parsed.id) else _with_record_ids(parsed, piece, context)
     unnamed: Problems = {}
     check_text("source", sources, unnamed, plain=parsed.plain)

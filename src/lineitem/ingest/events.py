@@ -44,7 +44,8 @@ class DecodeContext:
     """Everything decoding depends on besides the raw bytes; stored with a segment, so it can be decoded again.
 
     ``stream`` names the partition's stream and fills ``source`` where a record has none. ``now_us`` is the clock at
-    ingest (events too far ahead of it are set aside). ``settings`` are the format's own and serialise to JSON.
+    ingest (events too far ahead of it are set aside). ``settings`` are the format's own and serialise to JSON; a
+    ``source`` among them fills ``source`` instead of the stream.
     """
 
     namespace: str

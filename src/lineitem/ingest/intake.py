@@ -28,9 +28,13 @@ COPY_OUT_IDENTITIES = SQL.copy_out_identities
 """Binary COPY of every accepted event, many packed in one value: lane, batch, ordinal, key, digest, namespace."""
 
 
+STREAM = "stream"
+"""Stands where a file's digest does for a partition of a stream, which is read once and never ends: pass 0."""
+
+
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """One pass over one file of one stream: what positions count in."""
+    """One pass over one file, or one partition of a stream such as a Kafka topic's: what positions count in."""
 
     key: int
     namespace: str
@@ -60,7 +64,7 @@ def settings_text(settings: Mapping[str, Any]) -> str:
 
 
 def partition_name(namespace: str, stream: str, content: str, pass_number: int) -> str:
-    """``<digest of namespace and stream>/<file digest>-<pass>``."""
+    """``<digest of namespace and stream>/<file digest>-<pass>``; ``.../stream-0`` for a stream's partition."""
     return f"{text_digest(namespace, stream).hex()[:12]}/{content[:24]}-{pass_number}"
 
 
@@ -85,7 +89,7 @@ def open_pass(
             row[0], namespace, namespace_key, stream, content, row[1], row[2], row[5], json.loads(row[6]), row[3]
         )
     number = 1 if row is None else row[1] + 1
-    lane = int(text_digest(partition_name(namespace, stream, content, number)).hex()[:8], 16) % lanes + 1
+    lane = _lane(namespace, stream, content, number, lanes)
     values = where | {
         "pass": number,
         "lane": lane,
@@ -95,6 +99,43 @@ def open_pass(
     added = connection.execute(SQL.add_pass, values).fetchone()
     assert added is not None
     return Partition(added[0], namespace, namespace_key, stream, content, number, lane, format, settings, 0)
+
+
+def _lane(namespace: str, stream: str, content: str, number: int, lanes: int) -> int:
+    return int(text_digest(partition_name(namespace, stream, content, number)).hex()[:8], 16) % lanes + 1
+
+
+def open_stream(
+    connection: Connection,
+    namespace: str,
+    namespace_key: int,
+    stream: str,
+    lanes: int,
+    format: str,
+    settings: Mapping[str, Any],
+) -> Partition:
+    """A stream's partition where the ledger left it; made on first use, with ``format`` and ``settings`` for good.
+
+    Any number of processes may open it: which of them reads it is for the broker to say, and who commits for ``advance``.
+    """
+    where = {"namespace_key": namespace_key, "stream": stream, "content": STREAM}
+    made = {
+        "pass": 0,
+        "lane": _lane(namespace, stream, STREAM, 0, lanes),
+        "format": format,
+        "settings": settings_text(settings),
+    }
+    connection.execute(SQL.add_stream, where | made)
+    row = connection.execute(SQL.latest_pass, where).fetchone()
+    assert row is not None
+    key, number, lane, next_, _, format_, stored = row
+    return Partition(key, namespace, namespace_key, stream, STREAM, number, lane, format_, json.loads(stored), next_)
+
+
+def streams(connection: Connection, namespace_key: int, prefix: str) -> list[str]:
+    """Names of the streams read so far that begin with ``prefix``."""
+    values = {"namespace_key": namespace_key, "content": STREAM, "prefix": prefix}
+    return [str(row[0]) for row in connection.execute(SQL.streams, values).fetchall()]
 
 
 @contextmanager
@@ -164,7 +205,7 @@ def advance(connection: Connection, partition_key: int, start: int, end: int) ->
     done = connection.execute(SQL.advance_position, {"partition_key": partition_key, "start": start, "end": end})
     if done.rowcount != 1:
         raise PositionMoved(
-            f"another process has read on from position {start} of this file meanwhile",
+            f"another process has read on from position {start} of this source meanwhile",
             do="Nothing is counted twice; run the same command again to see the file to its end.",
         )
 

@@ -92,7 +92,7 @@ def explained() -> Iterator[None]:
     except psycopg.errors.InsufficientPrivilege as error:
         raise EnvironmentProblem(
             f"the database refuses: {str(error).strip()}",
-            do="The ledger is append-only; see docs/how-to/own-postgresql.md.",
+            do="The ledger is append-only; see docs/how-to/use-your-own-postgresql.md.",
         ) from error
     except (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure):
         raise  # not for people: the caller rolls back and tries again

@@ -10,6 +10,17 @@ insert into ingest.partition (namespace_key, stream, content, pass, lane, format
 values (%(namespace_key)s, %(stream)s, %(content)s, %(pass)s, %(lane)s, %(format)s, %(settings)s)
 returning partition_key
 
+-- name: add_stream
+-- A stream's partition is read for the first time, perhaps by two processes at once.
+insert into ingest.partition (namespace_key, stream, content, pass, lane, format, settings)
+values (%(namespace_key)s, %(stream)s, %(content)s, %(pass)s, %(lane)s, %(format)s, %(settings)s)
+on conflict (namespace_key, stream, content, pass) do nothing
+
+-- name: streams
+-- Streams whose names begin alike.
+select stream from ingest.partition
+where namespace_key = %(namespace_key)s and content = %(content)s and starts_with(stream, %(prefix)s) order by stream
+
 -- name: wait_partition
 -- One process reads a file at a time; the lock falls with the session.
 select pg_advisory_lock(hashtextextended(%(name)s, 7263))
@@ -96,4 +107,4 @@ to stdout (format binary)
 
 -- name: interrupted
 -- Files whose reading stopped half way.
-select count(*) from ingest.partition where completed_at is null and next > 0
+select count(*) from ingest.partition where completed_at is null and next > 0 and pass > 0

@@ -1,0 +1,122 @@
+"""What the broker says about a topic: its cluster, its id (another one once it was made anew), its partitions."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from threading import Event
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka.admin import AdminClient
+
+from lineitem.adapters.kafka.address import Address
+from lineitem.core.errors import EnvironmentProblem, InputError, Refused
+
+_ANSWER_S = 10
+_PAUSE_S = 0.5
+_NO_ID = "AAAAAAAAAAAAAAAAAAAAAA"
+"""What brokers answer that know no topic ids, before Kafka 2.8."""
+_GONE = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.UNKNOWN_TOPIC_ID, KafkaError._UNKNOWN_TOPIC})
+_URL_SAFE = str.maketrans("+/", "-_")
+_LOG = logging.getLogger("lineitem.kafka")
+_LOG.addHandler(logging.NullHandler())  # what matters of librdkafka's own words comes as an error, too
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A topic as it was when the worker began."""
+
+    cluster: str
+    name: str
+    id: str
+    partitions: int
+
+    @property
+    def prefix(self) -> str:
+        """How the streams of every topic of this name in this cluster begin."""
+        return f"kafka:{self.cluster}/{self.name}/"
+
+    def stream(self, partition: int) -> str:
+        """The ledger's name for one partition."""
+        return f"{self.prefix}{self.id}/{partition}"
+
+
+class Broker:
+    """Asks about topics; safe to use from several threads. ``settings``: see ``address.read_settings``."""
+
+    def __init__(self, address: Address, settings: Mapping[str, str]) -> None:
+        self.address = address
+        self.settings: dict[str, Any] = {"bootstrap.servers": address.servers, **settings, "logger": _LOG}
+        try:
+            self._admin = AdminClient(self.settings)
+        except KafkaException as error:
+            raise InputError(
+                f"a setting of --config is wrong: {_said(error)}", do="librdkafka's CONFIGURATION.md lists them."
+            ) from error
+
+    def topic(self) -> Topic:
+        """Look the topic up. Raises EnvironmentProblem where no broker answers, Refused where there is no such topic."""
+        name = self.address.topic
+        try:
+            cluster: Any = self._admin.list_topics(name, timeout=_ANSWER_S).cluster_id
+            found = self._describe()
+        except KafkaException as error:
+            raise self.problem(error) from error
+        if not cluster or found[0] == _NO_ID:
+            raise EnvironmentProblem(
+                "the broker tells no cluster id or no topic id", where=name, do="Use Kafka 2.8 or newer."
+            )
+        return Topic(cluster, name, *found)
+
+    def _describe(self) -> tuple[str, int]:
+        name = self.address.topic
+        asked = self._admin.describe_topics(TopicCollection([name]), request_timeout=_ANSWER_S)
+        found = asked[name].result()
+        # As Kafka itself writes ids; the client uses the alphabet of base64 that has a slash.
+        return str(found.topic_id).translate(_URL_SAFE), len(found.partitions)
+
+    def check(self, topic: Topic, stop: Event) -> None:
+        """Raises Refused where the topic is another one now, or gone. Waits for a broker that is away, until ``stop``.
+
+        An id is never used twice: what was read before this answers was read of ``topic``.
+        """
+        while True:
+            try:
+                found, _ = self._describe()
+                break
+            except KafkaException as error:
+                problem = self.problem(error)
+                if not isinstance(problem, EnvironmentProblem) or stop.wait(_PAUSE_S):
+                    raise problem from error
+        if found != topic.id:
+            raise recreated(topic.name, [topic.id], found)
+
+    def problem(self, error: KafkaException) -> Refused | EnvironmentProblem:
+        """What a failed question means for people."""
+        code = error.args[0].code()
+        if code in _GONE:
+            return Refused(
+                f"there is no topic {self.address.topic!r}", where=self.address.servers,
+                do="Check --source; a topic is made with kafka-topics.sh --create.",
+            )  # fmt: skip
+        return EnvironmentProblem(
+            f"the broker does not answer as it should: {_said(error)}",
+            where=self.address.servers,
+            do="Check --source, the broker, and --config; nothing is counted twice, run the same command again.",
+        )
+
+
+def recreated(name: str, known: Iterable[str], found: str) -> Refused:
+    """The refusal to read a topic made anew as if it went on."""
+    return Refused(
+        f"topic {name!r} was made anew: the ledger has read the one with id {', '.join(known)}, this one is {found}",
+        do="Its offsets begin again, and what the old one still held is gone with it. If that is as it should be, "
+        f"say so once: --topic-id {found}",
+    )
+
+
+def _said(error: KafkaException) -> str:
+    about = error.args[0]
+    return f"{about.str()} ({about.name()})"

@@ -1,0 +1,98 @@
+"""``lineitem worker``: a stream of usage into the ledger, for as long as it is left running."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import click
+
+from lineitem.cli.output import Scope, fields, ledger_command, print_json, say
+
+
+@click.command()
+@click.option("--source", required=True, metavar="URL", help="kafka://host[:port][,host...]/topic")
+@click.option("--group", required=True, help="Consumer group: its workers share the topic's partitions.")
+@click.option("--source-name", metavar="NAME", help="Fills `source` where an event has none.  [default: kafka:TOPIC]")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Settings of the Kafka client, name=value a line: TLS, SASL, timeouts.",
+)
+@click.option("--until-idle", is_flag=True, help="End when everything is read instead of waiting for more.")
+@click.option(
+    "--batch-size", default=100_000, show_default=True, type=click.IntRange(1, 1_000_000), help="Records a batch."
+)
+@click.option("--batch-mb", default=64, show_default=True, type=click.IntRange(1, 512), help="Megabytes a batch.")
+@click.option(
+    "--batch-ms", default=1000, show_default=True, type=click.IntRange(0, 600_000),
+    help="Milliseconds a record may wait for others to join its batch.",
+)  # fmt: skip
+@click.option("--topic-id", metavar="ID", help="A topic of a known name made anew: read it, it has this id.")
+@click.option("--skip-missing", is_flag=True, help="Go on without records that the broker no longer has.")
+@ledger_command
+def worker(
+    source: str,
+    group: str,
+    source_name: str | None,
+    config: Path | None,
+    until_idle: bool,
+    batch_size: int,
+    batch_mb: int,
+    batch_ms: int,
+    topic_id: str | None,
+    skip_missing: bool,
+    scope: Scope,
+) -> int:
+    """Read a Kafka topic of CloudEvents into the ledger, exactly once.
+
+    Runs until it is told to stop (SIGTERM or Ctrl-C): the batch in work is finished, the rest left for the next worker.
+    Start as many as there is work for, with one --group: they share the partitions. Positions are kept in the ledger, in
+    the transaction of each batch; offsets stored in Kafka only show other tools how far it is. Records of aborted
+    transactions are not read; a record that cannot be billed is a dead letter.
+    """
+    from lineitem.adapters.streams import StreamOrder
+    from lineitem.kit.process import tune_for_batches
+    from lineitem.worker import StreamLimits
+
+    tune_for_batches()
+    limits = StreamLimits(batch_size, batch_mb << 20, batch_ms)
+    order = StreamOrder(source, group, config, source_name, topic_id, skip_missing, until_idle, limits)
+    with _stopped_by_signals() as stop, scope.app() as app:
+        done = app.work(scope.namespace, order, stop.event, say)
+    if scope.as_json:
+        print_json(done.document())
+    else:
+        fields({name.replace("_", " "): f"{value:>12,}" for name, value in done.summary.document().items()})
+        if done.summary.counts.dead_lettered:
+            say("Some records were set aside: `lineitem dlq list` says why.")
+    return 130 if stop.by == signal.SIGINT else 0
+
+
+class _Stop:
+    """Set by the first signal; the second ends the process as signals do."""
+
+    def __init__(self) -> None:
+        self.event = threading.Event()
+        self.by: int | None = None
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.by = number
+        self.event.set()
+        signal.signal(number, signal.SIG_DFL)
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[_Stop]:
+    stop = _Stop()
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
