@@ -48,6 +48,7 @@ class World:
 
     app: App
     connections: list[tuple[Connection, Connection]] = field(default_factory=list)
+    asked: int = 0
 
     def pair(self, number: int) -> tuple[Connection, Connection]:
         """Reader and writer of one of several concurrent pipelines."""
@@ -64,6 +65,11 @@ class World:
     def verify(self, *, deep: bool = False) -> Report:
         """Everything in the ledger, all namespaces."""
         return self.app.verify(deep=deep, progress=nothing)
+
+    def findings_now_and_then(self) -> list[dict[str, Any]]:
+        """``findings`` of every eighth call: what an example leaves stays there, and the law looks at all of it in the end."""
+        self.asked += 1
+        return [] if self.asked % 8 else self.findings()
 
     def findings(self, *, deep: bool = False) -> list[dict[str, Any]]:
         """What verifying finds; sign first, so that the newest rows are held against a checkpoint too."""

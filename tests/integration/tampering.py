@@ -47,13 +47,12 @@ def _meter(id_: str, aggregation: str, **more: Any) -> dict[str, Any]:
     return {"id": id_, "event_type": "a.used", "aggregation": aggregation, **value} | more
 
 
-def catalog(version: int) -> dict[str, Any]:
+def catalog(version: int, **hourly: str) -> dict[str, Any]:
     """Every fold, several models, two itemizations, a second version that changes one price, and prices of an account's own."""
     prices: list[dict[str, Any]] = [
         {"id": "each", "meter": "total", "model": "per_unit", "unit_price": "0.25"},
         {
-            "id": "hourly", "meter": "calls", "model": "graduated", "itemize": "hour", "tiers": _TIERS, "included": "5",
-            "rollover_max": "20",
+            "id": "hourly", "meter": "calls", "model": "graduated", "itemize": "hour", "tiers": _TIERS, **hourly,
         },
         {"id": "peak", "meter": "peak", "model": "volume", "tiers": _TIERS},
         {"id": "seats", "meter": "seats", "model": "package", "package_size": "2", "package_price": "5"},
@@ -123,8 +122,11 @@ def event(id_: str, account: str, time: str, value: str, type_: str = "a.used") 
 
 def fill(world: World) -> Space:
     """Two namespaces and, in the one returned, every kind of row there is."""
-    other = world.space(catalog(1), MIDWAY)
-    other.send(event("o-1", "paris", "2026-10-05T10:00:00Z", "7"), "other")
+    other = world.space(catalog(1, included="5", rollover_max="20"), MIDWAY)
+    other.send(
+        event("o-0", "paris", "2026-09-05T10:00:00Z", "7") + event("o-1", "paris", "2026-10-05T10:00:00Z", "7"), "other"
+    )
+    other.act(lambda app: app.bill(other.name, Month.parse("2026-09"), None))
     space = world.space(catalog(1), MIDWAY)
     accounts = ("paris", "walk-in")
     early = [event(f"e-{n}", accounts[n % 2], f"2026-09-1{n}T10:00:00Z", str(n)) for n in range(4)]

@@ -103,7 +103,7 @@ def test_order_repetition_splitting_and_batching_change_no_total(world: World) -
             other = Oracle(space.name, catalog, NOW)
             other.send(file_of(events), "in one go")
             assert other.totals() == space.totals()
-        assert world.findings() == []
+        assert world.findings_now_and_then() == []
         everything.extend(expected)
 
     holds()
@@ -135,7 +135,7 @@ def test_two_sources_at_once(world: World) -> None:
         expected = [oracle.send(file, "stream") for file in files]
         assert summed(tally_of(one.document()) for one in sent) == summed(expected)
         agree(space, oracle, expected)
-        assert world.findings() == []
+        assert world.findings_now_and_then() == []
 
     holds()
     assert world.findings(deep=True) == []
@@ -190,7 +190,7 @@ def test_interruption_and_sending_again(world: World) -> None:
         assert space.line_items() == before
         assert again.counts.duplicate == expected.received - expected.dead_lettered
         assert again.counts.dead_lettered == expected.dead_lettered
-        assert world.findings() == []
+        assert world.findings_now_and_then() == []
 
     holds()
     assert world.findings(deep=True) == []
@@ -215,11 +215,11 @@ def test_windows_wait_until_they_end(world: World) -> None:
         assert world.findings(deep=data.draw(st.integers(0, 5)) == 0) == []
         for hours in sorted(data.draw(st.lists(st.integers(0, 30), max_size=2))):
             space.flush(MIDWAY + timedelta(hours=hours))
-            assert world.findings() == []
+            assert world.findings_now_and_then() == []
         space.flush(NOW)
         assert space.waiting() == 0
         agree(space, oracle, expected)
-        assert world.findings() == []
+        assert world.findings_now_and_then() == []
 
     holds()
     assert world.findings(deep=True) == []
@@ -247,7 +247,7 @@ def test_retraction_is_as_if_it_had_never_been_sent(world: World) -> None:
             oracle.retract(identity)
             with pytest.raises(Refused, match="already"):
                 space.retract(*identity)
-        assert world.findings() == []
+        assert world.findings_now_and_then() == []
         note(f"retracted {chosen}")
         expected.append(oracle.send(file_of(later), "later"))
         sent = tally_of(space.send(file_of(later), "later", data.draw(BATCHES)).document())
@@ -261,7 +261,7 @@ def test_retraction_is_as_if_it_had_never_been_sent(world: World) -> None:
         assert space.totals() == oracle.totals()
         assert space.keys() == oracle.keys()
         assert space.waiting() == 0
-        assert world.findings() == []
+        assert world.findings_now_and_then() == []
 
     holds()
     assert world.findings(deep=True) == []
@@ -315,7 +315,7 @@ def test_settling_at_any_time_changes_no_total(world: World) -> None:
         assert space.line_items() == before
         for (_, _, kind), number in space.kinds().items():
             seen[kind] += number
-        assert world.findings() == []
+        assert world.findings_now_and_then() == []
 
     holds()
     assert world.findings(deep=True) == []
@@ -403,7 +403,7 @@ def test_usage_for_a_closed_month_posts_to_the_next_open_one(world: World) -> No
             assert kind in (Kind.RECURRING, Kind.RETRACTION, Kind.TRUE_UP) or (kind == Kind.CORRECTION) == (
                 service != posting
             )
-        assert world.findings() == []
+        assert world.findings_now_and_then() == []
 
     holds()
     assert world.findings(deep=True) == []
@@ -473,7 +473,7 @@ def test_a_new_pricebook_version_between_two_files(world: World) -> None:
         expected.append(oracle.send(file_of(late), "late"))
         space.send(file_of(late), "late", data.draw(BATCHES))
         agree(space, oracle, expected)
-        assert world.findings() == []
+        assert world.findings_now_and_then() == []
 
     holds()
     assert world.findings(deep=True) == []

@@ -128,7 +128,7 @@ def test_letters_worked_off_in_any_order_come_to_the_oracles_sums(world: World) 
         before = space.line_items()
         assert space.replay().summary.line_items == 0
         assert space.line_items() == before
-        assert world.findings() == []
+        assert world.findings_now_and_then() == []
 
     holds()
     assert world.findings(deep=True) == []

@@ -164,7 +164,7 @@ def test_levels_come_to_the_same_whatever_happens_when(world: World) -> None:
         assert pending >= 0
         for (_, _, kind), number in space.kinds().items():
             seen[kind] += number
-        assert world.findings() == []
+        assert world.findings_now_and_then() == []
 
     holds()
     assert world.findings(deep=True) == []
