@@ -10,6 +10,11 @@ from hypothesis import HealthCheck, settings
 
 TESTS = Path(__file__).parent
 IO_FOLDERS = frozenset({"acceptance", "architecture", "docs", "faults", "integration"})
+LONGEST = (
+    "test_tamper.py", "test_readme.py", "test_faults.py", "test_races.py", "test_laws.py", "test_kafka.py", "test_dlq.py",
+    "test_fx.py", "test_hard_times.py", "test_pools.py", "test_letters.py", "test_mid_period.py", "test_lifecycle.py",
+)  # fmt: skip
+"""Files that take longest, which workers are given first: one that is begun last keeps one worker while the others idle."""
 WORKERS_MAX = 4
 """Every worker of the io half runs a PostgreSQL of its own, and what it starts needs a core too."""
 
@@ -43,6 +48,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(TESTS) and item.path.relative_to(TESTS).parts[0] in IO_FOLDERS:
             item.add_marker(pytest.mark.io)
+    place = {name: at for at, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(place)))
 
 
 @pytest.fixture(scope="session")
