@@ -6,8 +6,10 @@ Everything is streamed; memory holds the rows of batches whose rows have not all
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import fields
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 from lineitem.catalog import canaries, published
@@ -19,7 +21,7 @@ from lineitem.kit.sqlfiles import load_queries
 from lineitem.ledger import carried
 from lineitem.ledger.carried import check_carried
 from lineitem.ledger.chain import GENESIS, HASH_VERSION, Batch, batch_hash, set_aside_digest
-from lineitem.ledger.checkpoint import Notary
+from lineitem.ledger.checkpoint import Checkpoint, Notary
 from lineitem.ledger.fx import check_rates
 from lineitem.ledger.post import LANES, NO_DIGEST
 from lineitem.ledger.report import Link, Place, Progress, Report
@@ -31,6 +33,8 @@ from lineitem.ledger.verify_rows import check_line_items
 from lineitem.ledger.verify_state import check_seen, check_settled, check_state
 
 SQL = load_queries("lineitem.ledger", "ledger.sql")
+Signed = Sequence[tuple[Path, Checkpoint | None, str]]
+"""Checkpoints as ``Notary.check`` gives them."""
 
 
 def verify(connection: Connection, beside: Connection, notary: Notary, progress: Progress) -> Report:
@@ -39,6 +43,7 @@ def verify(connection: Connection, beside: Connection, notary: Notary, progress:
     ``beside``, a second connection, adds up line items in the server while their hashes are recomputed here.
     """
     report = Report()
+    signed = list(notary.check())  # before the snapshot: what others sign while this runs names rows it does not see
     with connection.transaction():
         connection.execute("set transaction isolation level repeatable read, read only")
         with asked_beside(connection, beside, SQL.unbalanced_targets) as unbalanced:
@@ -62,7 +67,7 @@ def verify(connection: Connection, beside: Connection, notary: Notary, progress:
             report.add(place, what)
         for place, what in check_credits(connection):
             report.add(place, what)
-        _check_checkpoints(links, notary, report)
+        _check_checkpoints(links, signed, report)
     report.findings.sort(key=lambda found: (found.place is None, found.place or (0, 0)))
     return report
 
@@ -229,9 +234,9 @@ def _check_periods(connection: Connection, report: Report) -> None:
             )
 
 
-def _check_checkpoints(links: dict[Place, Link], notary: Notary, report: Report) -> None:
+def _check_checkpoints(links: dict[Place, Link], signed: Signed, report: Report) -> None:
     """The ledger must extend every checkpoint: a cut tail or a restored old copy does not."""
-    for path, checkpoint, problem in notary.check():
+    for path, checkpoint, problem in signed:
         report.checkpoints += 1
         if checkpoint is None:
             report.add(None, f"checkpoint {path.name} {problem}")
