@@ -94,6 +94,7 @@ def _taken(state: TargetState, present: np.ndarray) -> TargetState:
         state.posted_nano[present],
         state.charge[present],
         state.posted_charge[present],
+        state.settled[present],
     )
 
 
@@ -106,7 +107,7 @@ def _put(state: TargetState, present: np.ndarray, after: TargetState) -> TargetS
     inner = FoldState(
         *(merged(getattr(state.fold, one.name), getattr(after.fold, one.name)) for one in fields(FoldState))
     )
-    names = ("events", "last_event_us", "posted_quantity", "posted_nano", "charge", "posted_charge")
+    names = ("events", "last_event_us", "posted_quantity", "posted_nano", "charge", "posted_charge", "settled")
     return TargetState(
         fold=inner, base=state.base, **{name: merged(getattr(state, name), getattr(after, name)) for name in names}
     )

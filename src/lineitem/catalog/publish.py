@@ -111,15 +111,17 @@ class _InForce:
 
 def _changed_under_usage(book: Pricebook, before: _InForce, after: _InForce, usage: UsageSoFar) -> list[str]:
     """The meters with rated usage from a new version's start on that something else, or nothing, would price then."""
-    changed = []
-    for (name, meter), last in sorted(usage.last_by_meter_us.items()):
-        bounds = before.bounds(name) | after.bounds(name) if name == book.id else set()
-        for at in sorted({book.effective_from_us, *(one for one in bounds if one > book.effective_from_us)}):
-            asked = before.prices(name, meter, at)
-            if name == book.id and at <= last and asked is not None and asked != after.prices(name, meter, at):
-                changed.append(meter)
-                break
-    return changed
+    since = book.effective_from_us
+    instants = {since, *(at for at in before.bounds(book.id) | after.bounds(book.id) if at > since)}
+
+    def differs(meter: str, at: int) -> bool:
+        asked = before.prices(book.id, meter, at)
+        return asked is not None and asked != after.prices(book.id, meter, at)
+
+    last_us = {meter: last for (name, meter), last in usage.last_by_meter_us.items() if name == book.id}
+    return [
+        meter for meter, last in sorted(last_us.items()) if any(differs(meter, at) for at in instants if at <= last)
+    ]
 
 
 def _added_too_late(

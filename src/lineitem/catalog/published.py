@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from hashlib import sha256
 
@@ -351,6 +351,13 @@ def tag_set_keys(connection: Connection, texts: Sequence[str]) -> dict[str, int]
         connection.execute(SQL.add_tag_sets, {"tags": missing})
         found |= {tags: int(key) for key, tags in connection.execute(SQL.tag_sets, {"tags": missing}).fetchall()}
     return found
+
+
+def account_tag_sets(connection: Connection, accounts: Mapping[int, Account]) -> dict[int, int]:
+    """Account key -> the key of the tag set it has now; new ones are added."""
+    texts = {key: canonical_tags(dict(one.tags)) for key, one in accounts.items()}
+    keys = tag_set_keys(connection, sorted(set(texts.values())))
+    return {key: keys[text] for key, text in texts.items()}
 
 
 def namespaces(connection: Connection) -> dict[int, str]:

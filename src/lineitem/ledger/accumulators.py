@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,18 @@ class Targets:
     service_month: NDArray[np.int32]
     start_us: NDArray[np.int64]
     end_us: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, price_key: int, places: Sequence[tuple[int, int, int, int]]) -> Targets:
+        """From account key, service month, start and end of each, which come in key order."""
+        account_key, service_month, start_us, end_us = zip(*places, strict=True) if places else ((), (), (), ())
+        return cls(
+            price_key,
+            np.array(account_key, dtype=np.int32),
+            np.array(service_month, dtype=np.int32),
+            np.array(start_us, dtype=np.int64),
+            np.array(end_us, dtype=np.int64),
+        )
 
     def __len__(self) -> int:
         return len(self.account_key)

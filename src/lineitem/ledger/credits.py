@@ -13,11 +13,10 @@ from itertools import count
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from lineitem.catalog import published
 from lineitem.catalog.model import Account
-from lineitem.catalog.snapshot import Snapshot, canonical_tags
+from lineitem.catalog.snapshot import Snapshot
 from lineitem.core.period import Month as Period
 from lineitem.core.period import month_start_us
 from lineitem.ingest import intake
@@ -279,21 +278,18 @@ def _moved(
 def _line_items(
     connection: Connection, snapshot: Snapshot, moved: Sequence[_Moved], listed: Mapping[int, Account]
 ) -> LineItems:
-    texts = {account: canonical_tags(dict(listed[account].tags)) for account in {one.account_key for one in moved}}
-    tag_keys = published.tag_set_keys(connection, sorted(set(texts.values())))
+    tags = published.account_tag_sets(connection, {one.account_key: listed[one.account_key] for one in moved})
     size = len(moved)
-    items = LineItems(
+    items = LineItems.without_events(
         account_key=np.array([one.account_key for one in moved], dtype=np.int32),
         price_version_key=np.array([one.granted.version_key for one in moved], dtype=np.int32),
-        tag_set_key=np.array([tag_keys[texts[one.account_key]] for one in moved], dtype=np.int32),
+        tag_set_key=np.array([tags[one.account_key] for one in moved], dtype=np.int32),
         kind=np.full(size, int(Kind.CREDIT), dtype=np.int16),
         quantity=np.zeros(size, dtype=np.int64),
         amount_nano=compact(np.array([-one.more_nano for one in moved], dtype=object)),
         event_time_us=np.array([one.start_us for one in moved], dtype=np.int64),
         service_month=np.array([one.month for one in moved], dtype=np.int32),
         posting_month=np.array([one.posted_month for one in moved], dtype=np.int32),
-        event_key=np.zeros(size, dtype="V16"),
-        event_id=pa.nulls(size, pa.string()),
     )
     if size:
         items.posting_month = post_to_open_months(connection, snapshot.namespace_key, items.posting_month)

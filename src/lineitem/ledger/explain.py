@@ -290,10 +290,9 @@ def _pooled(
     carried = Fraction(continued.carried, 10**item.scale)
     taken = Fraction(min(int(continued.base.quantity[0]), price.pool_units), 10**item.scale) + carried
     behind = [Step(f"with {fraction_text(taken)} taken before of {price.price.pool_name}", quantity + taken)]
-    if carried:
-        label = f"less {fraction_text(carried)} carried over from the month before"
-        behind.append(Step(label, max(quantity + taken - carried, Fraction(0))))
     counted = max(quantity + taken - carried, Fraction(0))
+    if carried:
+        behind.append(Step(f"less {fraction_text(carried)} carried over from the month before", counted))
     return [*steps[:1], *behind, *price_steps(price, counted, settled=settled)[1:]]
 
 

@@ -121,7 +121,7 @@ def _post_price(
     if charge is not None:
         charges.save(connection, targets, after)
     count = len(windows)
-    items = LineItems(
+    items = LineItems.without_events(
         account_key=np.array([window[0] for window in windows], dtype=np.int32),
         price_version_key=np.array([window[5] for window in windows], dtype=np.int32),
         tag_set_key=np.array([window[4] for window in windows], dtype=np.int32),
@@ -131,8 +131,6 @@ def _post_price(
         event_time_us=np.array([window[3] for window in windows], dtype=np.int64),
         service_month=targets.service_month[target],
         posting_month=targets.service_month[target],
-        event_key=np.zeros(count, dtype="V16"),
-        event_id=pa.nulls(count, pa.string()),
     )
     return items, row.price.currency
 
@@ -144,13 +142,8 @@ def _targets(connection: Connection, price_key: int, distinct: list[tuple[int, i
         "starts": [start for _, start in distinct],
     }
     found = {(row[0], row[2]): row[3:] for row in connection.execute(SQL.service_months, values).fetchall()}
-    return Targets(
-        price_key,
-        np.array([account for account, _ in distinct], dtype=np.int32),
-        np.array([found[key][0] for key in distinct], dtype=np.int32),
-        np.array([start for _, start in distinct], dtype=np.int64),
-        np.array([found[key][1] for key in distinct], dtype=np.int64),
-    )
+    places = [(account, found[(account, start)][0], start, found[(account, start)][1]) for account, start in distinct]
+    return Targets.of(price_key, places)
 
 
 def joined(parts: list[LineItems]) -> LineItems:

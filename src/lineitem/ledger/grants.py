@@ -18,6 +18,7 @@ from lineitem.kit.sqlfiles import load_queries
 from lineitem.ledger.chain import BatchKind
 from lineitem.ledger.grant_terms import Asked, GrantTerms, read_terms
 from lineitem.ledger.post import Fact, canonical, lock_lane, write_batch
+from lineitem.ledger.why import say_why
 
 SQL = load_queries("lineitem.ledger", "credits.sql")
 GRANT = "grant"
@@ -159,13 +160,9 @@ def void(connection: Connection, namespace: str, grant: str, reason: str, by: st
     """Take back what is not drawn of a grant; the grant and whether that did anything.
 
     What was drawn stays: a void grant is one of that amount. Raises InputError for an unknown grant, Refused where it was
-    made void for another reason.
+    made void for another reason, or where none is given.
     """
-    if not reason.strip() or len(reason) > FIELD_CHARS_MAX or not reason.isprintable():
-        raise InputError(
-            f"making a grant void needs a reason of 1 to {FIELD_CHARS_MAX} printable characters",
-            do="Say why with --reason; it stays in the audit trail.",
-        )
+    say_why("making a grant void", reason, FIELD_CHARS_MAX)
     return retried(lambda: _void(connection, namespace, grant, reason, by, now_us))
 
 

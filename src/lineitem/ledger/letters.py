@@ -24,6 +24,7 @@ from lineitem.kit.db import Connection, explained, retried
 from lineitem.kit.sqlfiles import load_queries
 from lineitem.ledger.chain import BatchKind, records_digest
 from lineitem.ledger.post import Fact, canonical, lock_lane, write_batch
+from lineitem.ledger.why import say_why
 
 SQL = load_queries("lineitem.ledger", "letters.sql")
 _TRIES = 10
@@ -171,7 +172,7 @@ def fix(
 ) -> None:
     """Record a patch for a letter; its raw record stays as it is. Raises InputError for an unknown letter, Refused for one
     whose event is in the ledger already, and where no reason is given."""
-    _say_why("a fix", reason)
+    say_why("a fix", reason, LETTER_REASON_CHARS_MAX)
     text = canonical(patch)
 
     def check(letter: Letter) -> None:
@@ -187,7 +188,7 @@ def fix(
 def discard(connection: Connection, namespace: str, keys: Sequence[int], by: str, reason: str, now_us: int) -> int:
     """Settle letters as never to be billed: how many. Raises InputError for an unknown one, Refused for one that is not
     open, and where no reason is given; then nothing of its transaction of ``REPLAY_LETTERS_MAX`` letters is written."""
-    _say_why("discarding", reason)
+    say_why("discarding", reason, LETTER_REASON_CHARS_MAX)
 
     def check(letter: Letter) -> None:
         if letter.state != "open":
@@ -199,14 +200,6 @@ def discard(connection: Connection, namespace: str, keys: Sequence[int], by: str
     for start in range(0, len(keys), REPLAY_LETTERS_MAX):
         _act(connection, namespace, keys[start : start + REPLAY_LETTERS_MAX], Act.DISCARD, check, by, reason, now_us)
     return len(keys)
-
-
-def _say_why(what: str, reason: str) -> None:
-    if not reason.strip() or len(reason) > LETTER_REASON_CHARS_MAX or not reason.isprintable():
-        raise Refused(
-            f"{what} needs a reason of 1 to {LETTER_REASON_CHARS_MAX} printable characters",
-            do="Say why with --reason; it stays in the audit trail.",
-        )
 
 
 def _act(

@@ -31,7 +31,7 @@ from lineitem.rate.enrich import PriceUsage
 from lineitem.rate.exact import compact, multiply, subtract
 from lineitem.rate.folds import FoldState
 from lineitem.rate.itemize import TargetState
-from lineitem.rate.targets import NOT_SETTLED, totals
+from lineitem.rate.targets import totals
 
 SQL = load_queries("lineitem.ledger", "ledger.sql")
 
@@ -181,11 +181,10 @@ def _post_difference(
     # Unless its account is active, nobody owes the fixed due of a target without events: the next one brings it again.
     price, none = rater.compile(one.row), np.zeros(1, dtype=np.int64)
     base = None if held is None else held.base(one.row, targets)
-    settled = np.full(1, NOT_SETTLED) if before.settled is None else before.settled
     billed, events = (none, none) if found is None else (found.billed, found.events)
-    total = totals(price, billed, events, settled, base=base)
+    total = totals(price, billed, events, before.settled, base=base)
     charge = none if found is None else found.charge
-    after = TargetState(events, before.last_event_us, state, state.quantity, total, charge, charge)
+    after = TargetState(events, before.last_event_us, state, state.quantity, total, charge, charge, before.settled)
     accumulators.save(connection, targets, after, one.row.meter.aggregation == "latest")
     if price.charge is not None:
         charges.save(connection, targets, after)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from lineitem.catalog import published
 from lineitem.catalog.model import Account
 from lineitem.catalog.pools import pool_units, rollover_units
@@ -78,7 +76,7 @@ def _carry(
     now_us: int,
 ) -> Iterator[Carry]:
     account_key, name, month = pool
-    start_us, end_us = (month_start_us(one, account.timezone) for one in (month, month + 1))
+    start_us, end_us = _bounds(account, month)
     if end_us > now_us:
         return
     parts, key = chains.pool_parts(name, start_us, end_us), Key(account_key, *name, month + 1)
@@ -107,7 +105,7 @@ def _active(
 
 def _pools_of(snapshot: Snapshot, chains: TierChains, account: Account, month: int) -> set[tuple[str, str]]:
     """The pools that an active account has in a month, by the prices in force where its time in it begins."""
-    start_us, end_us = (month_start_us(one, account.timezone) for one in (month, month + 1))
+    start_us, end_us = _bounds(account, month)
     since = max(start_us, account.active_from_us or 0)
     if since >= min(end_us, account.active_until_us or end_us):
         return set()
@@ -151,14 +149,13 @@ def post(
         yield from held.corrections(connection, rater.compile)
 
 
+def _bounds(account: Account, month: int) -> tuple[int, int]:
+    """Start and end of a service month."""
+    return month_start_us(month, account.timezone), month_start_us(month + 1, account.timezone)
+
+
 def _targets(price_key: int, carries: Sequence[Carry]) -> Targets:
     ordered = sorted(carries, key=lambda one: one.key.account_key)
-    months, zones = [one.key.month for one in ordered], [one.account.timezone for one in ordered]
-    bounds = [[month_start_us(month + n, zone) for month, zone in zip(months, zones, strict=True)] for n in (0, 1)]
-    return Targets(
-        price_key,
-        np.array([one.key.account_key for one in ordered], dtype=np.int32),
-        np.array(months, dtype=np.int32),
-        np.array(bounds[0], dtype=np.int64),
-        np.array(bounds[1], dtype=np.int64),
+    return Targets.of(
+        price_key, [(one.key.account_key, one.key.month, *_bounds(one.account, one.key.month)) for one in ordered]
     )

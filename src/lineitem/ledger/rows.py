@@ -73,6 +73,14 @@ class LineItems:
     event_key: NDArray[np.void]  # V16, zero where the line item stands for a window
     event_id: pa.StringArray  # null where the line item stands for a window
 
+    @classmethod
+    def without_events(cls, account_key: NDArray[np.int32], **columns: Any) -> LineItems:
+        """Line items that stand for no event; ``columns`` are all the others."""
+        count = len(account_key)
+        return cls(
+            account_key, **columns, event_key=np.zeros(count, dtype="V16"), event_id=pa.nulls(count, pa.string())
+        )
+
     def __len__(self) -> int:
         return len(self.account_key)
 

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from itertools import count, groupby
 
 import numpy as np
-import pyarrow as pa
 
 from lineitem.catalog import published
 from lineitem.catalog.model import Account
-from lineitem.catalog.snapshot import PriceRow, Snapshot, canonical_tags
+from lineitem.catalog.snapshot import PriceRow, Snapshot
 from lineitem.core.period import Month
 from lineitem.kit.arrays import int8s, numerics
 from lineitem.kit.db import Connection, explained, retried
@@ -86,9 +85,7 @@ def _settle(
             return 0
         keys = {one.account_key for one in wanted} | {one.key.account_key for one in carries}
         accounts = published.accounts_by_key(connection, sorted(keys))
-        texts = {key: canonical_tags(dict(one.tags)) for key, one in accounts.items()}
-        tag_keys = published.tag_set_keys(connection, sorted(set(texts.values())))
-        tags = {key: tag_keys[text] for key, text in texts.items()}
+        tags = published.account_tag_sets(connection, accounts)
         parts: list[tuple[LineItems, str]] = []
         facts = []
         for correction in rollover.post(connection, snapshot, rater, carries, tags) if carries else ():
@@ -214,13 +211,8 @@ def _post_price(
     tags: dict[int, int],
 ) -> LineItems:
     """Settle targets of one price; ``rows`` are its versions, ``tags`` the tag set of each account."""
-    targets = Targets(
-        rows[0].price_key,
-        np.array([one.account_key for one in wanted], dtype=np.int32),
-        np.array([one.month for one in wanted], dtype=np.int32),
-        np.array([one.start_us for one in wanted], dtype=np.int64),
-        np.array([one.end_us for one in wanted], dtype=np.int64),
-    )
+    places = [(one.account_key, one.month, one.start_us, one.end_us) for one in wanted]
+    targets = Targets.of(rows[0].price_key, places)
     price = rater.compile(rows[0])
     before = accumulators.lock(connection, snapshot.namespace_key, targets)
     quantity = posted = before.posted_quantity
@@ -273,7 +265,7 @@ def _items(
     some = [wanted[i] for i in at.tolist()]
     count = len(some)
     month = np.array([one.month for one in some], dtype=np.int32)
-    return LineItems(
+    return LineItems.without_events(
         account_key=np.array([one.account_key for one in some], dtype=np.int32),
         price_version_key=np.array([_version_key(snapshot, rows, one.end_us) for one in some], dtype=np.int32),
         tag_set_key=np.array([tags[one.account_key] for one in some], dtype=np.int32),
@@ -283,8 +275,6 @@ def _items(
         event_time_us=np.array([one.start_us for one in some], dtype=np.int64),
         service_month=month,
         posting_month=np.array([one.posted_month for one in some], dtype=np.int32),
-        event_key=np.zeros(count, dtype="V16"),
-        event_id=pa.nulls(count, pa.string()),
     )
 
 

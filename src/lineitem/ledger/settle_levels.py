@@ -13,12 +13,11 @@ from functools import partial
 from itertools import count, groupby
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from lineitem.catalog import published
 from lineitem.catalog.model import Account
-from lineitem.catalog.snapshot import Snapshot, canonical_tags
+from lineitem.catalog.snapshot import Snapshot
 from lineitem.core.errors import Refused
 from lineitem.core.period import Month
 from lineitem.kit.arrays import int8s, numerics
@@ -238,9 +237,7 @@ def post(
     ``kind`` None: ``recurring`` where a target is settled for the first time, ``true_up`` later. Raises Refused where one
     would owe more than the ledger holds.
     """
-    texts = {key: canonical_tags(dict(one.tags)) for key, one in accounts.items()}
-    tag_keys = published.tag_set_keys(connection, sorted(set(texts.values())))
-    tags = {key: tag_keys[text] for key, text in texts.items()}
+    tags = published.account_tag_sets(connection, accounts)
     none = np.zeros(0, dtype=np.int64)
     parts = [_items([], none, none, none, tags)]
     currencies: list[str] = []
@@ -296,20 +293,14 @@ def _post_price(
 
 
 def _columns(price_key: int, some: Sequence[Target]) -> Targets:
-    return Targets(
-        price_key,
-        np.array([one.account_key for one in some], dtype=np.int32),
-        np.array([one.month for one in some], dtype=np.int32),
-        np.array([one.start_us for one in some], dtype=np.int64),
-        np.array([one.end_us for one in some], dtype=np.int64),
-    )
+    return Targets.of(price_key, [(one.account_key, one.month, one.start_us, one.end_us) for one in some])
 
 
 def _items(
     some: Sequence[Target], kinds: NDArray[np.int64], quantity: IntArray, amount_nano: IntArray, tags: dict[int, int]
 ) -> LineItems:
     """One line item for each target."""
-    return LineItems(
+    return LineItems.without_events(
         account_key=np.array([one.account_key for one in some], dtype=np.int32),
         price_version_key=np.array([one.row.price_version_key for one in some], dtype=np.int32),
         tag_set_key=np.array([tags[one.account_key] for one in some], dtype=np.int32),
@@ -319,6 +310,4 @@ def _items(
         event_time_us=np.array([one.due_from_us for one in some], dtype=np.int64),
         service_month=np.array([one.month for one in some], dtype=np.int32),
         posting_month=np.array([one.posted_month for one in some], dtype=np.int32),
-        event_key=np.zeros(len(some), dtype="V16"),
-        event_id=pa.nulls(len(some), pa.string()),
     )

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from lineitem.catalog.snapshot import PriceRow, TierChains
@@ -22,7 +21,7 @@ from lineitem.ledger.rows import Kind, LineItems
 from lineitem.rate.exact import BoolArray, IntArray, compact, exceeds_ledger, subtract
 from lineitem.rate.itemize import NO_EVENT, Rows, TargetState
 from lineitem.rate.price import CompiledPrice
-from lineitem.rate.targets import NOT_SETTLED, Base, base_of, total_nano, totals
+from lineitem.rate.targets import Base, base_of, total_nano, totals
 
 Place = tuple[int, int]
 """Account key, start of the service period in microseconds."""
@@ -56,19 +55,17 @@ class Correction:
 
     def line_items(self) -> LineItems:
         """The rows as line items, where their tag sets are dictionary keys."""
-        rows, count = self.rows, len(self.rows.target)
-        return LineItems(
+        rows = self.rows
+        return LineItems.without_events(
             account_key=self.targets.account_key[rows.target],
             price_version_key=rows.version_key,
             tag_set_key=rows.tag_set,
-            kind=np.full(count, int(Kind.TRUE_UP), dtype=np.int16),
+            kind=np.full(len(rows.target), int(Kind.TRUE_UP), dtype=np.int16),
             quantity=rows.quantity,
             amount_nano=rows.amount_nano,
             event_time_us=rows.time_us,
             service_month=self.targets.service_month[rows.target],
             posting_month=self.targets.service_month[rows.target],
-            event_key=np.zeros(count, dtype="V16"),
-            event_id=pa.nulls(count, pa.string()),
         )
 
 
@@ -123,8 +120,7 @@ class Held:
         base = self.base(row, targets) if len(at) else None
         if base is None:
             return None
-        settled = np.full(len(targets), NOT_SETTLED) if state.settled is None else state.settled
-        total = totals(price, state.posted_quantity, state.events, settled, base=base)
+        total = totals(price, state.posted_quantity, state.events, state.settled, base=base)
         amount = subtract(total[at], state.posted_nano[at])
         later = total_nano(price, state.fold.quantity, base)  # also once what waits is posted
         beyond = np.zeros(len(targets), dtype=np.bool_)
@@ -205,11 +201,5 @@ def _places(targets: Targets) -> Iterable[tuple[Place, int, int]]:
 
 
 def _targets(price_key: int, places: dict[Place, tuple[int, int]]) -> Targets:
-    ordered = sorted(places)
-    return Targets(
-        price_key,
-        np.array([account for account, _ in ordered], dtype=np.int32),
-        np.array([places[place][0] for place in ordered], dtype=np.int32),
-        np.array([start for _, start in ordered], dtype=np.int64),
-        np.array([places[place][1] for place in ordered], dtype=np.int64),
-    )
+    ordered = sorted(places.items())
+    return Targets.of(price_key, [(account, month, start, end) for (account, start), (month, end) in ordered])

@@ -19,7 +19,6 @@ from lineitem.ingest import intake
 from lineitem.kit.db import Connection, asked_beside
 from lineitem.kit.sqlfiles import load_queries
 from lineitem.ledger import carried
-from lineitem.ledger.carried import check_carried
 from lineitem.ledger.chain import GENESIS, HASH_VERSION, Batch, batch_hash, set_aside_digest
 from lineitem.ledger.checkpoint import Checkpoint, Notary
 from lineitem.ledger.fx import check_rates
@@ -63,7 +62,7 @@ def verify(connection: Connection, beside: Connection, notary: Notary, progress:
         settled = _recorded(connection, "settle")
         for place, what in (*check_settled(connection, settled), *check_seen(connection, settled)):
             report.add(place, what)
-        for place, what in check_carried(connection, _recorded(connection, carried.FACT)):
+        for place, what in carried.check_carried(connection, _recorded(connection, carried.FACT)):
             report.add(place, what)
         for place, what in check_credits(connection):
             report.add(place, what)

@@ -13,7 +13,7 @@ from lineitem.rate.enrich import PriceUsage
 from lineitem.rate.exact import INT64_MAX, IntArray, compact, magnitude, subtract
 from lineitem.rate.folds import FoldItems, FoldState, Groups, fold, running_sum
 from lineitem.rate.price import CompiledPrice
-from lineitem.rate.targets import SETTLED, Base, fixed_due_nano, rate_running
+from lineitem.rate.targets import NOT_SETTLED, SETTLED, Base, fixed_due_nano, rate_running
 
 NO_EVENT = -1
 
@@ -33,14 +33,15 @@ class TargetState:
     posted_nano: IntArray
     charge: IntArray
     posted_charge: IntArray
-    settled: NDArray[np.int64] | None = None  # see ``targets``; None where no target is
+    settled: NDArray[np.int64]  # see ``targets``
     base: Base | None = field(default=None, kw_only=True)
 
     @classmethod
     def empty(cls, count: int) -> TargetState:
         """Targets nothing has happened to."""
-        zeros = np.zeros(count, dtype=np.int64)
-        return cls(zeros, zeros.copy(), FoldState.empty(count), *(zeros.copy() for _ in range(4)))
+        events, last, quantity, nano, charge, posted_charge = (np.zeros(count, dtype=np.int64) for _ in range(6))
+        never = np.full(count, NOT_SETTLED, dtype=np.int64)
+        return cls(events, last, FoldState.empty(count), quantity, nano, charge, posted_charge, never)
 
 
 @dataclass(slots=True)
@@ -172,8 +173,7 @@ def _fresh(target: NDArray[np.int64], before: TargetState) -> NDArray[np.int64]:
     """The targets that get their first event here and have not paid what is due without one, nor go on
     where others, with events, have."""
     touched: NDArray[np.int64] = np.unique(target)
-    owes = np.zeros(len(touched), dtype=np.bool_) if before.settled is None else before.settled[touched] > SETTLED
-    fresh: NDArray[np.int64] = touched[(before.events[touched] == 0) & ~owes]
+    fresh: NDArray[np.int64] = touched[(before.events[touched] == 0) & (before.settled[touched] <= SETTLED)]
     return fresh if before.base is None else fresh[~before.base.filled[fresh]]
 
 
