@@ -467,6 +467,15 @@ def test_a_flat_price_needs_no_meter() -> None:
     assert catalog_from_document(catalog_document(catalog)) == catalog
 
 
+def problems_if_any(text: str) -> list[str]:
+    """The problems of a catalog; [] where it is well."""
+    try:
+        parse_catalog(text, "c.yaml")
+    except CatalogError as error:
+        return error.problems
+    return []
+
+
 def committed(*prices: str) -> list[str]:
     """The problems of a pricebook with two prices, in two currencies, and some commitments."""
     two = ["{id: a, meter: requests, model: per_unit, unit_price: 1}"]
@@ -480,11 +489,7 @@ pricebooks:
     effective_from: 2020-01-01T00:00:00Z
     prices:
 {lines}"""
-    try:
-        parse_catalog(text, "c.yaml")
-    except CatalogError as error:
-        return error.problems
-    return []
+    return problems_if_any(text)
 
 
 def test_a_commitment_names_prices_there_are() -> None:
@@ -525,11 +530,7 @@ pricebooks:
       - {{id: a, model: per_unit, unit_price: 1, {first}}}
       - {{id: b, model: per_unit, unit_price: 1, {second}}}
 """
-    try:
-        parse_catalog(text, "c.yaml")
-    except CatalogError as error:
-        return error.problems
-    return []
+    return problems_if_any(text)
 
 
 def test_prices_of_a_pool_agree() -> None:

@@ -13,7 +13,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +21,8 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
+
+from lineitem.kit.embedded_folder import within
 
 POM = Path(__file__).parents[1] / "broker" / "pom.xml"
 JARS = Path(sys.prefix) / "broker"
@@ -192,8 +193,7 @@ class Broker:
 
 @contextmanager
 def running(folder: Path) -> Iterator[Broker]:
-    """A broker for as long as the context lasts. Raises NoBroker."""
-    install()
+    """A broker for as long as the context lasts; ``install`` comes first."""
     broker = Broker(folder)
     try:
         yield broker
@@ -203,12 +203,7 @@ def running(folder: Path) -> Iterator[Broker]:
 
 def until(condition: Callable[[], bool]) -> bool:
     """Wait for a condition; whether it came about in time."""
-    end = time.monotonic() + _PATIENCE_S
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.05)
-    return True
+    return within(_PATIENCE_S, condition)
 
 
 def _answers(admin: AdminClient) -> bool:

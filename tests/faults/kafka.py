@@ -18,7 +18,7 @@ from lineitem.kit.db import connect
 from lineitem.kit.embedded import EmbeddedServer
 from tests.acceptance.command import Command
 from tests.faults import workload
-from tests.faults.broker import Broker, running, until
+from tests.faults.broker import Broker, install, running, until
 from tests.faults.supervisor import stopped
 
 QUICK = (
@@ -196,6 +196,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20)
     chosen = parser.parse_args()
     print(f"seed {chosen.seed}, {chosen.rounds} rounds", flush=True)
+    install()
     with tempfile.TemporaryDirectory(prefix="lineitem-kafka-") as name:
         folder = Path(name)
         (folder / "broker").mkdir()

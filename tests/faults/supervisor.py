@@ -18,7 +18,7 @@ from pathlib import Path
 
 from lineitem.kit.db import connect
 from lineitem.kit.embedded import EmbeddedServer
-from lineitem.kit.embedded_folder import Layout
+from lineitem.kit.embedded_folder import Layout, within
 from tests.acceptance.command import Command
 from tests.faults import workload
 
@@ -270,12 +270,7 @@ def rounds(supervisor: Supervisor, count: int) -> Iterator[str]:
 
 def until(condition: Callable[[], bool]) -> bool:
     """Wait for a condition; whether it came about in time."""
-    end = time.monotonic() + _PATIENCE_S
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.01)
-    return True
+    return within(_PATIENCE_S, condition)
 
 
 def stopped(pid: int) -> bool:

@@ -11,7 +11,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +21,7 @@ from lineitem.core.errors import DatabaseUnavailable, EnvironmentProblem
 from lineitem.kit.db import connect
 from lineitem.kit.embedded import EmbeddedServer
 from lineitem.kit.embedded_account import Account, choose
-from lineitem.kit.embedded_folder import Layout
+from lineitem.kit.embedded_folder import Layout, within
 
 # A user in a process of its own: starts, says so, answers `ensure` and `count`, leaves when its input ends.
 USER = """
@@ -48,12 +47,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 def wait_for(condition: Callable[[], bool], seconds: float = 20) -> bool:
     """Whether ``condition`` comes true in time."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.02)
-    return True
+    return within(seconds, condition)
 
 
 def _read(path: Path) -> bytes:
