@@ -497,3 +497,20 @@ def _container() -> Iterator[Callable[[], None]]:
         os.close(namespace)
     finally:
         holder.communicate()
+
+
+@as_root
+def test_what_passes_closed_folders_says_so_when_asked(tmp_path: Path) -> None:
+    """`initdb` asks by access(2) whether it may run a program, before it does: the answer must be that of running it."""
+    nobody = pwd.getpwnam("nobody")
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    program = closed / "program"
+    program.write_text("#!/bin/sh\necho ran\n")
+    program.chmod(0o755)
+    account = Account("switch", nobody.pw_uid, nobody.pw_gid, (), passes_closed_folders=True)
+    code = "import os, subprocess, sys\nprint(os.access(sys.argv[1], os.X_OK), subprocess.check_output(sys.argv[1], text=True))"
+    said = subprocess.run(
+        [sys.executable, "-c", code, program], preexec_fn=account.enter, capture_output=True, text=True
+    )
+    assert said.stdout.split() == ["True", "ran"], said.stderr

@@ -33,6 +33,8 @@ from lineitem.core.errors import DatabaseUnavailable
 _CLONE_NEWUSER = 0x10000000
 _PR_SET_PDEATHSIG = 1
 _PR_SET_KEEPCAPS = 8
+_PR_SET_SECUREBITS = 28
+_SECBIT_NO_SETUID_FIXUP = 4
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_RAISE = 2
 _CAP_DAC_OVERRIDE = 1
@@ -72,6 +74,9 @@ class Account:
             _keep_capabilities(0)
         elif self.how == "switch":
             if self.passes_closed_folders:
+                # initdb asks access(2) whether it may run a program, and access(2) forgets capabilities without this. Where a
+                # container took the right to set it, only programs in folders that are open to all can be run.
+                _libc.prctl(_PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP, 0, 0, 0)
                 _called(_libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0))
             os.setgroups([])
             os.setresgid(self.gid, self.gid, self.gid)
