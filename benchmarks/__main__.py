@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 
-from benchmarks import growth, ledger, rating, shadow
+from benchmarks import growth, kafka, ledger, rating, shadow
 from benchmarks.ledger import Bench
 
 BENCHES: dict[str, Bench] = {
@@ -14,6 +14,9 @@ BENCHES: dict[str, Bench] = {
     "verify": growth.verify_rate,
     "growth": growth.growth,
     "shadow": shadow.shadow_rate,
+    "kafka_to_ledger": kafka.kafka_to_ledger,
+    "kafka_scale": kafka.kafka_scale,
+    "kafka_latency": kafka.kafka_latency,
 }
 
 

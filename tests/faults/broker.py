@@ -18,7 +18,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicCollection, TopicPartition
+from confluent_kafka import (
+    Consumer,
+    ConsumerGroupState,
+    KafkaError,
+    KafkaException,
+    Producer,
+    TopicCollection,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
@@ -49,6 +57,15 @@ log.initial.task.delay.ms=200
 log.cleaner.backoff.ms=200
 log.cleaner.dedupe.buffer.size=8388608
 """
+
+_NO_GROUP_YET = frozenset(
+    {
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.GROUP_ID_NOT_FOUND,
+    }
+)
 
 
 class NoBroker(Exception):
@@ -170,6 +187,18 @@ class Broker:
             producer.commit_transaction(30)
         else:
             producer.abort_transaction(30)
+
+    def members(self, group: str) -> int:
+        """How many clients a settled group has that were given something to read; 0 while it is being divided."""
+        try:
+            found = self.admin.describe_consumer_groups([group])[group].result()
+        except KafkaException as error:
+            if error.args[0].code() not in _NO_GROUP_YET:
+                raise
+            return 0
+        if found.state != ConsumerGroupState.STABLE:
+            return 0
+        return sum(bool(member.assignment and member.assignment.topic_partitions) for member in found.members)
 
     def offsets(self, topic: str, partition: int = 0) -> list[int]:
         """Offsets of the records a partition still holds."""
