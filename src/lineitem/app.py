@@ -39,7 +39,9 @@ from lineitem.ingest import acts, formats, letters
 from lineitem.ingest.acts import Chosen
 from lineitem.ingest.events import BatchLimits
 from lineitem.ingest.mapping import parse_mapping
+from lineitem.ingest.segment_table import TableStore
 from lineitem.kit import db
+from lineitem.kit.blobs import BlobStore
 from lineitem.kit.config import Config, actor
 from lineitem.kit.db import Connection
 from lineitem.kit.embedded import EmbeddedServer
@@ -82,7 +84,6 @@ class App:
     def __init__(self, config: Config, clock: Clock | None = None) -> None:
         self.config = config
         self.clock: Clock = clock or SystemClock()
-        self.segments = FolderStore(config.data_dir / "segments")
         self._server: EmbeddedServer | None = None
         self._connections: list[Connection] = []
         self.dsn = ""
@@ -115,6 +116,8 @@ class App:
     ) -> None:
         for connection in self._connections:
             connection.close()
+        if "segments" in self.__dict__ and isinstance(self.segments, TableStore):
+            self.segments.close()
         self._connections.clear()
         if self._server is not None:
             server, self._server = self._server, None
@@ -131,6 +134,12 @@ class App:
     def pipeline(self, namespace: str) -> Pipeline:
         """The pipeline of one namespace."""
         return Pipeline(namespace, self.connection(), self.connection(), self.segments, self.clock, self.dsn)
+
+    @cached_property
+    def segments(self) -> BlobStore:
+        """Where raw segments are kept."""
+        folder = FolderStore(self.config.data_dir / "segments")
+        return TableStore(self.dsn, folder) if self.config.segments_in_database else folder
 
     @cached_property
     def notary(self) -> Notary:

@@ -13,23 +13,34 @@ from lineitem.core.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Where things are. ``database_url`` None means the embedded PostgreSQL under ``data_dir``."""
+    """Where things are. ``database_url`` None means the embedded PostgreSQL under ``data_dir``; ``segments_in_database``:
+    raw segments are not files of ``data_dir`` but rows beside the ledger, for machines that share no disk."""
 
     data_dir: Path
     database_url: str | None
     checkpoint_dir: Path
+    segments_in_database: bool = False
 
     @classmethod
     def read(cls, data_dir: Path | None = None, environment: Mapping[str, str] = os.environ) -> Config:
-        """From ``--data-dir`` or ``LINEITEM_DATA_DIR`` (default ``./.lineitem``), ``LINEITEM_DATABASE_URL`` and
-        ``LINEITEM_CHECKPOINT_DIR`` (default ``<data-dir>/checkpoints``; better a place outside this machine)."""
+        """From ``--data-dir`` or ``LINEITEM_DATA_DIR`` (default ``./.lineitem``), ``LINEITEM_DATABASE_URL``,
+        ``LINEITEM_CHECKPOINT_DIR`` (default ``<data-dir>/checkpoints``; better a place outside this machine) and
+        ``LINEITEM_SEGMENTS`` (``folder``, the default, or ``database``). Raises UsageError for another value of it."""
         folder = (data_dir or Path(environment.get("LINEITEM_DATA_DIR") or ".lineitem")).absolute()
         checkpoints = environment.get("LINEITEM_CHECKPOINT_DIR")
         return cls(
             data_dir=folder,
             database_url=environment.get("LINEITEM_DATABASE_URL") or None,
             checkpoint_dir=Path(checkpoints) if checkpoints else folder / "checkpoints",
+            segments_in_database=_segments(environment.get("LINEITEM_SEGMENTS")) == "database",
         )
+
+
+def _segments(value: str | None) -> str:
+    value = value or "folder"
+    if value not in ("folder", "database"):
+        raise UsageError(f"LINEITEM_SEGMENTS is {value!r}", do="Set it to folder or database.")
+    return value
 
 
 ACTOR_CHARS_MAX = 128
