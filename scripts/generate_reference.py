@@ -67,7 +67,7 @@ CLI_RULES = """\
 | `--namespace` | the tenant: `default` unless given. Nothing of one namespace is seen or billed in another |
 | `LINEITEM_DATABASE_URL` | uses a [PostgreSQL of your own](../how-to/use-your-own-postgresql.md) instead of the embedded one |
 | `LINEITEM_CHECKPOINT_DIR` | where signed checkpoints are kept: [better elsewhere](../how-to/keep-checkpoints-elsewhere.md) |
-| `LINEITEM_SEGMENTS` | `database`: raw segments go into the ledger's database instead of the data folder, for [machines that share no disk](../explanation/scale.md) |
+| `LINEITEM_SEGMENTS` | `database`: raw segments are kept there, for [machines that share no disk](../explanation/scale.md) |
 | `LINEITEM_ACTOR` | who acts on a catalog or a dead letter, unless `--as` says: else the system's user. A record, not a proof |
 | `LINEITEM_RETRY` | `0`: `ingest` and `catalog publish` leave dead letters alone, as with `--no-retry` |
 | periods | are months, written `YYYY-MM` |
