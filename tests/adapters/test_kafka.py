@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from lineitem.adapters.kafka.address import OWN, Address, parse_address, read_settings
+from lineitem.adapters.address import Address, parse_address, read_settings
 from lineitem.adapters.kafka.records import Headers, record_of
+from lineitem.adapters.kafka.settings import OWN
 from lineitem.adapters.streams import work_of
 from lineitem.core.errors import EnvironmentProblem, InputError, UsageError
 from lineitem.core.reasons import Reason
@@ -46,7 +47,7 @@ def decoded(record: bytes, **settings: str) -> tuple[EventColumns, list[Reject]]
 )
 def test_addresses(url: str, address: Address) -> None:
     """One broker or several, with ports or without."""
-    assert parse_address(url) == address
+    assert parse_address(url, "kafka", 9092) == address
 
 
 @pytest.mark.parametrize(
@@ -65,13 +66,13 @@ def test_addresses(url: str, address: Address) -> None:
 def test_what_is_no_address(url: str) -> None:
     """Said so, with the form it should have."""
     with pytest.raises(UsageError, match="no "):
-        parse_address(url)
+        parse_address(url, "kafka", 9092)
 
 
 def test_a_password_has_no_place_in_an_address() -> None:
     """It would stand in the list of processes."""
     with pytest.raises(UsageError) as raised:
-        parse_address("kafka://user:secret@host/topic")
+        parse_address("kafka://user:secret@host/topic", "kafka", 9092)
     assert "secret" not in str(raised.value)
     assert "--config" in str(raised.value)
 
@@ -80,7 +81,7 @@ def test_settings(tmp_path: Path) -> None:
     """Names and values; a value may hold anything behind the first equals sign."""
     file = tmp_path / "client.properties"
     file.write_text("# comment\n\nsasl.password = a=b \nsecurity.protocol=SSL\n")
-    assert read_settings(file) == {"sasl.password": "a=b", "security.protocol": "SSL"}
+    assert read_settings(file, OWN) == {"sasl.password": "a=b", "security.protocol": "SSL"}
 
 
 @pytest.mark.parametrize("text", ["no equals secret", "=secret", "a=1\na=secret", *(f"{name}=secret" for name in OWN)])
@@ -89,7 +90,7 @@ def test_wrong_settings_are_named_by_line(tmp_path: Path, text: str) -> None:
     file = tmp_path / "client.properties"
     file.write_text(text)
     with pytest.raises(InputError) as raised:
-        read_settings(file)
+        read_settings(file, OWN)
     assert raised.value.where == f"{file}:{len(text.splitlines())}"
     assert "secret" not in str(raised.value)
 
@@ -164,5 +165,5 @@ def test_without_its_package_it_says_what_to_install(monkeypatch: pytest.MonkeyP
 def test_an_unknown_scheme_is_named() -> None:
     """With those that are known."""
     with pytest.raises(UsageError, match="no stream") as raised:
-        work_of("nats://host/subject")
+        work_of("amqp://host/queue")
     assert "kafka://" in str(raised.value)

@@ -18,24 +18,13 @@ from lineitem.kit.embedded import EmbeddedServer
 from tests.acceptance.command import CATALOG, event, line
 from tests.docs.blocks import runnable_blocks
 from tests.docs.test_readme import ROOT, tell
-from tests.faults.broker import Broker, NoBroker, install, running, until
+from tests.faults.broker import Broker, until
 from tests.faults.kafka import Ledger, ended, fill
 from tests.faults.supervisor import stopped
 
 pytestmark = pytest.mark.slow
 SEEDS = [1]
 """One for the selection, and every seed that ever found something."""
-
-
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    """One broker for all tests here; each has topics of its own."""
-    try:
-        install()
-    except NoBroker as reason:  # what happens to a broker that is there fails its tests
-        pytest.skip(str(reason))
-    with running(tmp_path_factory.mktemp("broker")) as started:
-        yield started
 
 
 @pytest.fixture

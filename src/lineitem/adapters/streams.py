@@ -14,7 +14,7 @@ from lineitem.flow import Pipeline, Summary
 from lineitem.kit.db import Connection
 from lineitem.worker import StreamLimits
 
-STREAMS = {"kafka": "lineitem.adapters.kafka.work"}
+STREAMS = {"kafka": "lineitem.adapters.kafka.work", "nats": "lineitem.adapters.nats.work"}
 """Scheme -> module whose ``work`` reads it. Loaded when used: its library is an optional extra."""
 
 
@@ -22,12 +22,13 @@ STREAMS = {"kafka": "lineitem.adapters.kafka.work"}
 class StreamOrder:
     """What a worker was asked to read, and how.
 
-    ``source``: what fills `source` where a record has none. ``topic_id``: a topic made anew that may be read.
-    ``skip_missing``: whether to go on without records that the broker no longer has. ``until_idle``: end when all is read.
+    ``group``: of workers that share a stream's partitions, where it has several. ``source``: what fills `source` where a
+    record has none. ``topic_id``: a topic made anew that may be read. ``skip_missing``: whether to go on without records
+    that the broker no longer has. ``until_idle``: end when all is read.
     """
 
     url: str
-    group: str
+    group: str | None = None
     config: Path | None = None
     source: str | None = None
     topic_id: str | None = None

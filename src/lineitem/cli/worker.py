@@ -15,14 +15,18 @@ from lineitem.cli.output import Scope, fields, ledger_command, print_json, say
 
 
 @click.command()
-@click.option("--source", required=True, metavar="URL", help="kafka://host[:port][,host...]/topic")
-@click.option("--group", required=True, help="Consumer group: its workers share the topic's partitions.")
-@click.option("--source-name", metavar="NAME", help="Fills `source` where an event has none.  [default: kafka:TOPIC]")
+@click.option("--source", required=True, metavar="URL", help="kafka://host[:port][,host...]/topic or nats://.../stream")
+@click.option("--group", help="Consumer group (Kafka): its workers share the topic's partitions.")
+@click.option(
+    "--source-name",
+    metavar="NAME",
+    help="Fills `source` where an event has none.  [default: kafka:TOPIC or nats:STREAM]",
+)
 @click.option(
     "--config",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Settings of the Kafka client, name=value a line: TLS, SASL, timeouts.",
+    help="Settings of the client, name=value a line: TLS, SASL, timeouts.",
 )
 @click.option("--until-idle", is_flag=True, help="End when everything is read instead of waiting for more.")
 @click.option(
@@ -33,12 +37,12 @@ from lineitem.cli.output import Scope, fields, ledger_command, print_json, say
     "--batch-ms", default=1000, show_default=True, type=click.IntRange(0, 600_000),
     help="Milliseconds a record may wait for others to join its batch.",
 )  # fmt: skip
-@click.option("--topic-id", metavar="ID", help="A topic of a known name made anew: read it, it has this id.")
+@click.option("--topic-id", metavar="ID", help="A topic or stream of a known name made anew: read it, it has this id.")
 @click.option("--skip-missing", is_flag=True, help="Go on without records that the broker no longer has.")
 @ledger_command
 def worker(
     source: str,
-    group: str,
+    group: str | None,
     source_name: str | None,
     config: Path | None,
     until_idle: bool,
@@ -49,7 +53,7 @@ def worker(
     skip_missing: bool,
     scope: Scope,
 ) -> int:
-    """Read a Kafka topic of CloudEvents into the ledger, exactly once.
+    """Read a Kafka topic or a NATS JetStream stream of CloudEvents into the ledger, exactly once.
 
     Runs until it is told to stop (SIGTERM or Ctrl-C): the batch in work is finished, the rest left for the next worker.
     Start as many as there is work for, with one --group: they share the partitions. Positions are kept in the ledger, in

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from threading import get_ident
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -129,7 +130,7 @@ def _read(path: Path, public_key: str | None) -> tuple[Checkpoint | None, str]:
 
 def _write_durably(path: Path, content: bytes, *, exclusive: bool = False) -> None:
     """Write, sync, then give the file its name; ``exclusive`` leaves a file that is already there alone."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{get_ident()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with open(temporary, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from threading import Event
 from typing import Any
@@ -11,7 +11,8 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 
-from lineitem.adapters.kafka.address import Address
+from lineitem.adapters.address import Address
+from lineitem.adapters.opening import made_anew
 from lineitem.core.errors import EnvironmentProblem, InputError, Refused
 
 _ANSWER_S = 10
@@ -32,6 +33,11 @@ class Topic:
     name: str
     id: str
     partitions: int
+
+    @property
+    def what(self) -> str:
+        """For people."""
+        return f"topic {self.name!r}"
 
     @property
     def prefix(self) -> str:
@@ -91,7 +97,7 @@ class Broker:
                 if not isinstance(problem, EnvironmentProblem) or stop.wait(_PAUSE_S):
                     raise problem from error
         if found != topic.id:
-            raise recreated(topic.name, [topic.id], found)
+            raise made_anew(topic.what, [topic.id], found)
 
     def problem(self, error: KafkaException) -> Refused | EnvironmentProblem:
         """What a failed question means for people."""
@@ -106,15 +112,6 @@ class Broker:
             where=self.address.servers,
             do="Check --source, the broker, and --config; nothing is counted twice, run the same command again.",
         )
-
-
-def recreated(name: str, known: Iterable[str], found: str) -> Refused:
-    """The refusal to read a topic made anew as if it went on."""
-    return Refused(
-        f"topic {name!r} was made anew: the ledger has read the one with id {', '.join(known)}, this one is {found}",
-        do="Its offsets begin again, and what the old one still held is gone with it. If that is as it should be, "
-        f"say so once: --topic-id {found}",
-    )
 
 
 def _said(error: KafkaException) -> str:

@@ -1,0 +1,65 @@
+"""What a person says about a stream: ``kafka://host:port/topic``, and a file of client settings (TLS, passwords, timeouts)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lineitem.core.errors import InputError, UsageError
+
+_HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Servers to begin with (``host:port``, separated by commas) and what to read there."""
+
+    servers: str
+    topic: str
+
+
+def parse_address(url: str, scheme: str, port: int, what: str = "topic") -> Address:
+    """``scheme://host[:port][,host[:port]...]/topic``; ``port`` unless given. Raises UsageError."""
+    rest = url.removeprefix(f"{scheme}://")
+    hosts, _, topic = rest.partition("/")
+    do = f"Write {scheme}://host:{port}/{what}"
+    if "@" in hosts:
+        raise UsageError(
+            "--source holds a user or a password", do="Put them into a file that others cannot read: --config."
+        )
+    names = hosts.split(",")
+    if rest == url or not all(_HOST.fullmatch(name) for name in names):
+        raise UsageError(f"{url!r} is no address of a {what}", do=do)
+    if not _TOPIC.fullmatch(topic) or topic in (".", ".."):
+        raise UsageError(f"{topic!r} is no name of a {what}", where=url, do=do)
+    return Address(",".join(name if re.search(r":[0-9]+$", name) else f"{name}:{port}" for name in names), topic)
+
+
+def read_settings(path: Path, refused: Mapping[str, str]) -> dict[str, str]:
+    """Settings of a client, ``name=value`` a line, ``#`` for comments. ``refused``: which are not for people, and why.
+
+    Raises InputError with file and line, never with a value: it may be a password.
+    """
+    try:
+        text = path.read_text("utf-8-sig")
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", where=str(path), do="Name a readable file.") from error
+    except UnicodeDecodeError:
+        raise InputError("is not UTF-8 text", where=str(path)) from None
+    found: dict[str, str] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        name, equals, value = (part.strip() for part in line.partition("="))
+        where = f"{path}:{number}"
+        if (not name and not equals) or name.startswith("#"):
+            continue
+        if not equals or not name:
+            raise InputError("is not of the form name=value", where=where, do="Write one setting a line.")
+        if name in refused:
+            raise InputError(f"{name} cannot be set: {refused[name]}", where=where, do="Remove the line.")
+        if name in found:
+            raise InputError(f"{name} is set twice", where=where, do="Remove one of them.")
+        found[name] = value
+    return found

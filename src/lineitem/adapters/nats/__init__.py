@@ -1,0 +1,1 @@
+"""Usage from NATS JetStream: a stream's sequence numbers as positions."""

@@ -1,0 +1,205 @@
+"""Reads a stream in order, from where the ledger says, and hands its records to the desk.
+
+A consumer that lives as long as this worker delivers from a sequence number on and acknowledges nothing: what it was given
+is only remembered here. Any number of workers may read one stream; the one whose batch commits first goes on, and one
+that finds its position moved stands by until nothing moves it any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from threading import Event
+from urllib.parse import unquote
+
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+from nats.js import JetStreamContext
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StreamInfo
+
+from lineitem.adapters.kafka.records import record_of
+from lineitem.adapters.nats.server import Server, Stream
+from lineitem.core.errors import Refused
+from lineitem.ingest.intake import Partition
+from lineitem.worker import Desk
+
+_FETCH = 256
+"""Records asked for at once, and so the most that are held beside the desk (a server takes records up to 1 MB unless told)."""
+_WAIT_S, _WAIT_BUSY_S = 0.1, 0.02
+_STAND_BY_S = 5.0
+_FORGOTTEN_S = 300.0
+"""When the server drops a consumer whose worker is gone."""
+_CE = "ce-"
+
+
+class Reader:
+    """One reader of a stream. ``open_``: the ledger's partition as it stands now; ``say``: a line for people."""
+
+    def __init__(
+        self,
+        server: Server,
+        stream: Stream,
+        desk: Desk,
+        open_: Callable[[], Partition],
+        say: Callable[[str], None],
+        *,
+        until_idle: bool,
+        skip_missing: bool,
+    ) -> None:
+        self._server, self._stream, self._desk = server, stream, desk
+        self._open, self._say = open_, say
+        self._until_idle, self._skip_missing = until_idle, skip_missing
+        self._stop = Event()
+        self._partition = open_()
+        self.reached = self._partition.next
+        """The position of the ledger."""
+        self._fetched: deque[Msg] = deque()  # what the desk had no room for yet
+        self._subscription: JetStreamContext.PullSubscription | None = None
+        self._taken = 0  # the last sequence number that the desk has
+        self._delivered = 0  # how many records the present consumer has delivered
+        self._end = -1  # the last sequence number there is, while all is taken
+
+    async def run(self, stop: Event) -> None:
+        """Read until ``stop`` or, where asked, until there is nothing left. A batch in work is finished."""
+        self._stop = stop
+        try:
+            await self._begin()
+            while not stop.is_set():
+                if self._desk.full:
+                    await asyncio.to_thread(self._desk.wait, _WAIT_S)
+                elif not self._fetched:
+                    await self._fetch()
+                await self._take()
+                await self._hand_over()
+                if self._until_idle and await self._idle():
+                    break
+        finally:
+            await asyncio.to_thread(self._desk.wait_for_all)  # it asks this loop for the stream's id
+            await self._leave()
+
+    # --- from where on ---------------------------------------------------------------------------------------------------
+
+    async def _begin(self) -> None:
+        """Read from the ledger's position. Raises Refused where the stream does not have what comes next."""
+        self._partition = self._open()
+        start = self._start(await self._server.info_in_time(self._stop), max(self._partition.next, 1))
+        self.reached = self._partition.next
+        self._desk.take(self._partition)
+        self._taken, self._end = start - 1, -1
+        await self._leave()
+
+    def _start(self, info: StreamInfo, start: int) -> int:
+        first, last = info.state.first_seq, info.state.last_seq
+        if start > last + 1:
+            raise Refused(
+                f"the ledger has read up to sequence {start - 1}, the stream ends at {last}: it has lost records",
+                where=self._stream.what,
+                do="Restore the stream's data. Reading on would pass over the records that take their places.",
+            )
+        if first > start:
+            missing = f"records {start} to {first - 1} are no longer in the stream and were never read"
+            if not self._skip_missing:
+                raise Refused(
+                    missing,
+                    where=self._stream.what,
+                    do="Bring those events in another way (`lineitem ingest` of a file: none counts twice), keep records "
+                    "longer (max_age), and say once that reading may go on without them: --skip-missing",
+                )
+            self._say(f"{self._stream.what}: {missing}; going on without them, as told")
+        return max(start, first)
+
+    async def _subscribe(self) -> JetStreamContext.PullSubscription:
+        config = ConsumerConfig(
+            deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
+            opt_start_seq=self._taken + 1,
+            ack_policy=AckPolicy.NONE,
+            inactive_threshold=_FORGOTTEN_S,
+            mem_storage=True,
+        )
+        self._delivered = 0
+        return await self._server.jetstream.pull_subscribe("", stream=self._stream.name, config=config)
+
+    async def _leave(self) -> None:
+        """Give the consumer up; the next one begins behind what was taken."""
+        self._fetched.clear()
+        subscription, self._subscription = self._subscription, None
+        if subscription is not None:
+            try:
+                await subscription.unsubscribe()
+            except NatsError:
+                return  # the server forgets it by itself
+
+    # --- records ---------------------------------------------------------------------------------------------------------
+
+    async def _fetch(self) -> None:
+        """What has come. A consumer that the server lost is replaced."""
+        wait_s = _WAIT_BUSY_S if self._desk.busy else _WAIT_S
+        try:
+            if self._subscription is None:
+                self._subscription = await self._subscribe()
+            self._fetched.extend(await self._subscription.fetch(_FETCH, timeout=wait_s))
+        except TimeoutError:
+            return
+        except NatsError:
+            await self._leave()
+            await asyncio.to_thread(self._stop.wait, _WAIT_S)
+
+    async def _take(self) -> None:
+        """Give the desk what it has room for. A consumer that left a record out is replaced."""
+        while self._fetched and not self._desk.full:
+            message = self._fetched.popleft()
+            sequence = message.metadata.sequence
+            if sequence.consumer != self._delivered + 1:
+                await self._leave()
+                return
+            self._delivered += 1
+            self._taken = sequence.stream
+            self._end = -1 if message.metadata.num_pending else sequence.stream
+            self._desk.add(self._partition.key, sequence.stream, _record(message))
+
+    async def _hand_over(self) -> None:
+        hurry = [self._partition.key] if self._until_idle and self._end == self._taken else ()
+        done = self._desk.step(hurry)
+        if done is None:
+            return
+        if not done.moved:
+            self.reached = done.end
+            return
+        self._say(f"{self._stream.what}: another worker reads it; standing by")
+        await self._stand_by()
+        await self._begin()
+
+    async def _stand_by(self) -> None:
+        """Until the position has not moved for a while (its worker is gone) and there is something to read, or all is read."""
+        at = -1
+        while not self._stop.is_set():
+            now = self._open().next
+            info = await self._server.info_in_time(self._stop)
+            if now == at and now <= info.state.last_seq:
+                return
+            if now > info.state.last_seq and self._until_idle:
+                return
+            at = now
+            await asyncio.to_thread(self._stop.wait, _STAND_BY_S)
+
+    async def _idle(self) -> bool:
+        if self._desk.busy or not self._desk.quiet(self._partition.key):
+            return False
+        try:
+            return (await self._server.info()).state.last_seq <= max(self._taken, self.reached - 1)
+        except (NatsError, TimeoutError):
+            return False
+
+
+def _record(message: Msg) -> bytes:
+    """The raw record: CloudEvents in structured or (headers ``ce-...``, NATS protocol binding 1.0.2) in binary mode."""
+    headers = message.headers
+    if not headers:
+        return message.data
+    return record_of(message.data, [(_as_kafka(name), unquote(value).encode()) for name, value in headers.items()])
+
+
+def _as_kafka(name: str) -> str:
+    low = name.lower()
+    return "ce_" + low.removeprefix(_CE) if low.startswith(_CE) else low
