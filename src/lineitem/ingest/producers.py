@@ -95,7 +95,7 @@ def totals(
         "waived": list(waived.values()),
         "source": source,
     }
-    return {state: (count, total) for state, count, total in connection.execute(SQL.totals, values).fetchall()}
+    return {state: (count, int(total)) for state, count, total in connection.execute(SQL.totals, values).fetchall()}
 
 
 def runs(

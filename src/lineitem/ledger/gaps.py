@@ -99,7 +99,7 @@ def listed(
     limit: int = 100,
 ) -> list[dict[str, Any]]:
     """Runs of numbers in ``states``, those noticed first at the top: ``source``, ``from``, ``to``, ``count``, ``state``,
-    ``noticed`` (with ``age_seconds``; both None for ``sequence_reused``). Raises InputError for a source that never sent a sequence."""
+    ``noticed`` with ``age_seconds`` (both None for ``sequence_reused``). Raises InputError for a source without a sequence."""
     with explained():
         key = letters.namespace_key(connection, namespace)
         if source is not None:

@@ -68,7 +68,7 @@ with every as (
     ('set_aside', p.set_aside), ('sequence_reused', p.reused)) as x(state, numbers)
   where p.namespace_key = %(namespace_key)s and (%(source)s::text is null or p.source = %(source)s)
 )
-select state, count(*), sum(upper(r) - lower(r))::bigint from every group by state
+select state, count(*), sum(upper(r) - lower(r)) from every group by state
 
 -- name: runs
 -- Numbers of producers that are not simply there, those noticed first at the top: with the instant when both ends had been
@@ -80,7 +80,7 @@ with every as (
     ('missing', p.missing - coalesce(w.numbers::int8multirange, '{}')), ('waived', p.missing * w.numbers::int8multirange),
     ('set_aside', p.set_aside), ('sequence_reused', p.reused)) as x(state, numbers)
   where p.namespace_key = %(namespace_key)s and (%(source)s::text is null or p.source = %(source)s) and x.state = any(%(states)s)
-), noticed as (
+), noticed as materialized (
   select e.source, e.state, lower(e.r) as first, upper(e.r) - 1 as last, greatest(
     (select s.recorded_us from ingest.sequence_step s where s.producer_key = e.producer_key and s.high >= upper(e.r) - 1
      order by s.high, s.number limit 1),

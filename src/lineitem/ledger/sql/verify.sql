@@ -126,7 +126,7 @@ from ingest.sequence_step s left join ingest.producer p using (producer_key) ord
 -- Steps that do not stand behind the ones before: their number, or the lowest and highest number seen so far.
 select lane, batch from (
   select s.lane, s.batch, s.number <> row_number() over w or s.low is distinct from min(lower(s.whole)) over w
-    or s.high is distinct from max(upper(s.whole)) over w - 1 as odd
+    or s.high is distinct from max(upper(s.whole)) over w - 1 or count(*) over (partition by s.producer_key, s.number) > 1 as odd
   from (select *, accepted + repeated + set_aside as whole from ingest.sequence_step) s
   window w as (partition by s.producer_key order by s.number rows unbounded preceding)
 ) x where odd order by lane, batch limit 100
