@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from decimal import Decimal
+from io import BytesIO
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -117,6 +120,22 @@ def test_a_column_may_hold_it() -> None:
     named, _ = decode_all("csv", text.replace(b",line,", b",sequence,"))
     assert named.sequence is not None
     assert named.sequence.tolist() == [7, NONE, UNREADABLE]
+
+
+def test_parquet_and_access_logs_may_hold_it() -> None:
+    """A column of integers; a field of a log line that a mapping names."""
+    content = BytesIO()
+    columns = {"type": ["a"], "subject": ["b"], "time": ["2026-09-01T00:00:00Z"], "sequence": [12]}
+    pq.write_table(pa.table(columns), content)
+    log = b'1.2.3.4 77 ann [01/Sep/2026:00:00:00 +0000] "GET / HTTP/1.1" 200 5\n'
+    for name, data, mapping, wanted in (
+        ("parquet", content.getvalue(), None, 12),
+        ("access-log", log, "sequence: ident", 77),
+    ):
+        events, rejects = decode_all(name, data, mapping)
+        assert not rejects
+        assert events.sequence is not None
+        assert events.sequence.tolist() == [wanted]
 
 
 RECORDS = st.lists(
