@@ -75,11 +75,23 @@ def test_a_cloud_event_has_one_and_is_the_same_event() -> None:
 
 def test_a_bad_sequence_costs_nothing() -> None:
     """Whatever stands there, the event is one; that its sequence could not be read is remembered."""
-    records = [line(id=str(n), sequence=value) for n, value in enumerate(["x", 1.5, [], "9" * 40])]
-    events, rejects = decode_all("cloudevents", b"\n".join(records))
-    assert not rejects
-    assert events.sequence is not None
-    assert events.sequence.tolist() == [UNREADABLE] * 4
+    texts = [
+        b'"x"',
+        b"1.5",
+        b"[]",
+        b"9" * 40,
+        b"9" * 5000,
+        b"1e400",
+        b"1e99999999999999999999",
+        b"-1",
+        b"true",
+    ]
+    records = [line(id=str(n)).replace(b'"data"', b'"sequence":' + text + b',"data"') for n, text in enumerate(texts)]
+    for some in (records, *([one] for one in records)):
+        events, rejects = decode_all("cloudevents", b"\n".join(some))
+        assert not rejects
+        assert events.sequence is not None
+        assert events.sequence.tolist() == [UNREADABLE] * len(some)
 
 
 def test_what_is_set_aside_was_seen() -> None:

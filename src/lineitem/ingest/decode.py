@@ -240,8 +240,10 @@ def concatenate(parts: Sequence[EventColumns]) -> EventColumns:
     def lists(name: str) -> list[Any]:
         return list(chain.from_iterable(getattr(part, name) for part in parts))
 
-    sequences = [np.full(len(part), NONE) if part.sequence is None else part.sequence for part in parts]
-    counted = any(part.sequence is not None for part in parts)
+    def sequence() -> NDArray[np.int64] | None:
+        if all(part.sequence is None for part in parts):
+            return None
+        return np.concatenate([np.full(len(p), NONE) if p.sequence is None else p.sequence for p in parts])
 
     return EventColumns(
         ordinal=arrays("ordinal", np.int32),
@@ -254,5 +256,5 @@ def concatenate(parts: Sequence[EventColumns]) -> EventColumns:
         traceparent=lists("traceparent"),
         key=arrays("key", KEY_DTYPE),
         digest=arrays("digest", KEY_DTYPE),
-        sequence=np.concatenate(sequences) if counted else None,
+        sequence=sequence(),
     )

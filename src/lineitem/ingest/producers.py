@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lineitem.core.limits import SEQUENCE_MAX
 from lineitem.ingest.sequences import BatchSeen
@@ -28,9 +28,10 @@ def record(
     common = {"namespace_key": namespace_key, "lane": lane, "batch": batch, "recorded_us": recorded_us}
     rows = {name: [getattr(row, name) for row in seen.rows] for name in (*_KINDS, "unreadable")}
     connection.execute(SQL.add_steps, common | rows | {"keys": [keys[row.source] for row in seen.rows]})
-    blocks = {name: [getattr(one, name) for one in seen.blocks] for name in (*_KINDS, "block")}
-    of = [keys[seen.rows[one.producer].source] for one in seen.blocks]
-    connection.execute(SQL.add_blocks, common | blocks | {"keys": of, "blocks": blocks.pop("block")})
+    blocks: dict[str, list[Any]] = {name: [getattr(one, name) for one in seen.blocks] for name in _KINDS}
+    blocks["blocks"] = [one.block for one in seen.blocks]
+    blocks["keys"] = [keys[seen.rows[one.producer].source] for one in seen.blocks]
+    connection.execute(SQL.add_blocks, common | blocks)
 
 
 def _keys(connection: Connection, namespace_key: int, sources: list[str]) -> dict[str, int]:

@@ -55,6 +55,13 @@ class _Event(msgspec.Struct, gc=False, kw_only=True):
     sequencetype: Any = None
 
 
+class _Unnumbered(_Event, gc=False, kw_only=True):
+    """The same with its sequence left as bytes: one that cannot be decoded is no reason to set the event aside."""
+
+    sequence: msgspec.Raw = None  # type: ignore[assignment]
+    sequencetype: msgspec.Raw = None  # type: ignore[assignment]
+
+
 class CloudEvents:
     """The ``cloudevents`` format."""
 
@@ -183,14 +190,19 @@ def _with_long_integers(piece: Slice, rows: list[int]) -> list[int]:
 def _one_by_one(piece: Slice, decode: Callable[[bytes], _Event], lost: Problems) -> tuple[list[_Event], list[int]]:
     """The slice again, record by record, each failure becoming an entry of ``lost``."""
     events, rows = [], []
+    unnumbered = msgspec.json.Decoder(_Unnumbered, float_hook=number_hook()).decode
     for row, record in enumerate(piece.records):
         if row in lost:
             continue
         try:
             events.append(decode(record))
-            rows.append(row)
-        except (ValueError, ArithmeticError, RecursionError) as error:
-            lost[row] = _diagnose(record, error)
+        except (ValueError, ArithmeticError, RecursionError):
+            try:
+                events.append(unnumbered(record))
+            except (ValueError, ArithmeticError, RecursionError) as error:
+                lost[row] = _diagnose(record, error)
+                continue
+        rows.append(row)
     return events, rows
 
 
