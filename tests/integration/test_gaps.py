@@ -153,7 +153,7 @@ def traffic(draw: st.DrawFn) -> list[Sent]:
 def test_gaps_are_what_sets_say(world: World) -> None:
     """In any order, repeated, cut into files and batches, by one writer or two at once, mended and replayed afterwards."""
 
-    @settings(law, max_examples=15)
+    @settings(law, max_examples=12)
     @given(st.data())
     def holds(data: st.DataObject) -> None:
         events = data.draw(traffic())

@@ -68,6 +68,11 @@ def sources(connection: Connection, namespace_key: int, limit: int) -> list[str]
     return [str(row[0]) for row in connection.execute(SQL.sources, where).fetchall()]
 
 
+def namespaces(connection: Connection) -> list[int]:
+    """Keys of the namespaces that have producers."""
+    return [int(row[0]) for row in connection.execute(SQL.namespaces).fetchall()]
+
+
 def tally(connection: Connection, namespace_key: int) -> tuple[int, int]:
     """How many producers there are, and how many of their records have a sequence that is no number."""
     row = connection.execute(SQL.tally, {"namespace_key": namespace_key}).fetchone()

@@ -29,6 +29,7 @@ BLOCK_BITS = 16
 """Numbers are kept in blocks of 65,536, so that a batch touches what lies around its numbers and nothing else."""
 Range = tuple[int, int]
 """First and last number of a run, both inclusive."""
+_BEYOND = 1 << 100
 
 
 def numbers(values: Sequence[object], types: Sequence[object] | None = None) -> NDArray[np.int64] | None:
@@ -256,15 +257,16 @@ def joined(some: Iterable[Range], more: Iterable[Range]) -> list[Range]:
 
 def without(some: Iterable[Range], gone: Iterable[Range]) -> list[Range]:
     """The numbers of ``some`` that are not in ``gone``."""
-    holes = joined(gone, [])
+    holes, at = [*joined(gone, []), (_BEYOND, _BEYOND)], 0
     found: list[Range] = []
     for first, last in joined(some, []):
-        for hole_first, hole_last in holes:
-            if hole_last < first or hole_first > last:
-                continue
-            if hole_first > first:
-                found.append((first, hole_first - 1))
-            first = hole_last + 1
+        while holes[at][1] < first:
+            at += 1
+        while holes[at][0] <= last and first <= last:
+            if holes[at][0] > first:
+                found.append((first, holes[at][0] - 1))
+            first = holes[at][1] + 1
+            at += first <= last  # one that reaches beyond may reach into the next run, too
         if first <= last:
             found.append((first, last))
     return found

@@ -127,13 +127,15 @@ def _document(run: Run, now_us: int) -> dict[str, Any]:
 def summary(connection: Connection, namespace: str, source: str | None = None) -> dict[str, Any]:
     """How many producers there are, and runs and numbers in each state; ``sequence_unreadable`` counts records."""
     with explained():
-        key = letters.namespace_key(connection, namespace)
-        numbers = _texts(waived(acts(connection, key)))
-        count, unreadable = producers.tally(connection, key)
-        if source is not None:
-            count, unreadable = 1, _producer(connection, key, source).unreadable
-        answer: dict[str, Any] = {"producers": count, "sequence_unreadable": unreadable}
-        found = producers.totals(connection, key, numbers, source)
+        return _summary(connection, letters.namespace_key(connection, namespace), source)
+
+
+def _summary(connection: Connection, key: int, source: str | None = None) -> dict[str, Any]:
+    count, unreadable = producers.tally(connection, key)
+    if source is not None:
+        count, unreadable = 1, _producer(connection, key, source).unreadable
+    answer: dict[str, Any] = {"producers": count, "sequence_unreadable": unreadable}
+    found = producers.totals(connection, key, _texts(waived(acts(connection, key))), source)
     for state in producers.STATES:
         runs, total = found.get(state, (0, 0))
         answer[state] = {"runs": runs, "count": total}
@@ -161,8 +163,8 @@ def shown(connection: Connection, namespace: str, source: str, now_us: int, limi
 def everywhere(connection: Connection) -> dict[str, int]:
     """Of the whole ledger: ``gaps`` that are open, how many ``events`` they stand for, ``producers`` that sent a sequence."""
     found = {"gaps": 0, "events": 0, "producers": 0}
-    for namespace in published.namespaces(connection).values():
-        one = summary(connection, namespace)
+    for key in producers.namespaces(connection):
+        one = _summary(connection, key)
         found["producers"] += one["producers"]
         found["gaps"] += one["missing"]["runs"]
         found["events"] += one["missing"]["count"]

@@ -50,8 +50,12 @@ select producer_key, steps, low, high, unreadable,
     unnest(b.accepted + b.repeated + b.set_aside) as r where b.producer_key = p.producer_key)
 from ingest.producer p where namespace_key = %(namespace_key)s and source = %(source)s
 
+-- name: namespaces
+-- Namespaces that have producers.
+select distinct namespace_key from ingest.producer order by namespace_key
+
 -- name: sources
--- Producers of a namespace, by source, from one on.
+-- The first producers of a namespace, by source.
 select source from ingest.producer where namespace_key = %(namespace_key)s order by source limit %(limit)s
 
 -- name: tally
