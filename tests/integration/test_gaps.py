@@ -20,6 +20,8 @@ from lineitem.core.limits import SEQUENCE_MAX
 from lineitem.ingest.producers import STATES
 from lineitem.ledger import gaps
 from lineitem.ledger.letters import fix
+from lineitem.ledger.refold import Replay
+from lineitem.ledger.verify_sequences import RawSequences
 from tests.integration.drive import Space, World
 
 NOW = datetime(2026, 11, 2, tzinfo=UTC)
@@ -282,3 +284,28 @@ def test_a_conflict_and_a_retraction_were_seen(world: World) -> None:
     }  # fmt: skip
     assert gaps.everywhere(world.app.control) == {"gaps": 2, "events": 2, "producers": 1}
     assert world.findings(deep=True) == []
+
+
+def test_raw_records_say_what_was_seen(world: World) -> None:
+    """What a batch recorded is held against its raw records: another fact, none, one too many, another fate of a record."""
+    space, app = world.space(CATALOG, NOW), world.app
+    numbered = [Sent("e-1", "/a", 1), Sent("e-2", "/b", "later"), Sent("e-3", "/a", 3, good=False)]
+    space.send(b"".join(one.line() for one in numbered), "numbered")
+    space.send(Sent("e-4", "/a", None).line(), "plain")
+    batches = {
+        one.raw.start + len(one.raw.records): one for one in Replay(app.control, app.segments, space.name).batches()
+    }
+    first, plain = batches[3], batches[1]
+    told = RawSequences.read(app.control, space.name)
+    assert told.agree(first)
+    assert told.agree(plain)
+    place = (first.lane, first.batch)
+    (fact,) = told.facts.values()
+    for facts, aside in (
+        ({place: fact.replace('"producers":2', '"producers":3')}, told.set_aside),
+        ({}, told.set_aside),
+        (told.facts, {}),
+        (told.facts, {place: [0, 2]}),
+    ):
+        assert not RawSequences(space.name, facts, aside).agree(first)
+    assert not RawSequences(space.name, {(plain.lane, plain.batch): fact}, {}).agree(plain)
