@@ -47,7 +47,7 @@ from lineitem.kit.db import Connection
 from lineitem.kit.embedded import EmbeddedServer
 from lineitem.kit.migrate import migrate
 from lineitem.kit.pace import Pace
-from lineitem.ledger import canary, drafting, fx, grants
+from lineitem.ledger import canary, drafting, fx, gaps, grants
 from lineitem.ledger import letters as ledger_letters
 from lineitem.ledger.canary import Checked, Choice, Flag
 from lineitem.ledger.canary import Done as CanaryDone
@@ -376,6 +376,24 @@ class App:
     def discard_letters(self, namespace: str, keys: Sequence[int], by: str | None, reason: str) -> int:
         """Settle dead letters as never to be billed, sign the ledger."""
         done = ledger_letters.discard(self.control, namespace, keys, actor(by), reason, self.clock.now_us())
+        self.checkpoint()
+        return done
+
+    def waive_gap(
+        self, namespace: str, source: str, first: int, last: int, by: str | None, reason: str
+    ) -> list[tuple[int, int]]:
+        """Say that missing numbers of a producer are lost for good, sign the ledger: the runs that were open."""
+        now_us = self.clock.now_us()
+        done = gaps.waive(self.control, namespace, source, first, last, actor(by), reason, now_us)
+        self.checkpoint()
+        return done
+
+    def reopen_gap(
+        self, namespace: str, source: str, first: int, last: int, by: str | None, reason: str
+    ) -> list[tuple[int, int]]:
+        """Take back what was waived, sign the ledger: the runs that were."""
+        now_us = self.clock.now_us()
+        done = gaps.reopen(self.control, namespace, source, first, last, actor(by), reason, now_us)
         self.checkpoint()
         return done
 

@@ -27,7 +27,7 @@ from lineitem.catalog.snapshot import AccountRow, Snapshot, TierChains, account_
 from lineitem.core.clock import Clock
 from lineitem.core.errors import CatalogMoved, Refused
 from lineitem.core.reasons import Reason
-from lineitem.ingest import acts, formats, intake, segments
+from lineitem.ingest import acts, formats, intake, producers, segments, sequences
 from lineitem.ingest.events import BatchLimits, DecodeContext, EventColumns, RawRecords, Reject
 from lineitem.ingest.identity import Fate, repeats_inside, settle
 from lineitem.ingest.segments import Segment
@@ -75,6 +75,7 @@ class Prepared:
     known: dict[bytes, bytes] = field(default_factory=dict)
     too_large: list[Reject] = field(default_factory=list)
     attempts: acts.Attempts | None = None  # where the records are dead letters that are tried again
+    sightings: sequences.Sightings | None = None  # where records have a sequence
 
     def __post_init__(self) -> None:
         self.find_repeats()
@@ -143,7 +144,7 @@ class Pipeline:
         bad = [reject.ordinal for reject in undecoded + priced[1].rejects]
         records = intake.records_at(raw, bad)
         place = (partition, raw.start, raw.end, len(raw.records), records, events.without_payload(), undecoded)
-        return Prepared(*place, name, digest, now_us, *priced)
+        return Prepared(*place, name, digest, now_us, *priced, sightings=sequences.sightings(events, undecoded))
 
     def prepare_all(
         self, partition: intake.Partition, file: BinaryIO, start: int, limits: BatchLimits
@@ -262,6 +263,9 @@ class Pipeline:
             rows = np.flatnonzero(fate.accepted)
             rejects = batch.undecoded + fate.rejects
             aside, facts = self._set_aside(batch, head, fate, rejects)
+            seen = _seen(batch, rows, aside)
+            if seen is not None:
+                facts.append(Fact(sequences.FACT, canonical({"namespace": self.namespace} | seen.fact())))
             itemized = self.rater.rate(
                 connection,
                 namespace_key,
@@ -291,6 +295,8 @@ class Pipeline:
                 recorded_us=batch.recorded_us,
                 busy=identities,
             )
+            if seen is not None:
+                producers.record(connection, namespace_key, head.lane, written.batch, batch.recorded_us, seen)
         failpoint("after_commit")
         return counts, written
 
@@ -457,6 +463,13 @@ def _counts(batch: Prepared, fate: Fate, dead_lettered: int, itemized: Itemized)
         dead_lettered=dead_lettered,
         not_billable=not_billable,
     )
+
+
+def _seen(batch: Prepared, rows: NDArray[np.int64], aside: list[tuple[int, bytes]]) -> sequences.BatchSeen | None:
+    """Which sequence numbers the batch saw; ``rows`` are the accepted events."""
+    if batch.sightings is None:
+        return None
+    return sequences.seen(batch.sightings, batch.events.ordinal[rows], [ordinal for ordinal, _ in aside])
 
 
 def _origin(batch: Prepared, rows: NDArray[np.int64], aside: list[tuple[int, bytes]]) -> Origin:

@@ -35,6 +35,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("line-items --limit none", "--limit"),
         ("dlq show first", "KEY"),
         ("quote --quantity 5", "--price"),
+        ("gaps list --older-than soon", "'soon' is no age"),
+        ("gaps waive /a one 2 --reason x", "FROM"),
     ],
 )
 def test_a_wrong_call_says_what_is_wrong_with_it(folder: Path, arguments: str, said: str) -> None:
@@ -66,6 +68,8 @@ def test_global_options_may_stand_before_any_command(folder: Path) -> None:
         ("explain nothing", 1, "'nothing'"),
         ("proof 00000000-0000-0000-0000-000000000000", 1, "no line item"),
         ("dlq show 999999999999999999999", 1, "no dead letter"),
+        ("gaps show /nowhere", 1, "No producer has sent one so far"),
+        ("gaps waive /nowhere 2 1 --reason x", 2, "no range"),
         ("grant void none --reason \x1b", 1, "a reason of 1 to"),
         ("retract --source /gateway --id nothing --reason wrong", 1, "no event 'nothing'"),
         ("period close 2199-01", 1, "has not ended"),

@@ -170,6 +170,7 @@ def fill(world: World) -> Space:
     end_us = microseconds(datetime(2027, 1, 1, tzinfo=UTC))
     space.act(lambda app: app.retire(space.name, Retirement("book", 2, end_us), "ana"))
     _work_off_dead_letters(space)
+    _number(space)
     return space
 
 
@@ -181,6 +182,27 @@ def _work_off_dead_letters(space: Space) -> None:
     space.fix(broken, record=event("u-2", "paris", "2026-10-12T10:00:00Z", "2").decode().strip())
     space.replay([bad, conflict, broken])
     space.discard(again)
+
+
+def _number(space: Space) -> None:
+    """Events with sequences: one twice, one repeated, one set aside, two with one number in a batch and over two, one without
+    sense, over the bound of a block; gaps that are waived, and one that is not any more."""
+
+    def numbered(number: str, id_: str = "", source: str = "/n", time: str = "2026-10-03T10:00:00Z") -> bytes:
+        text = event(id_ or f"n-{number}", "paris", time, "1", "b.used").replace(b'"/s"', f'"{source}"'.encode())
+        return text.replace(b'"data"', f'"sequence":"{number}","data"'.encode())
+
+    parts = [numbered(one) for one in ("1", "2", "4", "65535", "65536", "x")]
+    parts += [
+        numbered("4", "other"),
+        numbered("7", time="noon"),
+        numbered("1", source="/m"),
+        numbered("x", source="/x"),
+    ]
+    space.send(b"".join(parts), "numbers", 6)
+    space.send(numbered("2") + numbered("1", "another") + numbered("9"), "more-numbers")
+    space.act(lambda app: app.waive_gap(space.name, "/n", 1, 20, "ana", "lost for good"))
+    space.act(lambda app: app.reopen_gap(space.name, "/n", 5, 5, "ben", "found"))
 
 
 def load_rate(space: Space, rate: Rate, *, correct: bool) -> None:
@@ -292,6 +314,7 @@ _MUTATORS = {
     "bytea": "coalesce(case when % = '' then '\\x01' else set_byte(%, 0, 255 - get_byte(%, 0)) end, '\\x01'::bytea)",
     "uuid": "coalesce(overlay(%::text placing case right(%::text, 1) when '0' then '1' else '0' end from 36), "
     "'00000000-0000-0000-0000-000000000001')::uuid",
+    "int8multirange": "% + int8multirange(int8range(coalesce(upper(%), 7), coalesce(upper(%), 7) + 1))",
     "tstzrange": "tstzrange(lower(%), coalesce(upper(%), timestamptz '9000-01-01T00:00:00Z') + interval '1 microsecond')",
     "timestamp with time zone": "coalesce(% + interval '1 microsecond', timestamptz '2026-01-01T00:00:00Z')",
 }

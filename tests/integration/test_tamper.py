@@ -57,6 +57,7 @@ UNUSED = ["ingest.segment", "ledger.lineage", "ledger.supersession"]
 """Raw segments are files here; those in the table are altered in test_segment_table."""
 PLACED = (
     "ledger.line_item", "ledger.batch", "ledger.fact", "ingest.identity", "ingest.dead_letter_sighting", "ingest.letter_act",
+    "ingest.sequence_step",
 )  # fmt: skip
 """Tables whose rows name the batch they belong to."""
 
@@ -129,6 +130,7 @@ def test_the_ledger_holds_something_of_everything(crime: Crime) -> None:
         7,
         8,
         10,
+        18,
     }
     assert one("select count(*) from ledger.line_item where quantity_wide is not null")[0] > 0
 
@@ -140,7 +142,9 @@ def _tables() -> list[str]:
         "catalog.effective_range", "catalog.fx_rate", "catalog.namespace", "catalog.price", "catalog.price_version",
         "catalog.pricebook_version", "ingest.letter_act",
         "catalog.publication", "catalog.retirement", "catalog.tag_set", "ingest.dead_letter", "ingest.dead_letter_sighting",
-        "ingest.identity", "ingest.partition", "ingest.retraction", "ledger.accumulator", "ledger.allowance_member",
+        "ingest.identity", "ingest.partition", "ingest.producer", "ingest.retraction",
+        "ingest.sequence_block", "ingest.sequence_step",
+        "ledger.accumulator", "ledger.allowance_member",
         "ledger.batch", "ledger.canary_beside", "ledger.carried_units", "ledger.credit_draw", "ledger.credit_grant",
         "ledger.credit_month", "ledger.credit_void", "ledger.fact", "ledger.fold_member", "ledger.lane", "ledger.level",
         "ledger.line_item",
@@ -324,7 +328,8 @@ def test_a_restored_old_copy(crime: Crime, tmp_path: Path) -> None:
                   "catalog.price_version", "catalog.effective_range", "catalog.retirement", "catalog.draft",
                   "catalog.draft_step", "catalog.fx_rate",
                   "catalog.canary_step", "catalog.canary_hold", "ledger.canary_beside", "ledger.carried_units",
-                  "ledger.credit_grant", "ledger.credit_void", "ledger.credit_month", "ledger.credit_draw"):  # fmt: skip
+                  "ledger.credit_grant", "ledger.credit_void", "ledger.credit_month", "ledger.credit_draw",
+                  "ingest.producer", "ingest.sequence_block"):  # fmt: skip
         crime.tamperer.do("delete from {}", table)
     app = crime.world.app
     kept, app.notary = app.notary, Notary(tmp_path / "none", tmp_path / "keys")
@@ -441,7 +446,8 @@ def test_a_missing_or_exchanged_raw_segment(crime: Crime) -> None:
 
 FOREVER = (
     "ledger.line_item", "ledger.batch", "ledger.fact", "ledger.supersession", "ingest.identity", "ingest.retraction",
-    "ingest.dead_letter", "ingest.dead_letter_sighting", "ingest.letter_act", "billing.invoice", "catalog.publication",
+    "ingest.dead_letter", "ingest.dead_letter_sighting", "ingest.letter_act", "ingest.sequence_step",
+    "billing.invoice", "catalog.publication",
     "catalog.pricebook_version", "catalog.price", "catalog.price_version", "catalog.tag_set", "catalog.retirement",
     "catalog.draft", "catalog.draft_step", "ledger.credit_grant", "ledger.credit_void",
 )  # fmt: skip

@@ -22,18 +22,20 @@ _FREE_BYTES_MIN = 1 << 30
 @ledger_command
 def doctor(fix: bool, scope: Scope) -> int:
     """Check the machine, the database and the data folder, and say what to do. Exit code 1 when something is wrong."""
+    from lineitem.ledger.gaps import everywhere
     from lineitem.ledger.health import database_checks, dead_letters
 
     with scope.app() as app:
         now_us = app.clock.now_us()
         checks = [*_folder_checks(app), *database_checks(app.control, now_us), *_segment_checks(app, fix)]
-        waiting = dead_letters(app.control, now_us)
+        waiting, open_gaps = dead_letters(app.control, now_us), everywhere(app.control)
     if scope.as_json:
         print_json(
             {
                 "ok": all(check.ok for check in checks),
                 "checks": [{"check": c.name, "ok": c.ok, "seen": c.seen, "do": "" if c.ok else c.do} for c in checks],
                 "dead_letters": waiting,
+                "gaps": open_gaps,
             }
         )
     else:

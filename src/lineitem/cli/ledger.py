@@ -111,6 +111,8 @@ def verify(deep: bool, scope: Scope) -> int:
     Checks every batch's hash and place in its chain, every line item against its batch's Merkle root, accepted events,
     dead letters, totals, invoices, published catalogs, and all signed checkpoints. Exit code 1 when something is wrong.
     """
+    from lineitem.ledger.gaps import in_words
+
     with scope.app() as app, progress_bar("Verifying", None, quiet=scope.as_json) as show:
         report = app.verify(deep=deep, progress=lambda _, rows: show(rows))
     document = report.document()
@@ -123,6 +125,8 @@ def verify(deep: bool, scope: Scope) -> int:
     fields(
         {"batches": report.batches, "line items": report.line_items, "accepted events": report.events} | report.counts
     )
+    if report.gaps is not None and report.gaps["gaps"]:
+        click.echo(f"Gaps in producers' sequences: {in_words(report.gaps)}")
     click.echo(
         f"Nothing was altered; the ledger extends all {report.checkpoints} signed checkpoints."
         if report.ok

@@ -8,6 +8,8 @@ DEAD_LETTER_RAW_BYTES_MAX = 1 << 16
 """Bytes of a raw record kept with a dead letter; the segment keeps up to ``RECORD_BYTES_MAX``."""
 LETTER_REASON_CHARS_MAX = 2000
 """Characters of the reason for fixing or discarding a dead letter."""
+GAP_REASON_CHARS_MAX = 2000
+"""Characters of the reason for waiving a gap, or for opening it again."""
 REPLAY_LETTERS_MAX = 5_000
 """Dead letters tried again in one batch."""
 REPLAY_BYTES_MAX = 32 << 20
@@ -20,6 +22,11 @@ NESTING_MAX = 64
 """Levels of JSON nesting."""
 FIELD_CHARS_MAX = 1024
 """Characters of id, source, type, subject."""
+SEQUENCE_DIGITS_MAX = 18
+SEQUENCE_MAX = 10**SEQUENCE_DIGITS_MAX - 1
+"""The largest sequence number of an event that is counted."""
+GAP_RUNS_MAX = 10_000
+"""Gaps that one act waives or opens again."""
 EVENT_YEAR_MIN = 2000
 """Events before this year are dead letters ``time_out_of_range``."""
 FUTURE_SECONDS_MAX = 86_400

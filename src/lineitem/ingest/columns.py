@@ -12,6 +12,7 @@ from lineitem.core.reasons import Reason
 from lineitem.ingest.decode import Candidates
 from lineitem.ingest.digest import INTEGER_DIGITS_MAX, NumberTooLarge, exact_number
 from lineitem.ingest.mapping import FieldMapping, Spec
+from lineitem.ingest.sequences import numbers
 from lineitem.ingest.time_formats import parse_times
 from lineitem.ingest.validate import Problem, Problems, shown
 
@@ -47,6 +48,7 @@ def map_columns(
         traceparent=_texts(mapping.traceparent, columns, count),
         lost=lost,
         problems=problems,
+        sequence=None if mapping.sequence is None else numbers(_texts(mapping.sequence, columns, count)),
     )
 
 

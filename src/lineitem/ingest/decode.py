@@ -17,7 +17,8 @@ from lineitem.core.ids import identity_key
 from lineitem.core.limits import FIELD_CHARS_MAX, RECORD_BYTES_MAX
 from lineitem.core.reasons import Reason
 from lineitem.ingest.digest import content_digests, identity_keys, record_ids
-from lineitem.ingest.events import KEY_DTYPE, DecodeContext, EventColumns, RawRecords, Reject
+from lineitem.ingest.events import KEY_DTYPE, DecodeContext, EventColumns, RawRecords, Reject, Sighting
+from lineitem.ingest.sequences import NONE
 from lineitem.ingest.validate import Problem, Problems, check_text, check_time_range, valid_traceparents
 
 _BACKSLASH, _DEL = ord("\\"), 0x7F
@@ -51,7 +52,8 @@ class Candidates:
 
     ``lost``: problems of the records that made no row, by record. ``problems``: problems of rows, by row; such a row
     may hold anything of the right type. A missing ``id`` or ``source`` is None or empty and will be filled.
-    ``plain``: the texts need no look at their characters (see ``Slice.plain``).
+    ``plain``: the texts need no look at their characters (see ``Slice.plain``). ``sequence``: (m,) as
+    ``ingest.sequences.numbers`` gives it; ``lost_sequence``: source and sequence of ``lost`` records that tell them.
     """
 
     rows: list[int]
@@ -65,11 +67,13 @@ class Candidates:
     lost: Problems = field(default_factory=dict)
     problems: Problems = field(default_factory=dict)
     plain: bool = False
+    sequence: NDArray[np.int64] | None = None
+    lost_sequence: dict[int, tuple[str | None, int]] = field(default_factory=dict)
 
 
 Parser = Callable[[Slice, DecodeContext], Candidates]
-Found = dict[int, tuple[Problem, bytes | None]]
-"""Record of a slice -> its problem, and its identity key where that is known."""
+Found = dict[int, tuple[Problem, bytes | None, Sighting | None]]
+"""Record of a slice -> its problem, and its identity key and its sequence where those are known."""
 
 
 def decode_records(raw: RawRecords, context: DecodeContext, parse: Parser) -> tuple[EventColumns, list[Reject]]:
@@ -81,7 +85,9 @@ def decode_records(raw: RawRecords, context: DecodeContext, parse: Parser) -> tu
             events, found = _decode_slice(_slice(raw, start, SLICE_RECORDS), context, parse)
             events.ordinal += np.int32(start)
             columns.append(events)
-            rejects += [Reject(start + row, *found[row][0], key=found[row][1]) for row in sorted(found)]
+            for row in sorted(found):
+                problem, key, sighting = found[row]
+                rejects.append(Reject(start + row, *problem, key=key, sighting=sighting))
     return concatenate(columns), rejects
 
 
@@ -116,7 +122,7 @@ def _decode_slice(piece: Slice, context: DecodeContext, parse: Parser) -> tuple[
     if not unreadable:
         return _finish(parse(piece, context), piece, context)
     kept = [row for row in range(len(piece)) if row not in unreadable]
-    everything: Found = {row: (problem, None) for row, problem in unreadable.items()}
+    everything: Found = {row: (problem, None, None) for row, problem in unreadable.items()}
     if not kept:
         return concatenate([]), everything
     readable = _slice_of(piece.array.take(pa.array(kept)), piece.positions[kept])
@@ -149,23 +155,40 @@ def _finish(parsed: Candidates, piece: Slice, context: DecodeContext) -> tuple[E
     named = context.settings.get("source", context.stream)  # a topic's partitions are streams with one name
     sources = parsed.source if all(parsed.source) else [source or named for source in parsed.source]
     ids = parsed.id if all(parsed.id) else _with_record_ids(parsed, piece, context)
-    unnamed: Problems = {}
-    check_text("source", sources, unnamed, plain=parsed.plain)
+    nowhere: Problems = {}
+    check_text("source", sources, nowhere, plain=parsed.plain)
+    unnamed = dict(nowhere)
     check_text("id", ids, unnamed, plain=parsed.plain)
     problems = parsed.problems
     check_text("type", parsed.type, problems, plain=parsed.plain)
     check_text("subject", parsed.subject, problems, plain=parsed.plain)
     check_time_range(parsed.time_us, context.now_us, problems)
 
-    found: Found = {row: (problem, None) for row, problem in parsed.lost.items()}
+    lost_sightings = _lost_sightings(parsed, named)
+    found: Found = {row: (problem, None, lost_sightings.get(row)) for row, problem in parsed.lost.items()}
     for row, problem in (unnamed | problems).items():
         key = None if row in unnamed else identity_key(context.namespace, str(sources[row]), str(ids[row]))
-        found[parsed.rows[row]] = (problem, key)
+        sequence = NONE if parsed.sequence is None or row in nowhere else int(parsed.sequence[row])
+        sighting = None if sequence == NONE else Sighting(str(sources[row]), sequence)
+        found[parsed.rows[row]] = (problem, key, sighting)
     kept = None
     if unnamed or problems:
         kept = np.ones(len(parsed.rows), np.bool_)
         kept[list(unnamed | problems)] = False
     return _columns(parsed, sources, ids, kept, context), found
+
+
+def _lost_sightings(parsed: Candidates, named: str) -> dict[int, Sighting]:
+    """What records that made no row say of their producer and its number; ``named`` stands in for a missing source."""
+    rows = list(parsed.lost_sequence)
+    sources = [source or named for source, _ in parsed.lost_sequence.values()]
+    nowhere: Problems = {}
+    check_text("source", sources, nowhere)
+    return {
+        row: Sighting(source, parsed.lost_sequence[row][1])
+        for at, (row, source) in enumerate(zip(rows, sources, strict=True))
+        if at not in nowhere
+    }
 
 
 def _with_record_ids(parsed: Candidates, piece: Slice, context: DecodeContext) -> list[str]:
@@ -188,9 +211,10 @@ def _columns(
             return values if isinstance(values, list) else list(values)
         return list(compress(values, kept))
 
-    rows, time_us = np.array(parsed.rows, np.int32), parsed.time_us
+    rows, time_us, sequence = np.array(parsed.rows, np.int32), parsed.time_us, parsed.sequence
     if kept is not None:
         rows, time_us = rows[kept], time_us[kept]
+        sequence = None if sequence is None else sequence[kept]
     id_, source, type_, subject, data = (pick(v) for v in (ids, sources, parsed.type, parsed.subject, parsed.data))
     return EventColumns(
         ordinal=rows,
@@ -203,6 +227,7 @@ def _columns(
         traceparent=valid_traceparents(pick(parsed.traceparent)),
         key=identity_keys(context.namespace, source, id_),
         digest=content_digests(type_, subject, time_us, data),
+        sequence=sequence,
     )
 
 
@@ -215,6 +240,11 @@ def concatenate(parts: Sequence[EventColumns]) -> EventColumns:
     def lists(name: str) -> list[Any]:
         return list(chain.from_iterable(getattr(part, name) for part in parts))
 
+    def sequence() -> NDArray[np.int64] | None:
+        if all(part.sequence is None for part in parts):
+            return None
+        return np.concatenate([np.full(len(p), NONE) if p.sequence is None else p.sequence for p in parts])
+
     return EventColumns(
         ordinal=arrays("ordinal", np.int32),
         id=lists("id"),
@@ -226,4 +256,5 @@ def concatenate(parts: Sequence[EventColumns]) -> EventColumns:
         traceparent=lists("traceparent"),
         key=arrays("key", KEY_DTYPE),
         digest=arrays("digest", KEY_DTYPE),
+        sequence=sequence(),
     )

@@ -60,7 +60,8 @@ class EventColumns:
 
     ``time_us``: (m,) int64, microseconds since the epoch UTC, finer digits cut off. ``data``: parsed payloads whose
     numbers are int or Decimal, never float. ``key`` and ``digest``: (m,) V16, the identity key
-    (``core.ids.identity_key``) and the digest of the billed content (``ingest.digest``).
+    (``core.ids.identity_key``) and the digest of the billed content (``ingest.digest``). ``sequence``: (m,) int64, the
+    producer's numbers (``ingest.sequences``); None where no event has one.
     """
 
     ordinal: NDArray[np.int32]
@@ -73,6 +74,7 @@ class EventColumns:
     traceparent: list[str | None]
     key: NDArray[np.void]
     digest: NDArray[np.void]
+    sequence: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.ordinal)
@@ -82,12 +84,20 @@ class EventColumns:
         return replace(self, type=[], subject=[], data=[], traceparent=[])
 
 
+class Sighting(NamedTuple):
+    """A producer's number, or ``ingest.sequences.UNREADABLE``, on a record that could not be decoded."""
+
+    source: str
+    number: int
+
+
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """One record set aside: which one of the batch, why, and its identity where that is known."""
+    """One record set aside: which one of the batch, why, and its identity and sequence where those are known."""
 
     ordinal: int
     reason: Reason
     detail: str
     key: bytes | None = None
     digest: bytes | None = None
+    sighting: Sighting | None = None

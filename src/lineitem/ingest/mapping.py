@@ -5,6 +5,7 @@
     time: {column: InvoiceDate, format: iso, timezone: Europe/London}
     id: EventId                            # optional: without it a record's place in the file identifies it
     source: {const: /shop}                 # optional: without it the stream's name
+    sequence: LineNo                       # optional: the producer's own numbering, see docs/how-to/find-lost-events.md
     data:                                  # optional: without it every column not used above, under its own name
       quantity: {column: Quantity, type: integer}     # string (default) | integer | decimal | boolean
       country: Country
@@ -33,7 +34,7 @@ from lineitem.ingest.time_formats import TIME_FORMATS, compile_format
 ValueType = Literal["string", "integer", "decimal", "boolean"]
 _VALUE_TYPES = get_args(ValueType)
 
-ATTRIBUTES = ("type", "subject", "id", "source", "traceparent")
+ATTRIBUTES = ("type", "subject", "id", "source", "traceparent", "sequence")
 """Attributes a mapping may fill besides ``time`` and ``data``."""
 EXAMPLE = "type: {const: llm.completion}, subject: CustomerID, time: {column: Timestamp, format: iso, timezone: UTC}"
 """A small mapping, for messages."""
@@ -74,6 +75,7 @@ class FieldMapping(msgspec.Struct, frozen=True, omit_defaults=True):
     id: Spec | None = None
     source: Spec | None = None
     traceparent: Spec | None = None
+    sequence: Spec | None = None
     data: dict[str, Spec] | None = None
     delimiter: str | None = None
 

@@ -24,6 +24,7 @@ from lineitem.ledger.refold import BatchDamaged, PriceFold, Replay, UsageBatch, 
 from lineitem.ledger.report import Report
 from lineitem.ledger.verify_credits import check_cuts
 from lineitem.ledger.verify_letters import Replays
+from lineitem.ledger.verify_sequences import RawSequences
 from lineitem.rate.dues import whole
 from lineitem.rate.enrich import PriceUsage
 from lineitem.rate.price import CompiledPrice
@@ -48,7 +49,7 @@ def _verify_namespace(
     replay = Replay(connection, store, namespace)
     folds: dict[int, PriceFold] = {}
     letters, replays = _letters(connection, namespace), Replays.read(connection, namespace)
-    raw_levels = RawLevels()
+    raw_levels, raw_sequences = RawLevels(), RawSequences.read(connection, namespace)
     windows = set(connection.execute(STATE.windows_waiting, where).fetchall())
     events = 0
     try:
@@ -58,6 +59,8 @@ def _verify_namespace(
                 report.add(place, "a dead letter of it is not in its raw records")
             if batch.replayed is not None and not replays.agree(batch, batch.replayed):
                 report.add(place, "the dead letters it tried again are not those in its raw records")
+            if not raw_sequences.agree(batch):
+                report.add(place, "the sequence numbers it saw are not those of its raw records")
             for usage in batch.usage:
                 if usage.row.is_level:
                     raw_levels.add(usage)

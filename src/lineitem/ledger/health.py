@@ -11,6 +11,7 @@ from lineitem.ingest import intake, letters, segments
 from lineitem.kit.blobs import BlobStore
 from lineitem.kit.db import Connection
 from lineitem.kit.sqlfiles import load_queries
+from lineitem.ledger import gaps
 from lineitem.ledger.letters import age_seconds
 
 SQL = load_queries("lineitem.ledger", "health.sql")
@@ -50,6 +51,7 @@ def database_checks(connection: Connection, now_us: int) -> list[Check]:
         ),
         Check("row-level security", facts["policies"] != "0", f"{facts['policies']} policies", "Run the migrations."),
         Check("dead letters", True, _depth(connection, now_us), "See `lineitem dlq list`."),
+        Check("gaps in producers' sequences", True, gaps.in_words(gaps.everywhere(connection))),
         Check("events waiting for their window", True, facts["waiting"]),
         Check(
             "interrupted files",

@@ -70,7 +70,8 @@ class _Recorded(NamedTuple):
 
 @dataclass(slots=True)
 class DecodedBatch:
-    """One batch of usage, decoded again. ``alive``: (n,) bool, the events that it accepted and nobody retracted."""
+    """One batch of usage, decoded again. ``accepted``, ``alive``: (n,) bool, the events that it accepted, and of those the
+    ones that nobody retracted."""
 
     lane: int
     batch: int
@@ -78,19 +79,21 @@ class DecodedBatch:
     raw: RawRecords
     undecoded: list[Reject]
     events: EventColumns
+    accepted: NDArray[np.bool_]
     alive: NDArray[np.bool_]
     replayed: list[Mapping[str, Any]] | None = None  # where its letters came from, if its records are dead letters
 
 
 @dataclass(slots=True)
 class UsageBatch:
-    """One batch of usage, decoded again: its accepted, unretracted events and what they come to."""
+    """One batch of usage, decoded again: its events, those it ``accepted``, and what those that nobody retracted come to."""
 
     lane: int
     batch: int
     raw: RawRecords
     undecoded: list[Reject]
     events: EventColumns
+    accepted: NDArray[np.bool_]
     usage: list[PriceUsage]
     tag_sets: list[str]
     replayed: list[Mapping[str, Any]] | None = None  # where its letters came from, if its records are dead letters
@@ -114,7 +117,8 @@ class Replay:
         """
         for one in self.decoded(since_us, until_us):
             usage, tag_sets = self._usage(one)
-            yield UsageBatch(one.lane, one.batch, one.raw, one.undecoded, one.events, usage, tag_sets, one.replayed)
+            read = (one.raw, one.undecoded, one.events, one.accepted)
+            yield UsageBatch(one.lane, one.batch, *read, usage, tag_sets, one.replayed)
 
     def decoded(self, since_us: int | None = None, until_us: int | None = None) -> Iterator[DecodedBatch]:
         """As ``batches``, before anything is matched or priced; the next segment is read while one is worked on."""
@@ -156,16 +160,20 @@ class Replay:
                 do="Restore the segment from a backup.",
             )  # fmt: skip
         events, undecoded = formats.get(found.format).decode(found.raw, context)
-        alive = self._alive(row, events)
+        accepted = self._all_accepted(row, events)
+        alive = self._alive(row, events, accepted)
         replayed = context.settings["sources"] if found.format == DeadLetters.name else None
-        return DecodedBatch(row.lane, row.batch, row.revision, found.raw, undecoded, events, alive, replayed)
+        return DecodedBatch(row.lane, row.batch, row.revision, found.raw, undecoded, events, accepted, alive, replayed)
 
-    def _alive(self, row: _Recorded, events: EventColumns) -> NDArray[np.bool_]:
-        """(n,) bool: events that were accepted at exactly this place and not retracted since."""
+    def _all_accepted(self, row: _Recorded, events: EventColumns) -> NDArray[np.bool_]:
+        """(n,) bool: events that were accepted at exactly this place."""
         if accepted_digest(events.key, events.digest, events.ordinal) == row.accepted_digest:
-            alive = np.ones(len(events), dtype=np.bool_)  # as in most batches; no need to look for each
-        else:
-            alive = self._accepted(row, events)
+            return np.ones(len(events), dtype=np.bool_)  # as in most batches; no need to look for each
+        return self._accepted(row, events)
+
+    def _alive(self, row: _Recorded, events: EventColumns, accepted: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """(n,) bool: those ``accepted`` that were not retracted since."""
+        alive = accepted.copy()
         if intake.has_retractions(self.connection, row.namespace_key):
             kept = np.flatnonzero(alive)
             gone = intake.retracted(self.connection, events.key[kept])

@@ -30,6 +30,8 @@ class Report:
     checkpoints: int = 0
     counts: dict[str, int] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
+    gaps: dict[str, int] | None = None
+    """Open gaps in producers' sequences (``gaps.everywhere``), which are no finding; None where something was found."""
 
     @property
     def ok(self) -> bool:
@@ -49,6 +51,7 @@ class Report:
             "accepted_events": self.events,
             "checkpoints": self.checkpoints,
             "counts": self.counts,
+            "gaps": self.gaps,
             "findings": findings,
         }
 

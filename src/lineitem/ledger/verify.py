@@ -15,10 +15,10 @@ from typing import Any
 from lineitem.catalog import canaries, published
 from lineitem.catalog.audit import audit, publications, retirements
 from lineitem.core.period import Month
-from lineitem.ingest import intake
+from lineitem.ingest import intake, sequences
 from lineitem.kit.db import Connection, asked_beside
 from lineitem.kit.sqlfiles import load_queries
-from lineitem.ledger import carried
+from lineitem.ledger import carried, gaps
 from lineitem.ledger.chain import GENESIS, HASH_VERSION, Batch, batch_hash, set_aside_digest
 from lineitem.ledger.checkpoint import Checkpoint, Notary
 from lineitem.ledger.fx import check_rates
@@ -29,6 +29,7 @@ from lineitem.ledger.verify_credits import check_credits
 from lineitem.ledger.verify_letters import LETTER_FACTS, check_letter_acts
 from lineitem.ledger.verify_lifecycle import check_beside, check_canaries, check_lifecycle
 from lineitem.ledger.verify_rows import check_line_items
+from lineitem.ledger.verify_sequences import check_sequences
 from lineitem.ledger.verify_state import check_seen, check_settled, check_state
 
 SQL = load_queries("lineitem.ledger", "ledger.sql")
@@ -64,9 +65,13 @@ def verify(connection: Connection, beside: Connection, notary: Notary, progress:
             report.add(place, what)
         for place, what in carried.check_carried(connection, _recorded(connection, carried.FACT)):
             report.add(place, what)
+        for place, what in check_sequences(connection, _recorded(connection, sequences.FACT), links):
+            report.add(place, what)
         for place, what in check_credits(connection):
             report.add(place, what)
         _check_checkpoints(links, signed, report)
+        if report.ok:  # of altered rows nothing follows
+            report.gaps = gaps.everywhere(connection)
     report.findings.sort(key=lambda found: (found.place is None, found.place or (0, 0)))
     return report
 
@@ -162,14 +167,13 @@ def _check_totals(connection: Connection, unbalanced: list[Any], report: Report)
 def _recorded(connection: Connection, kind: str) -> dict[Place, tuple[dict[str, Any], str]]:
     """Facts of one kind by place: document and text. One that cannot be read any more its batch's root gives away."""
     found = {}
-    for lane, batch, _, stored, body in connection.execute(SQL.facts).fetchall():
-        if stored == kind:
-            try:
-                fact = json.loads(body)
-            except ValueError:
-                continue
-            if isinstance(fact, dict) and fact.keys() >= _FACT_KEYS[kind]:
-                found[(lane, batch)] = (fact, body)
+    for lane, batch, _, _, body in connection.execute(SQL.facts, {"kind": kind}).fetchall():
+        try:
+            fact = json.loads(body)
+        except ValueError:
+            continue
+        if isinstance(fact, dict) and fact.keys() >= _FACT_KEYS[kind]:
+            found[(lane, batch)] = (fact, body)
     return found
 
 
@@ -186,6 +190,7 @@ _FACT_KEYS = {
     "retraction": {"namespace", "source", "id"},
     "settle": {"namespace", "targets"},
     carried.FACT: {"namespace", "carried"},
+    sequences.FACT: {"namespace", "producers", "digest"},
 }
 
 

@@ -71,7 +71,7 @@ class _Check:
         self.digests = Digests(_OrZeros(accounts), _OrZeros(prices), _OrZeros(tags))
         self.links, self.report = links, report
         self.facts: dict[Place, list[tuple[int, str, str]]] = {}
-        for lane, batch, seq, kind, body in connection.execute(SQL.facts).fetchall():
+        for lane, batch, seq, kind, body in connection.execute(SQL.facts, {"kind": None}).fetchall():
             self.facts.setdefault((lane, batch), []).append((seq, kind, body))
 
     def batch(self, place: Place, parts: list[NDArray[Any]]) -> None:

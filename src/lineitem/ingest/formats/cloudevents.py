@@ -3,7 +3,7 @@
 Beyond CloudEvents, ``subject`` and ``time`` are required: an event without an account or an instant cannot be billed.
 ``id`` and ``source`` may be missing; the place in the stream and the stream's name stand in for them. ``data`` must be
 an object (missing is an empty one); ``data_base64`` is refused, extension attributes are allowed and ignored, except
-``traceparent``.
+``traceparent`` and ``sequence``.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from lineitem.ingest.formats._batches import gather
 from lineitem.ingest.formats._elements import element_pieces, holds_elements
 from lineitem.ingest.formats._lines import line_pieces, text_start
 from lineitem.ingest.mapping import FieldMapping
+from lineitem.ingest.sequences import NONE, numbers
 from lineitem.ingest.times import parse_rfc3339
 from lineitem.ingest.validate import Problem, Problems, bad_time, shown
 
@@ -50,6 +51,15 @@ class _Event(msgspec.Struct, gc=False, kw_only=True):
     data: dict[str, Any] | None = None
     data_base64: None = None
     traceparent: Any = None
+    sequence: Any = None
+    sequencetype: Any = None
+
+
+class _Unnumbered(_Event, gc=False, kw_only=True):
+    """The same with its sequence left as bytes: one that cannot be decoded is no reason to set the event aside."""
+
+    sequence: msgspec.Raw = None  # type: ignore[assignment]
+    sequencetype: msgspec.Raw = None  # type: ignore[assignment]
 
 
 class CloudEvents:
@@ -99,6 +109,8 @@ def _parse(piece: Slice, context: DecodeContext) -> Candidates:
     time_us, valid = parse_rfc3339([event.time for event in events])
     problems: Problems = {row: _bad_time(events[row].time) for row in np.flatnonzero(~valid).tolist()}
     data: list[dict[str, Any]] = [event.data or {} for event in events]
+    sequences = [event.sequence for event in events]
+    counted = sequences.count(None) < len(sequences)
     for row in _with_long_integers(piece, rows):
         data[row] = canonical_tree(data[row])
     return Candidates(
@@ -113,7 +125,25 @@ def _parse(piece: Slice, context: DecodeContext) -> Candidates:
         lost=lost,
         problems=problems,
         plain=piece.plain,
+        sequence=numbers(sequences, [event.sequencetype for event in events]) if counted else None,
+        lost_sequence=_lost_sequences(piece, lost),
     )
+
+
+def _lost_sequences(piece: Slice, lost: Problems) -> dict[int, tuple[str | None, int]]:
+    """Source and sequence of records that are JSON objects and no events: they came, whatever becomes of them."""
+    found = {}
+    for row in lost:
+        try:
+            event = json.loads(piece.records[row], parse_int=str, parse_float=str, parse_constant=str)
+            if isinstance(event, dict) and isinstance(event.get("source"), str | None):
+                (event.get("source") or "").encode()
+                sequence = numbers([event.get("sequence")], [event.get("sequencetype")])
+                if sequence is not None and sequence[0] != NONE:
+                    found[row] = (event.get("source"), int(sequence[0]))
+        except (ValueError, RecursionError):
+            continue  # what cannot be parsed tells nothing; that it is set aside is said already
+    return found
 
 
 def _bad_time(text: str) -> Problem:
@@ -160,14 +190,19 @@ def _with_long_integers(piece: Slice, rows: list[int]) -> list[int]:
 def _one_by_one(piece: Slice, decode: Callable[[bytes], _Event], lost: Problems) -> tuple[list[_Event], list[int]]:
     """The slice again, record by record, each failure becoming an entry of ``lost``."""
     events, rows = [], []
+    unnumbered = msgspec.json.Decoder(_Unnumbered, float_hook=number_hook()).decode
     for row, record in enumerate(piece.records):
         if row in lost:
             continue
         try:
             events.append(decode(record))
-            rows.append(row)
-        except (ValueError, ArithmeticError, RecursionError) as error:
-            lost[row] = _diagnose(record, error)
+        except (ValueError, ArithmeticError, RecursionError):
+            try:
+                events.append(unnumbered(record))
+            except (ValueError, ArithmeticError, RecursionError) as error:
+                lost[row] = _diagnose(record, error)
+                continue
+        rows.append(row)
     return events, rows
 
 

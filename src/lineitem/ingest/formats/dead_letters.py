@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, BinaryIO, Protocol
 
 import numpy as np
@@ -142,8 +142,7 @@ class DeadLetters:
         own = DecodeContext(context.namespace, source["stream"], context.now_us, source["settings"])
         events, rejects = self.inner[source["format"]].decode(records, own)
         events.ordinal = ordinals[events.ordinal]
-        found = [Reject(int(ordinals[one.ordinal]), one.reason, one.detail, one.key, one.digest) for one in rejects]
-        return events, found
+        return events, [replace(one, ordinal=int(ordinals[one.ordinal])) for one in rejects]
 
 
 def _in_order(events: EventColumns) -> EventColumns:
@@ -167,4 +166,5 @@ def _in_order(events: EventColumns) -> EventColumns:
         traceparent=pick(events.traceparent),
         key=events.key[order],
         digest=events.digest[order],
+        sequence=None if events.sequence is None else events.sequence[order],
     )

@@ -234,8 +234,8 @@ select lane, batch, n.namespace, b.namespace_key, kind, partition_key, position_
 from ledger.batch b left join catalog.namespace n using (namespace_key) order by lane, batch
 
 -- name: facts
--- What people and billing did, in order.
-select lane, batch, seq, kind, body from ledger.fact order by lane, batch, seq
+-- What people and billing did, in order; of one kind, or everything.
+select lane, batch, seq, kind, body from ledger.fact where %(kind)s::text is null or kind = %(kind)s order by lane, batch, seq
 
 -- name: copy_out_line_items
 -- Every line item of every month, in physical order; wide and rare columns come apart.

@@ -115,3 +115,56 @@ select count(*) from (select account_key, price_key, period_start, false as free
   union all select account_key, price_key, period_start, true from ledger.allowance_member) m
 left join ledger.accumulator a using (account_key, price_key, period_start)
 where a.account_key is null or m.free and a.charge is null
+
+-- name: sequence_steps
+-- What batches saw of producers' sequence numbers, a batch's rows together and in the order of the sources' code points.
+select s.lane, s.batch, s.namespace_key, s.recorded_us, p.source, s.accepted::text, s.repeated::text, s.set_aside::text,
+  s.doubled::text, s.unreadable
+from ingest.sequence_step s left join ingest.producer p using (producer_key) order by s.lane, s.batch, p.source collate "C"
+
+-- name: odd_steps
+-- Steps that do not stand behind the ones before: their number, or the lowest and highest number seen so far.
+select lane, batch from (
+  select s.lane, s.batch, s.number <> row_number() over w or s.low is distinct from min(lower(s.whole)) over w
+    or s.high is distinct from max(upper(s.whole)) over w - 1 or count(*) over (partition by s.producer_key, s.number) > 1 as odd
+  from (select *, accepted + repeated + set_aside as whole from ingest.sequence_step) s
+  window w as (partition by s.producer_key order by s.number rows unbounded preceding)
+) x where odd order by lane, batch limit 100
+
+-- name: odd_producers
+-- Producers of whom something else is kept than follows from their steps. Where accepted ranges, in the order of their starts,
+-- begin before the ones before them end, numbers were accepted twice.
+with stepped as (
+  select producer_key, count(*) as steps, max(high) as high, min(low) as low, sum(unreadable) as unreadable,
+    range_agg(accepted) as accepted, range_agg(repeated) as repeated, range_agg(set_aside) as set_aside, range_agg(doubled) as doubled,
+    array_agg(distinct namespace_key) as namespaces
+  from ingest.sequence_step group by producer_key
+), twice as (
+  select producer_key, range_agg(int8range(lower(r), least(upper(r), reached))) filter (where lower(r) < reached) as numbers from (
+    select producer_key, r, max(upper(r)) over (partition by producer_key order by lower(r) rows between unbounded preceding
+      and 1 preceding) as reached from ingest.sequence_step cross join lateral unnest(accepted) as r) x group by producer_key
+), blocked as (
+  select producer_key, range_agg(accepted) as accepted, range_agg(repeated) as repeated, range_agg(set_aside) as set_aside,
+    range_agg(reused) as reused, array_agg(distinct namespace_key) as namespaces,
+    bool_and((lower(accepted + repeated + set_aside) >> 16, (upper(accepted + repeated + set_aside) - 1) >> 16)
+      is not distinct from (block, block)) as placed
+  from ingest.sequence_block group by producer_key
+)
+select p.source, case when p.steps is distinct from s.steps or (p.low, p.high, p.unreadable) is distinct from (s.low, s.high, s.unreadable)
+    or s.namespaces is distinct from array[p.namespace_key] then 'what is kept' else 'the union' end
+from ingest.producer p full join stepped s using (producer_key) left join twice t using (producer_key)
+full join blocked b using (producer_key)
+where p.steps is distinct from s.steps or (p.low, p.high, p.unreadable) is distinct from (s.low, s.high, s.unreadable)
+  or s.namespaces is distinct from array[p.namespace_key] or coalesce(b.namespaces, array[p.namespace_key]) <> array[p.namespace_key]
+  or coalesce(b.accepted, '{}') <> s.accepted or coalesce(b.repeated, '{}') <> s.repeated or coalesce(b.set_aside, '{}') <> s.set_aside
+  or coalesce(b.reused, '{}') <> s.doubled + coalesce(t.numbers, '{}') or not coalesce(b.placed, true)
+order by p.source limit 100
+
+-- name: sequence_facts
+-- What batches of a namespace recorded of sequence numbers.
+select f.lane, f.batch, f.body from ledger.fact f join catalog.namespace n using (namespace_key) where f.kind = 'sequences' and n.namespace = %(namespace)s
+
+-- name: set_aside_ordinals
+-- Records that batches of a namespace set aside.
+select s.lane, s.batch, array_agg(s.ordinal) from ingest.dead_letter_sighting s join catalog.namespace n using (namespace_key)
+where n.namespace = %(namespace)s group by s.lane, s.batch
