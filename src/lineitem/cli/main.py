@@ -37,6 +37,7 @@ _COMMANDS = {
     "dlq": ("dlq", "Dead letters: what was set aside and why; mend, replay, discard."),
     "tags": ("tags", "How well line items are tagged, how that moved, amounts by cost centre."),
     "period": ("period", "Close and show posting periods."),
+    "metrics": ("metrics", "What stands in the ledger, in Prometheus' text format."),
     "doctor": ("doctor", "Check the machine, the database and the data folder, and say what to do."),
     "completion": ("completion", "Print a shell's completion script."),
 }

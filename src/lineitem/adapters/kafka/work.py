@@ -39,7 +39,10 @@ def work(order: StreamOrder, around: Around) -> Worked:
             )
         return partition
 
-    desk = Desk(around.pipeline, order.limits, certain=lambda: broker.check(topic, around.stop), chores=around.chores)
+    desk = Desk(
+        around.pipeline, order.limits, certain=lambda: broker.check(topic, around.stop), chores=around.chores,
+        watch=around.watch,
+    )  # fmt: skip
     try:
         reader = Reader(
             broker, topic, Asked(order.group, order.until_idle, order.skip_missing), desk, open_, around.say
@@ -49,7 +52,8 @@ def work(order: StreamOrder, around: Around) -> Worked:
     finally:
         desk.close()
     about = {"topic": topic.name, "topic_id": topic.id, "group": order.group}
-    return Worked(desk.summary, about, {str(number): at for number, at in sorted(reader.reached.items())})
+    positions = {str(number): at for number, at in sorted(reader.reached.items())}
+    return Worked(desk.summary, about, positions, around.watch.time_to_ledger_ms())
 
 
 def _check_known(around: Around, namespace_key: int, topic: Topic, accepted: str | None) -> None:
