@@ -115,9 +115,9 @@ class Desk:
         self._drop(partition.key)
         self._piles[partition.key] = _Pile(partition, partition.next)
 
-    def add(self, key: int, position: int, record: bytes, received_ms: int = 0) -> None:
-        """The next record of a partition, received at ``received_ms`` since 1970. One that a batch holds already is passed
-        over."""
+    def add(self, key: int, position: int, record: bytes, received_ms: int = -1) -> None:
+        """The next record of a partition, received at ``received_ms`` since 1970, where that is known. One that a batch holds
+        already is passed over."""
         pile = self._piles[key]
         if position < pile.next or (pile.positions and position <= pile.positions[-1]):
             self.watch.recorder.add(DUPLICATES, 1, "delivery")
@@ -220,7 +220,7 @@ class Desk:
     def _commit(self, partition: Partition, gathered: _Gathered) -> None:
         """In the other thread."""
         raw, received_us = gathered.raw, gathered.received_us
-        told = received_us if received_us.any() else None
+        told = received_us if (received_us > 0).all() else None
         place = (partition.namespace, partition.stream, raw.start, raw.end, len(raw.records), gathered.bytes)
         with self.watch.batch(*place, told) as seen:
             prepared = self._pipeline.prepare(partition, raw)

@@ -36,14 +36,13 @@ def metrics(source: str | None, config: Path | None, write: Path | None, scope: 
 
     with scope.app() as app:
         recorder = app.measure(scope.namespace, source, config)
+    text, _ = Exposition(recorder, process=False).text()
+    if write is not None:
+        _replace(write, text)
     if scope.as_json:
         print_json({"metrics": _documents(recorder)})
-        return
-    text, _ = Exposition(recorder, process=False).text()
-    if write is None:
+    elif write is None:
         click.echo(text.decode(), nl=False)
-    else:
-        _replace(write, text)
 
 
 def _documents(recorder: Recorder) -> list[dict[str, Any]]:
@@ -62,15 +61,14 @@ def _documents(recorder: Recorder) -> list[dict[str, Any]]:
 
 def _replace(path: Path, text: bytes) -> None:
     """Write it beside and rename it: a collector must never read half a file. Raises EnvironmentProblem."""
-    from lineitem.cli.output import write_file
     from lineitem.core.errors import EnvironmentProblem
 
     beside = path.with_name(f".{path.name}.{os.getpid()}")  # the collector reads *.prom only
-    write_file(beside, text)
     try:
+        beside.write_bytes(text)
         beside.replace(path)
     except OSError as error:
-        beside.unlink()
+        beside.unlink(missing_ok=True)
         raise EnvironmentProblem(
             f"cannot be written: {error.strerror}", where=str(path), do="Name another file."
         ) from error

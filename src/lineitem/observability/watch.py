@@ -26,6 +26,8 @@ from lineitem.observability.recorder import Exemplar, Quantiles, Recorder
 
 LINKS_MAX = 128
 """Traces of events that a batch's trace points to, at most: what OpenTelemetry keeps of a span by default."""
+_SKEW_US = 1_000
+"""Clocks contradict each other beyond the millisecond that brokers' timestamps are cut to."""
 _NONE: NDArray[np.int64] = np.zeros(0, np.int64)
 
 
@@ -254,9 +256,9 @@ class BatchWatch(Watch):
             return
         received_us = seen.received_us[seen.ordinal]
         self._took("receive", committed_us - received_us, trace)
-        ahead = int(np.count_nonzero(seen.event_us > received_us)), int(np.count_nonzero(received_us > committed_us))
-        for number, between in zip(ahead, ("event_receive", "receive_commit"), strict=True):
-            self.recorder.add(metrics.SKEW, number, between)
+        ahead = {"event_receive": seen.event_us - received_us, "receive_commit": received_us - committed_us}
+        for between, us in ahead.items():
+            self.recorder.add(metrics.SKEW, int(np.count_nonzero(us > _SKEW_US)), between)
 
     def _took(self, clock: str, us: NDArray[np.int64], trace: tuple[str | None, float]) -> None:
         took_us = np.maximum(us, 0)

@@ -16,7 +16,7 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from lineitem.adapters.kafka.lag import Lag
-from lineitem.adapters.kafka.records import received_ms, record_of
+from lineitem.adapters.kafka.records import record_of
 from lineitem.adapters.kafka.topic import Broker, Topic
 from lineitem.core.errors import EnvironmentProblem, InputError, Refused
 from lineitem.ingest.intake import Partition
@@ -174,7 +174,9 @@ class Reader:
             return  # of a partition that was taken away
         self._ends.pop(number, None)
         headers: Any = message.headers()  # its values are bytes, whatever the stubs say
-        self._desk.add(partition.key, offset, record_of(message.value(), headers), received_ms(message.timestamp()))
+        # Of the broker or of the producer, as the topic is set; -1 where there is none.
+        received_ms = message.timestamp()[1]
+        self._desk.add(partition.key, offset, record_of(message.value(), headers), received_ms)
 
     def _hand_over(self) -> None:
         hurry = [self._held[number].key for number in self._ends] if self._asked.until_idle else ()

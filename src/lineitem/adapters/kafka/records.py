@@ -11,7 +11,6 @@ from base64 import b64encode
 from collections.abc import Sequence
 
 import msgspec
-from confluent_kafka import TIMESTAMP_NOT_AVAILABLE
 
 _PREFIX = "ce_"
 _IS_JSON = msgspec.json.Decoder(msgspec.Raw)
@@ -35,13 +34,6 @@ def record_of(value: bytes | None, headers: Headers | None) -> bytes:
     if content:
         parts.append(_data(content))
     return b"{" + b",".join(parts) + b"}"
-
-
-def received_ms(timestamp: tuple[int, int]) -> int:
-    """When the broker got a message, or its producer made it (the topic's ``message.timestamp.type``), milliseconds since 1970;
-    0 where it does not say."""
-    kind, at = timestamp
-    return at if kind != TIMESTAMP_NOT_AVAILABLE else 0
 
 
 def _quoted(text: bytes) -> bytes:

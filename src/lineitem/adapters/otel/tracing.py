@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{
 _NS_PER_MS = 1_000_000
 _EXPORT_S = 5
 """How long one export may take, and so how long a worker that ends may wait for a collector that is away."""
+_QUIET_S = 600
+_SAID_CHARS_MAX = 300
 _PATH = "/v1/traces"
 
 
@@ -163,7 +166,7 @@ def _links(seen: Seen) -> list[Link]:
 
 @contextmanager
 def _told(say: Callable[[str], None]) -> Iterator[None]:
-    """What OpenTelemetry logs, to ``say`` instead of past it, each thing once while it lasts."""
+    """What OpenTelemetry logs, to ``say`` instead of past it: each kind once in a while, it tries again every few seconds."""
     log, handler = logging.getLogger("opentelemetry"), _Said(say)
     before = log.propagate
     log.propagate = False
@@ -178,11 +181,12 @@ def _told(say: Callable[[str], None]) -> Iterator[None]:
 class _Said(logging.Handler):
     def __init__(self, say: Callable[[str], None]) -> None:
         super().__init__(logging.WARNING)
-        self._say, self._last = say, ""
+        self._say = say
+        self._quiet_until: dict[str, float] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Once, until something else is logged; the place in the code tells repeats that name other figures."""
-        key = f"{record.pathname}:{record.lineno}"
-        if key != self._last:
-            self._last = key
-            self._say(f"traces: {record.getMessage()}")
+        """The place in the code tells the kind; the text names other figures each time."""
+        kind, now = f"{record.pathname}:{record.lineno}", time.monotonic()
+        if now >= self._quiet_until.get(kind, 0):
+            self._quiet_until[kind] = now + _QUIET_S
+            self._say(f"traces: {record.getMessage()[:_SAID_CHARS_MAX]}")

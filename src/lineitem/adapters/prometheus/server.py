@@ -95,8 +95,6 @@ class _Server(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
     protocol_version = "HTTP/1.1"
-    server_version = "lineitem"
-    sys_version = ""
     timeout = _PATIENCE_S  # a client that says nothing does not keep a thread
 
     def do_GET(self) -> None:
@@ -116,6 +114,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     do_HEAD = do_GET
+
+    def version_string(self) -> str:
+        """The Server header."""
+        return "lineitem"
 
     def log_message(self, format: str, *args: object) -> None:
         """Scrapes are not logged: they come every few seconds."""
