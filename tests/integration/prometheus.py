@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 from urllib.parse import quote, urlsplit
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 from lineitem.kit.embedded_folder import within
 from tests.faults.broker import die_with_parent, free_ports
@@ -52,6 +53,15 @@ def _unpack() -> None:
         if got.returncode or not packages:
             raise NoPrometheus(f"apt-get could not download prometheus: {got.stderr.strip()[-300:]}")
         subprocess.run(["dpkg-deb", "-x", packages[0], HOME], check=True, capture_output=True)
+
+
+def get(url: str, accept: str = "") -> tuple[int, str, bytes]:
+    """Status, media type and body."""
+    try:
+        with urlopen(Request(url, headers={"Accept": accept}), timeout=10) as answer:  # noqa: S310 - our own server
+            return answer.status, answer.headers["Content-Type"], answer.read()
+    except HTTPError as error:
+        return error.code, error.headers["Content-Type"], error.read()
 
 
 def check_metrics(text: bytes) -> str:

@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
@@ -35,7 +33,7 @@ from lineitem.worker import Desk, StreamLimits
 from tests.acceptance.command import CATALOG, Command, line
 from tests.integration.conftest import NOW_US
 from tests.integration.otlp import Collector, attributes, collecting
-from tests.integration.prometheus import NoPrometheus, Prometheus, binary, check_metrics, scraping
+from tests.integration.prometheus import NoPrometheus, Prometheus, binary, check_metrics, get, scraping
 
 NAMESPACE = "default"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
@@ -97,15 +95,6 @@ def bench(ledger: App, **watching: Any) -> Iterator[Bench]:
         made = Bench(ledger, watch, said)
         yield made
         made.desk.close()
-
-
-def get(url: str, accept: str = "") -> tuple[int, str, bytes]:
-    """Status, media type and body."""
-    try:
-        with urlopen(Request(url, headers={"Accept": accept}), timeout=10) as answer:  # noqa: S310 - our own server
-            return answer.status, answer.headers["Content-Type"], answer.read()
-    except HTTPError as error:
-        return error.code, error.headers["Content-Type"], error.read()
 
 
 def traced(number: int) -> str:
