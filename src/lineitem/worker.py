@@ -104,7 +104,7 @@ class Desk:
         self._pipeline, self._limits = pipeline, limits
         self._certain, self._chores, self._clock = certain, chores, clock
         self._piles: dict[int, _Pile] = {}
-        self._records = self._bytes = 0
+        self._records = self._bytes = self._again = 0
         self._work: _InWork | None = None
         self._thread = ThreadPoolExecutor(1, "batches")
 
@@ -120,7 +120,7 @@ class Desk:
         already is passed over."""
         pile = self._piles[key]
         if position < pile.next or (pile.positions and position <= pile.positions[-1]):
-            self.watch.recorder.add(DUPLICATES, 1, "delivery")
+            self._again += 1
             return
         if not pile.records:
             pile.since_ns = self._clock()
@@ -178,6 +178,9 @@ class Desk:
 
         ``hurry``: partitions whose records need not wait for more. Raises what went wrong with the batch.
         """
+        if self._again:
+            self.watch.recorder.add(DUPLICATES, self._again, "delivery")
+            self._again = 0
         done = self.finished()
         if self._work is None:
             pile = self._due(hurry)

@@ -74,9 +74,9 @@ def tracing(
             do="Set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf, mostly port 4318.",
         )
     exporter = OTLPSpanExporter(endpoint=endpoint and _with_path(endpoint), timeout=_EXPORT_S)
-    resource = Resource.create({"service.name": "lineitem-worker", "service.version": __version__, **attributes})
-    if name := environment.get("OTEL_SERVICE_NAME"):
-        resource = resource.merge(Resource({"service.name": name}))
+    resource = Resource.create({"service.version": __version__, **attributes})
+    if str(resource.attributes["service.name"]).startswith("unknown_service"):  # nobody has named it
+        resource = resource.merge(Resource({"service.name": "lineitem-worker"}))
     keep = Keep(_share(environment), slow_ms)
     with _told(say):
         # What to keep is decided here, with the whole batch in sight; the SDK keeps what it is given.
