@@ -202,6 +202,16 @@ def test_a_collector_that_is_away_costs_no_batch(priced: App, monkeypatch: pytes
     assert any("refused" in one or "Failed to export" in one for one in said)
 
 
+@pytest.mark.parametrize("address", ["localhost:4318", "ftp://localhost"])
+def test_an_address_that_is_none_is_refused(ledger: App, monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    """Given as an option or as a variable: nothing would ever arrive."""
+    with pytest.raises(UsageError, match="no URL"), bench(ledger, otlp=address):
+        pass
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", address)
+    with pytest.raises(UsageError, match="no URL"), bench(ledger):
+        pass
+
+
 @pytest.mark.parametrize(
     ("name", "value", "error"),
     [

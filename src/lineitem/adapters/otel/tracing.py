@@ -23,7 +23,7 @@ from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, Statu
 from opentelemetry.util.types import AttributeValue
 
 from lineitem import __version__
-from lineitem.core.errors import EnvironmentProblem, InputError
+from lineitem.core.errors import EnvironmentProblem, InputError, UsageError
 from lineitem.core.reasons import Reason
 from lineitem.observability.metrics import Outcome
 from lineitem.observability.watch import LINKS_MAX, Seen
@@ -65,13 +65,23 @@ def tracing(
     """A tracer for as long as the context lasts; what is left is sent at its end.
 
     ``endpoint``: of the collector, else what OpenTelemetry's variables say. ``attributes`` of the resource. ``say``: told when
-    the collector does not take what is sent. Raises InputError or EnvironmentProblem for variables that cannot be followed.
+    the collector does not take what is sent. Raises UsageError for an address that is none, InputError or
+    EnvironmentProblem for variables that cannot be followed.
     """
     protocol = environment.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or environment.get("OTEL_EXPORTER_OTLP_PROTOCOL")
     if protocol not in (None, "", "http/protobuf"):
         raise EnvironmentProblem(
             f"traces cannot be sent as {protocol}",
             do="Set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf, mostly port 4318.",
+        )
+    named = (
+        endpoint
+        or environment.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+        or environment.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+    )
+    if not (named or "").startswith(("http://", "https://")):
+        raise UsageError(
+            "the collector's address is no URL", do="Write http://HOST:4318 or https://..., without a path."
         )
     exporter = OTLPSpanExporter(endpoint=endpoint and _with_path(endpoint), timeout=_EXPORT_S)
     resource = Resource.create({"service.version": __version__, **attributes})
