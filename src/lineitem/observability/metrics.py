@@ -99,8 +99,8 @@ REASON_CODES = tuple(reason.code for reason in Reason)
 
 _REASON = Label("reason", REASON_CODES)
 _OUTCOME = Label("outcome", RECORD_OUTCOMES)
-_TOPIC = Label("topic", bound="one")
-_PARTITION = Label("partition", bound="the topic's partitions")
+_TOPIC = Label("topic", bound="those that are read: one for a worker")
+_PARTITION = Label("partition", bound="those of the topic")
 _SHORT_EDGES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _HOUR, _DAY = 3600.0, 86400.0
 
@@ -172,8 +172,8 @@ ENRICHMENT_FAILURES = Metric(
     Kind.COUNTER,
     "records",
     "Records that were understood, but for which the catalog has no account, price or tag.",
-    "Publish what is missing: `lineitem catalog publish` tries these dead letters again by itself. See `lineitem dlq "
-    "list --group`.",
+    "`lineitem dlq list --group` says what is missing. Publish it: `lineitem catalog publish` tries `no_price` and "
+    "`unknown_account` again by itself; `lineitem dlq replay` takes the others.",
     (Label("reason", tuple(reason.code for reason in ENRICHMENT)),),
     sli="M5",
 )
