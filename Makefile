@@ -60,7 +60,8 @@ reference: $(VENV)/.dev ## write the generated pages of docs/reference
 
 pin: ## pin the dependencies again (the only command that needs uv)
 	$(PIN) --upgrade pyproject.toml requirements/build.in --extra server -o requirements/server.txt
-	$(PIN) --upgrade pyproject.toml requirements/build.in --extra server --extra flags --extra kafka --extra nats --extra dev -c requirements/server.txt \
+	$(PIN) --upgrade pyproject.toml requirements/build.in --extra server --extra flags --extra kafka --extra nats --extra otel \
+		--extra dev -c requirements/server.txt \
 		-o requirements/dev.txt
 
 clean: ## remove what the commands above made, .venv included; the ledger in .lineitem stays

@@ -21,6 +21,8 @@ from lineitem.catalog.price_fields import meaning
 from lineitem.catalog.telecom import STEP_KEYS, TERM_KEYS
 from lineitem.cli.main import cli
 from lineitem.core.reasons import EXPLANATIONS, TRANSIENT, Reason
+from lineitem.observability.indicators import INDICATORS
+from lineitem.observability.metrics import OF_LEDGER, OF_WORKER, Metric, Shown
 from lineitem.rate.models import MODELS
 from lineitem.rate.models.event import EventModel
 from lineitem.rate.quote import quote, quote_events
@@ -146,6 +148,46 @@ def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
+# --- metrics
+
+METRICS_HEAD = """\
+A worker answers `/metrics` with `lineitem worker --metrics-listen 127.0.0.1:9464`; `lineitem metrics` prints what stands in the
+ledger ([how to watch a worker](../how-to/watch-a-worker.md)). Source: `src/lineitem/observability/metrics.py`.
+
+Labels take few values that are known beforehand; nothing is counted per account, event or id. Histograms have the series
+`_bucket`, `_sum` and `_count`. Beside these, a worker shows the `process_*` metrics that Prometheus clients have in common.
+"""
+
+
+def metrics_page() -> str:
+    """The page of metrics, from ``observability.metrics``."""
+    lines = [NOTE + "# Metrics", "", METRICS_HEAD, "## Indicators", "", "| | indicator | is |", "|---|---|---|"]
+    lines += [f"| {one.sli} | {one.meaning} | `{_cell(one.expression)}` |" for one in INDICATORS]
+    lines += ["", "M6, M7, M9 and M10 are about invoices, payments, costs and audits; nothing measures them yet.", ""]
+    for title, metrics in (
+        ("Of a worker", OF_WORKER),
+        ("Of the ledger", [one for one in OF_LEDGER if one not in OF_WORKER]),
+    ):
+        lines += [f"## {title}", ""]
+        for metric in metrics:
+            lines += [f"### {metric.name}", "", *_metric(metric), ""]
+    return "\n".join([*lines, "Back to the [reference](index.md).", ""])
+
+
+def _metric(metric: Metric) -> Iterator[str]:
+    also = ["also from `lineitem metrics`"] if metric.shown is Shown.BOTH else []
+    what = [f"{metric.kind.value}{f' of {metric.unit}' if metric.unit else ''}", *filter(None, [metric.sli]), *also]
+    yield f"*{', '.join(what)}*"
+    yield ""
+    yield metric.meaning
+    for label in metric.labels:
+        values = ", ".join(f"`{value}`" for value in label.values)
+        yield from ("", f"Label `{label.name}`: {values or label.bound}.")
+    if metric.edges:
+        yield from ("", f"Edges: {', '.join(f'{edge:,.10g}' for edge in metric.edges)}.")
+    yield from ("", f"**What to do.** {metric.remedy}")
+
+
 # --- price models
 
 _ORDER = {
@@ -264,6 +306,7 @@ def _first_sentence(text: str) -> str:
 PAGES: dict[str, Callable[[], str]] = {
     "cli.md": command_line,
     "reason-codes.md": reason_codes,
+    "metrics.md": metrics_page,
     "models/index.md": models_index,
     **{f"models/{name}.md": partial(model_page, name) for name in MODELS},
 }

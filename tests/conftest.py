@@ -13,6 +13,7 @@ IO_FOLDERS = frozenset({"acceptance", "architecture", "docs", "faults", "integra
 LONGEST = (
     "test_tamper.py", "test_readme.py", "test_faults.py", "test_races.py", "test_laws.py", "test_kafka.py", "test_dlq.py",
     "test_fx.py", "test_hard_times.py", "test_pools.py", "test_letters.py", "test_mid_period.py", "test_lifecycle.py",
+    "test_watched.py",
 )  # fmt: skip
 """Files that take longest, which workers are given first: one that is begun last keeps one worker while the others idle."""
 WORKERS_MAX = 4

@@ -18,8 +18,10 @@ from typing import Any, BinaryIO
 import psycopg
 
 from lineitem.adapters.flags.flagd import FlagFile
+from lineitem.adapters.measures import measure
 from lineitem.adapters.objectstore.folder import FolderStore
 from lineitem.adapters.streams import Around, StreamOrder, Worked, work_of
+from lineitem.adapters.watched import Watching, watched
 from lineitem.billing.check import check_invoices
 from lineitem.billing.run import BillingResult, bill
 from lineitem.catalog import published
@@ -70,6 +72,8 @@ from lineitem.ledger.shadow import Candidate, Wanted, shadow
 from lineitem.ledger.shadow import Progress as ShadowProgress
 from lineitem.ledger.shadow_rows import Comparison
 from lineitem.ledger.verify import verify
+from lineitem.observability import metrics
+from lineitem.observability.recorder import Recorder
 from lineitem.replay import Mended, Replayed, Replayer, dry_run, try_patch
 
 _SIGN_NS = 10_000_000_000
@@ -308,7 +312,20 @@ class App:
         self.checkpoint()
         return summary
 
-    def work(self, namespace: str, order: StreamOrder, stop: Event, say: Callable[[str], None]) -> Worked:
+    def measure(self, namespace: str, url: str | None, config: Path | None) -> Recorder:
+        """What stands in the ledger as metrics. ``url``: a stream whose ends are asked for with the settings of ``config``."""
+        recorder = Recorder(metrics.OF_LEDGER)
+        measure(recorder, self.control, namespace, self.clock.now_us(), url, config)
+        return recorder
+
+    def work(
+        self,
+        namespace: str,
+        order: StreamOrder,
+        stop: Event,
+        say: Callable[[str], None],
+        watching: Watching | None = None,
+    ) -> Worked:
         """Read a stream until ``stop`` is set, or to its end where asked; the ledger is signed every ``_SIGN_NS``."""
         read = work_of(order.url)
         pipeline = self.pipeline(namespace)
@@ -323,7 +340,11 @@ class App:
                 gc.collect()  # a process that moves batches does not look for cycles by itself
                 signed_ns = time.monotonic_ns()
 
-        done = read(order, Around(pipeline, self.connection(), chores, say, stop))
+        def connect() -> Connection:
+            return db.connect(self.dsn, role=db.POST)
+
+        with watched(watching or Watching(), namespace, order, connect, self.clock, say) as watch:
+            done = read(order, Around(pipeline, self.connection(), chores, say, stop, watch))
         if done.summary.batches:
             summarize_ranges(pipeline.writer)
             self.checkpoint()

@@ -11,6 +11,7 @@ rolls back, the batch is priced again or its repeats are marked, and it commits 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -41,6 +42,8 @@ from lineitem.ledger.chain import Batch, BatchKind, accepted_digest, records_dig
 from lineitem.ledger.post import LANES, Counts, Fact, Head, Origin, canonical, ensure_months, lock_lane, write_batch
 from lineitem.ledger.rating import AmountTooLarge, Itemized, Rater
 from lineitem.ledger.rows import Digests
+from lineitem.observability.metrics import Cause, Stage
+from lineitem.observability.watch import Watch
 from lineitem.rate.enrich import Accounts, Enriched, enrich
 from lineitem.rate.match import match
 
@@ -99,7 +102,8 @@ class Prepared:
 class Pipeline:
     """Batches of one namespace. Both connections act in the posting role; ``writer`` is the one batches commit on.
 
-    ``dsn``: where another process that prepares batches finds the same database; without it there is none.
+    ``dsn``: where another process that prepares batches finds the same database; without it there is none. ``watch``: is
+    told once per stage and batch.
     """
 
     namespace: str
@@ -109,6 +113,7 @@ class Pipeline:
     clock: Clock
     dsn: str | None = None
     rater: Rater = field(default_factory=Rater)
+    watch: Watch = field(default_factory=Watch)
     _snapshot: Snapshot | None = None
     _accounts: dict[str, AccountRow] = field(default_factory=dict)
     _tag_sets: dict[str, int] = field(default_factory=dict)
@@ -136,15 +141,22 @@ class Pipeline:
         now_us = self.clock.now_us()
         context = DecodeContext(self.namespace, partition.stream, now_us, partition.settings)
         events, undecoded = formats.get(partition.format).decode(raw, context)
+        self.watch.decoded(events.traceparent)
+        self.watch.lap(Stage.DECODE)
         digest = records_digest(raw.records)
         name = segments.segment_name(partition.name, raw.start, raw.end, digest)
         segments.write(self.segments, name, Segment(raw, partition.format, context))
         failpoint("after_segment")
+        self.watch.lap(Stage.SEGMENT)
         priced = self._price(events)
+        self.watch.lap(Stage.ENRICH)
         bad = [reject.ordinal for reject in undecoded + priced[1].rejects]
         records = intake.records_at(raw, bad)
         place = (partition, raw.start, raw.end, len(raw.records), records, events.without_payload(), undecoded)
-        return Prepared(*place, name, digest, now_us, *priced, sightings=sequences.sightings(events, undecoded))
+        seen = sequences.sightings(events, undecoded)
+        prepared = Prepared(*place, name, digest, now_us, *priced, sightings=seen)
+        self.watch.lap(Stage.IDENTITY)
+        return prepared
 
     def prepare_all(
         self, partition: intake.Partition, file: BinaryIO, start: int, limits: BatchLimits
@@ -197,16 +209,21 @@ class Pipeline:
                 with explained():
                     self._look_up(batch)
                     ensure_months(self.writer, self._months(batch))
+                    self.watch.lap(Stage.IDENTITY)
                     return self._write(batch)
             except CatalogMoved:
+                self.watch.again(Cause.CATALOG_MOVED)
                 self._price_again(batch)
+                self.watch.lap(Stage.ENRICH)
             except AmountTooLarge as error:
+                self.watch.again(Cause.AMOUNT_TOO_LARGE)
                 batch.too_large += [_too_large(batch.events, row) for row in sorted(set(error.events))]
                 batch.find_repeats()
             except psycopg.errors.UniqueViolation:
+                self.watch.again(Cause.IDENTITY_COLLIDED)
                 self._expect_repeats = True  # somebody accepted one of these events: look before the next try
             except (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure):
-                continue
+                self.watch.again(Cause.DATABASE)
         raise Refused(f"the batch could not be written in {_TRIES} tries", do="Run the same command again.")
 
     def _price_again(self, batch: Prepared) -> None:
@@ -259,6 +276,7 @@ class Pipeline:
             published.check_revision(connection, self.namespace, namespace_key, batch.revision)
             intake.advance(connection, partition.key, batch.start, batch.end)
             failpoint("after_position")
+            self.watch.lap(Stage.LOCK)
             fate = batch.settle()
             rows = np.flatnonzero(fate.accepted)
             rejects = batch.undecoded + fate.rejects
@@ -266,6 +284,9 @@ class Pipeline:
             seen = _seen(batch, rows, aside)
             if seen is not None:
                 facts.append(Fact(sequences.FACT, canonical({"namespace": self.namespace} | seen.fact())))
+            reasons = Counter(reject.reason for reject in rejects)
+            self.watch.settled(events.time_us[rows], events.ordinal[rows], fate.repeats, reasons)
+            self.watch.lap(Stage.SETTLE)
             itemized = self.rater.rate(
                 connection,
                 namespace_key,
@@ -276,6 +297,7 @@ class Pipeline:
                 batch.recorded_us,
                 chains,
             )
+            self.watch.lap(Stage.RATE)
             counts = _counts(batch, fate, len(rejects), itemized)
             # The server takes the identities in while the rows are encoded here.
             identities = self._aside.submit(self._add_identities, batch, head, rows)
@@ -297,6 +319,8 @@ class Pipeline:
             )
             if seen is not None:
                 producers.record(connection, namespace_key, head.lane, written.batch, batch.recorded_us, seen)
+            self.watch.lap(Stage.COPY)
+        self.watch.lap(Stage.COMMIT)
         failpoint("after_commit")
         return counts, written
 

@@ -8,6 +8,7 @@ another. Memory holds at most the batch in work and one batch's worth of gathere
 from __future__ import annotations
 
 import time
+from array import array
 from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -15,15 +16,20 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from lineitem.core.errors import PositionMoved
 from lineitem.core.limits import RECORD_BYTES_MAX
 from lineitem.flow import Pipeline, Summary
 from lineitem.ingest.events import RawRecords
 from lineitem.ingest.intake import Partition
+from lineitem.ledger.post import outcomes
+from lineitem.ledger.rows import first_and_last_id
+from lineitem.observability.metrics import DUPLICATES, Stage
+from lineitem.observability.watch import BatchWatch
 
 _RECORD_BYTES_KEPT = RECORD_BYTES_MAX + 1
-_NS_PER_MS = 1_000_000
+_NS_PER_MS, _US_PER_MS = 1_000_000, 1_000
 
 
 class StreamLimits(NamedTuple):
@@ -42,16 +48,26 @@ class _Pile:
     next: int
     records: list[bytes] = field(default_factory=list)
     positions: list[int] = field(default_factory=list)
+    received_ms: array[int] = field(default_factory=lambda: array("q"))
     bytes: int = 0
     since_ns: int = 0
 
-    def take(self) -> RawRecords:
+    def take(self) -> _Gathered:
         """All of them as a batch that ends behind the last one; holes before and between (compaction, transaction markers)
         hold no record."""
         start, end = self.next, self.positions[-1] + 1
         raw = RawRecords(pa.array(self.records, pa.binary()), np.array(self.positions, np.int64), start, end)
-        self.records, self.positions, self.bytes, self.next = [], [], 0, end
-        return raw
+        gathered = _Gathered(raw, self.bytes, np.array(self.received_ms, np.int64) * _US_PER_MS)
+        self.records, self.positions, self.received_ms, self.bytes, self.next = [], [], array("q"), 0, end
+        return gathered
+
+
+class _Gathered(NamedTuple):
+    """Records of a batch, how large they are, and when each was received."""
+
+    raw: RawRecords
+    bytes: int
+    received_us: NDArray[np.int64]
 
 
 class Done(NamedTuple):
@@ -70,7 +86,7 @@ class _InWork(NamedTuple):
 
 class Desk:
     """``certain``: raises where the records of a batch about to commit may not be what they seem.
-    ``chores``: called after each batch, in the thread that commits. ``clock`` counts nanoseconds.
+    ``chores``: called after each batch, in the thread that commits. ``clock`` counts nanoseconds. ``watch`` sees every batch.
     """
 
     def __init__(
@@ -81,12 +97,14 @@ class Desk:
         certain: Callable[[], None] = lambda: None,
         chores: Callable[[], None] = lambda: None,
         clock: Callable[[], int] = time.monotonic_ns,
+        watch: BatchWatch | None = None,
     ) -> None:
         self.summary = Summary()
+        self.watch = pipeline.watch = watch or BatchWatch()
         self._pipeline, self._limits = pipeline, limits
         self._certain, self._chores, self._clock = certain, chores, clock
         self._piles: dict[int, _Pile] = {}
-        self._records = self._bytes = 0
+        self._records = self._bytes = self._again = 0
         self._work: _InWork | None = None
         self._thread = ThreadPoolExecutor(1, "batches")
 
@@ -97,16 +115,19 @@ class Desk:
         self._drop(partition.key)
         self._piles[partition.key] = _Pile(partition, partition.next)
 
-    def add(self, key: int, position: int, record: bytes) -> None:
-        """The next record of a partition. One that a batch holds already is passed over."""
+    def add(self, key: int, position: int, record: bytes, received_ms: int = -1) -> None:
+        """The next record of a partition, received at ``received_ms`` since 1970, where that is known. One that a batch holds
+        already is passed over."""
         pile = self._piles[key]
         if position < pile.next or (pile.positions and position <= pile.positions[-1]):
+            self._again += 1
             return
         if not pile.records:
             pile.since_ns = self._clock()
         kept = record[:_RECORD_BYTES_KEPT]
         pile.records.append(kept)
         pile.positions.append(position)
+        pile.received_ms.append(received_ms)
         pile.bytes += len(kept)
         self._records += 1
         self._bytes += len(kept)
@@ -132,6 +153,11 @@ class Desk:
         return self._records >= self._limits.records or self._bytes >= self._limits.bytes
 
     @property
+    def gathered(self) -> int:
+        """Records that no batch holds yet."""
+        return self._records
+
+    @property
     def busy(self) -> bool:
         """Whether a batch is in work."""
         return self._work is not None
@@ -152,14 +178,18 @@ class Desk:
 
         ``hurry``: partitions whose records need not wait for more. Raises what went wrong with the batch.
         """
+        if self._again:
+            self.watch.recorder.add(DUPLICATES, self._again, "delivery")
+            self._again = 0
         done = self.finished()
         if self._work is None:
             pile = self._due(hurry)
             if pile is not None:
                 self._records -= len(pile.records)
                 self._bytes -= pile.bytes
-                raw = pile.take()
-                self._work = _InWork(pile.partition, raw.end, self._thread.submit(self._commit, pile.partition, raw))
+                gathered = pile.take()
+                future = self._thread.submit(self._commit, pile.partition, gathered)
+                self._work = _InWork(pile.partition, gathered.raw.end, future)
         return done
 
     def finished(self) -> Done | None:
@@ -190,11 +220,20 @@ class Desk:
             return min(due, key=lambda pile: pile.since_ns)
         return max(piles, key=lambda pile: pile.bytes) if self.full else None
 
-    def _commit(self, partition: Partition, raw: RawRecords) -> None:
+    def _commit(self, partition: Partition, gathered: _Gathered) -> None:
         """In the other thread."""
-        prepared = self._pipeline.prepare(partition, raw)
-        self._certain()
-        self.summary.add(*self._pipeline.commit(prepared))
+        raw, received_us = gathered.raw, gathered.received_us
+        told = received_us if (received_us > 0).all() else None
+        place = (partition.namespace, partition.stream, raw.start, raw.end, len(raw.records), gathered.bytes)
+        with self.watch.batch(*place, told) as seen:
+            prepared = self._pipeline.prepare(partition, raw)
+            self._certain()
+            self.watch.lap(Stage.CHECK)
+            counts, batch = self._pipeline.commit(prepared)
+            seen.lane, seen.batch = batch.lane, f"{batch.lane}-{batch.batch}"
+            seen.outcomes, seen.line_items = outcomes(counts), batch.line_items
+            seen.line_item_ids = first_and_last_id(batch.lane, batch.batch, batch.recorded_us, batch.line_items)
+        self.summary.add(counts, batch)
         self._chores()
 
     def close(self) -> None:

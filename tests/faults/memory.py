@@ -44,7 +44,7 @@ def work(order: StreamOrder, around: Around) -> Worked:
         if STREAMS[name].id != known:
             raise made_anew(what, [known], STREAMS[name].id)
 
-    desk = Desk(around.pipeline, order.limits, certain=certain, chores=around.chores)
+    desk = Desk(around.pipeline, order.limits, certain=certain, chores=around.chores, watch=around.watch)
     try:
         while True:
             partition = open_partition(
@@ -64,7 +64,7 @@ def work(order: StreamOrder, around: Around) -> Worked:
                 continue  # another reader was faster: from where it is
     finally:
         desk.close()
-    return Worked(desk.summary, {}, {"0": stream.end})
+    return Worked(desk.summary, {}, {"0": stream.end}, around.watch.time_to_ledger_ms())
 
 
 def _read(desk: Desk, key: int, stream: Stream, position: int) -> bool:

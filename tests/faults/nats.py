@@ -14,7 +14,7 @@ import nats
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 
-from tests.faults.broker import _die_with_parent, _free_ports, until
+from tests.faults.broker import die_with_parent, free_ports, until
 
 PROGRAM = Path(sys.executable).with_name("nats-server")
 _SETTINGS = """
@@ -29,7 +29,7 @@ class Server:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        (self.port,) = _free_ports(1)
+        (self.port,) = free_ports(1)
         self._settings = folder / "nats.conf"
         self._settings.write_text(_SETTINGS.format(port=self.port, folder=folder))
         self._login = {"user": "billing", "password": "let me in"}
@@ -42,7 +42,7 @@ class Server:
         """Start it and wait until JetStream answers."""
         with open(self.folder / "nats.log", "ab") as log:
             self._process = subprocess.Popen(
-                [PROGRAM, "-c", self._settings], stdout=log, stderr=log, preexec_fn=_die_with_parent
+                [PROGRAM, "-c", self._settings], stdout=log, stderr=log, preexec_fn=die_with_parent
             )
         assert until(self._answers), (self.folder / "nats.log").read_text()[-2000:]
 

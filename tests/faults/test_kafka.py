@@ -21,6 +21,8 @@ from tests.docs.test_readme import ROOT, tell
 from tests.faults.broker import Broker, until
 from tests.faults.kafka import Ledger, ended, fill
 from tests.faults.supervisor import stopped
+from tests.integration.otlp import collecting
+from tests.integration.prometheus import get
 
 pytestmark = pytest.mark.slow
 SEEDS = [1]
@@ -194,6 +196,48 @@ def test_every_shape_of_a_message(topic: Ledger) -> None:
     assert (done["received"], done["itemized"], done["duplicate"], done["dead_lettered"]) == (4, 2, 1, 1)
     assert "--source-name /meter" in topic.refused()
     assert [one["reason"] for one in topic.command.json("dlq", "list")["dead_letters"]] == ["bad_record"]
+
+
+def _lag(topic: Ledger) -> dict[str, float]:
+    """Partition -> lag, asked without a worker."""
+    asked = topic.command.json("metrics", "--source", topic.broker.url(topic.topic), "--config", topic.settings)
+    return {
+        one["labels"]["partition"]: one["value"] for one in asked["metrics"] if one["name"] == "lineitem_lag_records"
+    }
+
+
+def test_a_worker_shows_how_it_is_doing(topic: Ledger) -> None:
+    """Stuck, it is not ready and its lag shows; then it is, and there is none. The log has a line per batch, the trace named
+    there has been sent; the lag can be asked for without a worker, too."""
+    topic.broker.create(topic.topic, 2)
+    topic.broker.produce(topic.topic, keyed(usage(topic, *"abc")), partition=1)
+    watching = ("--metrics-listen", "127.0.0.1:0", "--stuck-after", "1", "--log-format", "json")
+    with collecting() as collector, connect(topic.server.dsn, autocommit=False) as holder:
+        holder.execute("select from ledger.lane for update")
+        worker = topic.start(*watching, "--otlp", collector.url)
+        assert worker.stderr is not None
+        url = json.loads(worker.stderr.readline())["message"].removeprefix("metrics: ")
+        ready = url.replace("/metrics", "/readyz")
+        lag = f'lineitem_lag_records{{partition="1",topic="{topic.topic}"}}'
+        assert until(lambda: "no position has moved" in str(get(ready)))
+        assert until(lambda: f"{lag} 3.0" in get(url)[2].decode())
+        holder.rollback()
+        assert until(lambda: f"{lag} 0.0" in get(url)[2].decode())
+        assert until(lambda: get(ready)[0] == 200)
+        worker.send_signal(signal.SIGTERM)
+        out, said = worker.communicate(timeout=60)
+    assert worker.returncode == 0, said.decode()
+    done = json.loads(out)
+    assert 1000 < done["time_to_ledger_ms"]["p50"] <= done["time_to_ledger_ms"]["p99"] < 60_000
+    (batch,) = (one for one in map(json.loads, said.splitlines()) if "batch" in one)
+    (span,) = collector.named("batch")
+    assert (batch["trace_id"], batch["line_items"]) == (span.trace_id.hex(), 3)
+    explained = topic.command.json("explain", batch["first_line_item"])
+    assert f"{topic.topic} a" in json.dumps(explained)
+    assert _lag(topic) == {"0": 0, "1": 0}
+    topic.broker.produce(topic.topic, keyed(usage(topic, "d")), partition=0)
+    assert _lag(topic) == {"0": 1, "1": 0}
+    topic.read()
 
 
 def test_the_page_is_true(tmp_path: Path, broker: Broker) -> None:

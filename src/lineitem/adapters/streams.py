@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
@@ -12,10 +12,13 @@ from typing import Any, Protocol
 from lineitem.core.errors import EnvironmentProblem, UsageError
 from lineitem.flow import Pipeline, Summary
 from lineitem.kit.db import Connection
+from lineitem.observability.watch import BatchWatch
 from lineitem.worker import StreamLimits
 
 STREAMS = {"kafka": "lineitem.adapters.kafka.work", "nats": "lineitem.adapters.nats.work"}
 """Scheme -> module whose ``work`` reads it. Loaded when used: its library is an optional extra."""
+ENDS = {"kafka": "lineitem.adapters.kafka.ends", "nats": "lineitem.adapters.nats.ends"}
+"""Scheme -> module whose ``positions`` says how far the ledger is behind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,26 +43,29 @@ class StreamOrder:
 @dataclass(frozen=True, slots=True)
 class Around:
     """What a worker works with. ``connection``: one of the posting role that the pipeline does not use; ``chores``: what is
-    due after a batch; ``say``: a line for people; ``stop``: set when it should end."""
+    due after a batch; ``say``: a line for people; ``stop``: set when it should end; ``watch``: sees what it does."""
 
     pipeline: Pipeline
     connection: Connection
     chores: Callable[[], None]
     say: Callable[[str], None]
     stop: Event
+    watch: BatchWatch = field(default_factory=BatchWatch)
 
 
 @dataclass(frozen=True, slots=True)
 class Worked:
-    """What a worker did. ``about``: what it read, ``positions``: how far, by partition."""
+    """What a worker did. ``about``: what it read, ``positions``: how far, by partition, ``time_to_ledger_ms``: quantiles."""
 
     summary: Summary
     about: dict[str, Any]
     positions: dict[str, int]
+    time_to_ledger_ms: dict[str, object]
 
     def document(self) -> dict[str, Any]:
         """As ``lineitem worker --json`` prints it."""
-        return self.summary.document() | self.about | {"positions": self.positions}
+        how_far = {"positions": self.positions, "time_to_ledger_ms": self.time_to_ledger_ms}
+        return self.summary.document() | self.about | how_far
 
 
 class Work(Protocol):
@@ -70,15 +76,43 @@ class Work(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """How far the ledger has read a partition of a topic, and how many offsets it is behind."""
+
+    topic: str
+    position: int
+    lag: int
+
+
+def place_of(stream: str) -> tuple[str, str]:
+    """Topic and partition of a stream's name (``kafka:<cluster>/<topic>/<topic id>/<partition>``, NATS alike); of a name of
+    another make, all of it and no partition."""
+    parts = stream.split("/")
+    return (parts[1], parts[3]) if stream.startswith(("kafka:", "nats:")) and len(parts) == 4 else (stream, "")
+
+
+def positions_of(url: str, config: Path | None, known: Mapping[str, int]) -> dict[int, Place]:
+    """How far the ledger is in every partition of the stream at an address; ``known``: how far in which stream. Raises as
+    ``work_of``, and what asking raises."""
+    found: dict[int, Place] = _module(url, ENDS).positions(url, config, known)
+    return found
+
+
 def work_of(url: str) -> Work:
     """What reads the stream at an address. Raises UsageError for an unknown scheme, EnvironmentProblem where the library is
     not installed."""
+    work: Work = _module(url, STREAMS).work
+    return work
+
+
+def _module(url: str, homes: Mapping[str, str]) -> Any:
     scheme, colon, _ = url.partition("://")
-    if not colon or scheme not in STREAMS:
-        known = ", ".join(f"{name}://" for name in STREAMS)
+    if not colon or scheme not in homes:
+        known = ", ".join(f"{name}://" for name in homes)
         raise UsageError(f"{url!r} is no stream lineitem can read", do=f"An address begins with {known}")
     try:
-        work: Work = importlib.import_module(STREAMS[scheme]).work
+        return importlib.import_module(homes[scheme])
     except ModuleNotFoundError as error:
         if (error.name or "lineitem").startswith("lineitem"):
             raise  # ours: a defect
@@ -86,4 +120,3 @@ def work_of(url: str) -> Work:
             f"reading {scheme}:// needs a package that is not installed: {error.name}",
             do=f"pip install 'lineitem[{scheme}]'",
         ) from error
-    return work

@@ -38,6 +38,7 @@ _COMMANDS = {
     "gaps": ("gaps", "Gaps: events that a producer numbered and that never arrived; list, show, waive."),
     "tags": ("tags", "How well line items are tagged, how that moved, amounts by cost centre."),
     "period": ("period", "Close and show posting periods."),
+    "metrics": ("metrics", "What stands in the ledger, in Prometheus' text format."),
     "doctor": ("doctor", "Check the machine, the database and the data folder, and say what to do."),
     "completion": ("completion", "Print a shell's completion script."),
 }

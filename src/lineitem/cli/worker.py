@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,6 +40,29 @@ from lineitem.cli.output import Scope, fields, ledger_command, print_json, say
 )  # fmt: skip
 @click.option("--topic-id", metavar="ID", help="A topic or stream of a known name made anew: read it, it has this id.")
 @click.option("--skip-missing", is_flag=True, help="Go on without records that the broker no longer has.")
+@click.option(
+    "--metrics-listen",
+    metavar="HOST:PORT",
+    help="Answer /metrics, /healthz and /readyz there, e.g. 127.0.0.1:9464.",
+)
+@click.option(
+    "--stuck-after",
+    default=60,
+    show_default=True,
+    type=click.IntRange(1, 86_400),
+    help="Seconds with work and without progress after which /readyz says no.",
+)
+@click.option(
+    "--log-format", type=click.Choice(["json", "console"]), help="A line per batch on standard error, so formatted."
+)
+@click.option(
+    "--slow-ms",
+    default=5000,
+    show_default=True,
+    type=click.IntRange(1, 3_600_000),
+    help="A batch that takes longer is a warning in the log, and its trace is always kept.",
+)
+@click.option("--otlp", metavar="URL", help="Send traces to this collector.  [default: OTEL_EXPORTER_OTLP_ENDPOINT]")
 @ledger_command
 def worker(
     source: str,
@@ -51,6 +75,11 @@ def worker(
     batch_ms: int,
     topic_id: str | None,
     skip_missing: bool,
+    metrics_listen: str | None,
+    stuck_after: int,
+    log_format: str | None,
+    slow_ms: int,
+    otlp: str | None,
     scope: Scope,
 ) -> int:
     """Read a Kafka topic or a NATS JetStream stream of CloudEvents into the ledger, exactly once.
@@ -61,14 +90,18 @@ def worker(
     transactions are not read; a record that cannot be billed is a dead letter.
     """
     from lineitem.adapters.streams import StreamOrder
+    from lineitem.adapters.watched import Watching
     from lineitem.kit.process import tune_for_batches
+    from lineitem.observability.logs import Log, LogFormat
     from lineitem.worker import StreamLimits
 
     tune_for_batches()
     limits = StreamLimits(batch_size, batch_mb << 20, batch_ms)
     order = StreamOrder(source, group, config, source_name, topic_id, skip_missing, until_idle, limits)
+    log = Log(LogFormat(log_format), say, time.time_ns, slow_ms) if log_format else None
+    watching = Watching(metrics_listen, otlp, log.batch if log else None, slow_ms, stuck_after)
     with _stopped_by_signals() as stop, scope.app() as app:
-        done = app.work(scope.namespace, order, stop.event, say)
+        done = app.work(scope.namespace, order, stop.event, log.message if log else say, watching)
     if scope.as_json:
         print_json(done.document())
     else:

@@ -18,10 +18,12 @@ from lineitem.ingest.events import EventColumns, Reject
 
 @dataclass(slots=True)
 class Fate:
-    """What becomes of a batch's events: ``accepted`` (n,) bool, how many repeat, and what is set aside."""
+    """What becomes of a batch's events: ``accepted`` (n,) bool, how many repeat, ``repeats`` of those another one of the batch,
+    and what is set aside."""
 
     accepted: NDArray[np.bool_]
     duplicates: int
+    repeats: int
     rejects: list[Reject]
 
 
@@ -60,6 +62,7 @@ def settle(
             duplicates += 1
         else:
             rejects.append(_conflict(events, row))
+    repeats = duplicates
     if known:
         keys = events.key.tobytes()
         for row in np.flatnonzero(accepted).tolist():
@@ -76,7 +79,7 @@ def settle(
             duplicates += 1
         else:
             rejects.append(reject)
-    return Fate(accepted, duplicates, rejects)
+    return Fate(accepted, duplicates, repeats, rejects)
 
 
 def _conflict(events: EventColumns, row: int) -> Reject:

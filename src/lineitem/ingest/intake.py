@@ -138,6 +138,12 @@ def streams(connection: Connection, namespace_key: int, prefix: str) -> list[str
     return [str(row[0]) for row in connection.execute(SQL.streams, values).fetchall()]
 
 
+def stream_positions(connection: Connection, namespace_key: int) -> list[tuple[str, int]]:
+    """Every stream of a namespace and how far it is in the ledger, in the order in which they were first read."""
+    values = {"namespace_key": namespace_key, "content": STREAM}
+    return [(str(stream), int(at)) for stream, at in connection.execute(SQL.stream_positions, values).fetchall()]
+
+
 @contextmanager
 def exclusive(connection: Connection, namespace: str, stream: str, content: str) -> Iterator[None]:
     """Read a file alone: a second process waits for the first. The lock falls with the session that holds it.

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from lineitem.catalog import published
 from lineitem.core.period import age_text
 from lineitem.ingest import intake, letters, segments
 from lineitem.kit.blobs import BlobStore
-from lineitem.kit.db import Connection
+from lineitem.kit.db import Connection, explained
 from lineitem.kit.sqlfiles import load_queries
 from lineitem.ledger import gaps
+from lineitem.ledger.chain import BatchKind
 from lineitem.ledger.letters import age_seconds
+from lineitem.ledger.post import Counts, outcomes
 
 SQL = load_queries("lineitem.ledger", "health.sql")
 
@@ -68,6 +71,24 @@ def dead_letters(connection: Connection, now_us: int) -> dict[str, dict[str, int
         reason.code: {"dead_letters": number, "oldest_seconds": age_seconds(since, now_us)}
         for reason, number, since in letters.depth(connection)
     }
+
+
+class Totals(NamedTuple):
+    """The ledger in figures. ``outcomes``: records of usage by what became of them when they came in."""
+
+    outcomes: dict[str, int]
+    line_items: int
+    batches: int
+    last_usage_us: int
+
+
+@explained()
+def totals(connection: Connection) -> Totals:
+    """Over all namespaces, by whichever door records came."""
+    row = connection.execute(SQL.totals, {"usage": int(BatchKind.USAGE)}).fetchone()
+    assert row is not None
+    names = outcomes(Counts())
+    return Totals(dict(zip(names, row[: len(names)], strict=True)), *row[len(names) :])
 
 
 def _depth(connection: Connection, now_us: int) -> str:

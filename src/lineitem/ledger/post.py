@@ -53,6 +53,13 @@ class Counts:
         return Counts(**{name: mine[name] + theirs[name] for name in mine})
 
 
+def outcomes(counts: Counts) -> dict[str, int]:
+    """Records by what became of them; together they are ``received``."""
+    found: dict[str, int] = asdict(counts)
+    del found["received"]
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
     """Where the records of a batch came from; all empty for what people and billing do."""

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from hashlib import sha256
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 import pyarrow as pa
@@ -110,6 +111,15 @@ def make_ids(lane: int, batch: int, recorded_us: int, seq: NDArray[np.int64]) ->
     out[:, 0] = ((recorded_us // 1000) << 16) | 0x7000 | lane
     out[:, 1] = np.uint64((0b10 << 62) | (batch << 24)) | seq.astype(np.uint64)
     return out.view("V16").reshape(len(seq))
+
+
+def first_and_last_id(lane: int, batch: int, recorded_us: int, count: int) -> tuple[str, str] | None:
+    """The first and the last id of a batch of ``count`` line items, as people see them; None where there is none."""
+    if not count:
+        return None
+    ids = make_ids(lane, batch, recorded_us, np.array([0, count - 1]))
+    first, last = (str(UUID(bytes=bytes(one))) for one in ids)
+    return first, last
 
 
 def place_of_id(line_item_id: bytes) -> tuple[int, int, int]:

@@ -15,6 +15,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from lineitem.adapters.kafka.lag import Lag
 from lineitem.adapters.kafka.records import record_of
 from lineitem.adapters.kafka.topic import Broker, Topic
 from lineitem.core.errors import EnvironmentProblem, InputError, Refused
@@ -78,6 +79,7 @@ class Reader:
         self._stop = Event()
         self._full_since: float | None = None
         self._consumer = self._connect()
+        self._lag = Lag(self._consumer, topic.name, desk.watch)
 
     def _connect(self) -> Consumer:
         own: dict[str, Any] = {
@@ -112,6 +114,7 @@ class Reader:
                 self._make_room()
                 self._poll()
                 self._hand_over()
+                self._look()
                 if self._asked.until_idle and self._idle():
                     break
             self._desk.wait_for_all()
@@ -171,7 +174,9 @@ class Reader:
             return  # of a partition that was taken away
         self._ends.pop(number, None)
         headers: Any = message.headers()  # its values are bytes, whatever the stubs say
-        self._desk.add(partition.key, offset, record_of(message.value(), headers))
+        # Of the broker or of the producer, as the topic is set; -1 where there is none.
+        received_ms = message.timestamp()[1]
+        self._desk.add(partition.key, offset, record_of(message.value(), headers), received_ms)
 
     def _hand_over(self) -> None:
         hurry = [self._held[number].key for number in self._ends] if self._asked.until_idle else ()
@@ -342,7 +347,16 @@ class Reader:
             self._last_said = text
             self._say(text)
 
-    # --- for tools that show lag -------------------------------------------------------------------------------------------
+    # --- for those that watch, and tools that show lag ---------------------------------------------------------------------
+
+    def _look(self) -> None:
+        """Tell how far each partition is, and whether there is work."""
+        read = all(number in self._ends and self._desk.quiet(one.key) for number, one in self._held.items())
+        work = self._desk.busy or self._desk.gathered > 0 or not read
+        if self._assigned:
+            self._lag.look(
+                {number: self._offset(number) for number in self._held}, work, self._desk.gathered, self._paused
+            )
 
     def _offset(self, number: int) -> int:
         """How far a partition has been read: behind markers at its end, too, where all before them is in the ledger."""

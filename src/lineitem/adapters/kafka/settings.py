@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+PORT = 9092
 OWN = {
     "auto.offset.reset": "lineitem never skips records by itself",
     "bootstrap.servers": "it stands in --source",

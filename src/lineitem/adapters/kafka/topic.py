@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from threading import Event
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, TopicCollection
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from lineitem.adapters.address import Address
 from lineitem.adapters.opening import made_anew
@@ -82,6 +82,19 @@ class Broker:
         found = asked[name].result()
         # As Kafka itself writes ids; the client uses the alphabet of base64 that has a slash.
         return str(found.topic_id).translate(_URL_SAFE), len(found.partitions)
+
+    def ends(self, topic: Topic) -> dict[int, tuple[int, int]]:
+        """Partition -> its first offset, and the one behind its last record. Raises as ``topic`` does."""
+        places = [TopicPartition(topic.name, number) for number in range(topic.partitions)]
+        try:
+            asked = [
+                self._admin.list_offsets(dict.fromkeys(places, which), request_timeout=_ANSWER_S)
+                for which in (OffsetSpec.earliest(), OffsetSpec.latest())  # type: ignore[no-untyped-call]
+            ]
+            firsts, ends = ({one.partition: answer.result().offset for one, answer in each.items()} for each in asked)
+        except KafkaException as error:
+            raise self.problem(error) from error
+        return {number: (firsts[number], end) for number, end in sorted(ends.items())}
 
     def check(self, topic: Topic, stop: Event) -> None:
         """Raises Refused where the topic is another one now, or gone. Waits for a broker that is away, until ``stop``.

@@ -8,6 +8,7 @@ that finds its position moved stands by until nothing moves it any more.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable
 from threading import Event
@@ -22,12 +23,14 @@ from lineitem.adapters.kafka.records import record_of
 from lineitem.adapters.nats.server import Server, Stream
 from lineitem.core.errors import Refused
 from lineitem.ingest.intake import Partition
+from lineitem.observability.metrics import GATHERED, LAG, POSITION
 from lineitem.worker import Desk
 
 _FETCH = 256
 """Records asked for at once, and so the most that are held beside the desk (a server takes records up to 1 MB unless told)."""
 _WAIT_S, _WAIT_BUSY_S = 0.1, 0.02
 _STAND_BY_S = 5.0
+_LOOK_S = 1.0
 _FORGOTTEN_S = 300.0
 """When the server drops a consumer whose worker is gone."""
 _CE = "ce-"
@@ -58,6 +61,7 @@ class Reader:
         self._subscription: JetStreamContext.PullSubscription | None = None
         self._taken = 0  # the last sequence number that the desk has
         self._delivered = 0  # how many records the present consumer has delivered
+        self._next_look_s = 0.0
         self._end = -1  # the last sequence number there is, while all is taken
 
     async def run(self, stop: Event) -> None:
@@ -72,6 +76,7 @@ class Reader:
                     await self._fetch()
                 await self._take()
                 await self._hand_over()
+                await self._look()
                 if self._until_idle and await self._idle():
                     break
         finally:
@@ -156,7 +161,8 @@ class Reader:
             self._delivered += 1
             self._taken = sequence.stream
             self._end = -1 if message.metadata.num_pending else sequence.stream
-            self._desk.add(self._partition.key, sequence.stream, _record(message))
+            received_ms = int(message.metadata.timestamp.timestamp() * 1000)
+            self._desk.add(self._partition.key, sequence.stream, _record(message), received_ms)
 
     async def _hand_over(self) -> None:
         hurry = [self._partition.key] if self._until_idle and self._end == self._taken else ()
@@ -182,6 +188,21 @@ class Reader:
                 return
             at = now
             await asyncio.to_thread(self._stop.wait, _STAND_BY_S)
+
+    async def _look(self) -> None:
+        """Once a second: how far behind the ledger is, and whether there is work."""
+        if time.monotonic() < self._next_look_s:
+            return
+        self._next_look_s = time.monotonic() + _LOOK_S
+        recorder, place = self._desk.watch.recorder, (self._stream.name, "0")
+        recorder.set(GATHERED, self._desk.gathered)
+        recorder.set(POSITION, self.reached, *place)
+        try:
+            behind = max(0, (await self._server.info()).state.last_seq + 1 - max(self.reached, 1))
+        except (NatsError, TimeoutError):
+            return  # said by the connection; the last known lag goes on counting
+        recorder.set(LAG, behind, *place)
+        self._desk.watch.progress.look(behind > 0)
 
     async def _idle(self) -> bool:
         if self._desk.busy or not self._desk.quiet(self._partition.key):

@@ -21,6 +21,7 @@ from lineitem.adapters.address import Address
 from lineitem.adapters.opening import made_anew
 from lineitem.core.errors import EnvironmentProblem, InputError, Refused
 
+PORT = 4222
 _CONNECT_S = 10
 _PAUSE_S = 0.5
 _TLS = ("tls_ca", "tls_cert", "tls_key")

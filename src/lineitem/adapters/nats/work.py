@@ -6,13 +6,11 @@ import asyncio
 
 from lineitem.adapters.address import parse_address, read_settings
 from lineitem.adapters.nats.reader import Reader
-from lineitem.adapters.nats.server import Server
+from lineitem.adapters.nats.server import PORT, Server
 from lineitem.adapters.opening import check_known, open_partition, source_name
 from lineitem.adapters.streams import Around, StreamOrder, Worked
 from lineitem.ingest.intake import Partition
 from lineitem.worker import Desk
-
-_PORT = 4222
 
 
 def work(order: StreamOrder, around: Around) -> Worked:
@@ -21,7 +19,7 @@ def work(order: StreamOrder, around: Around) -> Worked:
 
 
 async def _work(order: StreamOrder, around: Around) -> Worked:
-    address = parse_address(order.url, "nats", _PORT, "stream")
+    address = parse_address(order.url, "nats", PORT, "stream")
     source = source_name(order, f"nats:{address.topic}")
     namespace_key = around.pipeline.snapshot().namespace_key
     server = await Server.connect(address, read_settings(order.config, {}) if order.config else {}, around.say)
@@ -35,7 +33,7 @@ async def _work(order: StreamOrder, around: Around) -> Worked:
         def certain() -> None:
             server.check(stream, around.stop)
 
-        desk = Desk(around.pipeline, order.limits, certain=certain, chores=around.chores)
+        desk = Desk(around.pipeline, order.limits, certain=certain, chores=around.chores, watch=around.watch)
         try:
             reader = Reader(
                 server, stream, desk, open_, around.say, until_idle=order.until_idle, skip_missing=order.skip_missing
@@ -46,4 +44,9 @@ async def _work(order: StreamOrder, around: Around) -> Worked:
             desk.close()
     finally:
         await server.close()
-    return Worked(desk.summary, {"stream": stream.name, "stream_id": stream.id}, {"0": reader.reached})
+    return Worked(
+        desk.summary,
+        {"stream": stream.name, "stream_id": stream.id},
+        {"0": reader.reached},
+        around.watch.time_to_ledger_ms(),
+    )

@@ -21,6 +21,11 @@ on conflict (namespace_key, stream, content, pass) do nothing
 select stream from ingest.partition
 where namespace_key = %(namespace_key)s and content = %(content)s and starts_with(stream, %(prefix)s) order by stream
 
+-- name: stream_positions
+-- Every stream of a namespace and how far it is in the ledger, those read first before later ones.
+select stream, next from ingest.partition
+where namespace_key = %(namespace_key)s and content = %(content)s order by partition_key
+
 -- name: wait_partition
 -- One process reads a file at a time; the lock falls with the session.
 select pg_advisory_lock(hashtextextended(%(name)s, 7263))

@@ -5,6 +5,16 @@ union all select 'event_triggers', count(*)::text from pg_event_trigger where ev
 union all select 'policies', count(*)::text from pg_policies where policyname = 'namespace_only'
 union all select 'waiting', coalesce(sum(events), 0)::bigint::text from ledger.pending
 
+-- name: totals
+-- What batches of usage came to, over all namespaces and doors; line items, batches: of all kinds; when usage came last.
+select coalesce(sum(itemized) filter (where kind = %(usage)s), 0)::bigint,
+  coalesce(sum(pending) filter (where kind = %(usage)s), 0)::bigint,
+  coalesce(sum(duplicate) filter (where kind = %(usage)s), 0)::bigint,
+  coalesce(sum(dead_lettered) filter (where kind = %(usage)s), 0)::bigint,
+  coalesce(sum(not_billable) filter (where kind = %(usage)s), 0)::bigint,
+  coalesce(sum(line_items), 0)::bigint, count(*), coalesce(max(recorded_us) filter (where kind = %(usage)s), 0)::bigint
+from ledger.batch
+
 -- name: unguarded_tables
 -- Append-only tables whose triggers are missing or not ENABLE ALWAYS.
 with guarded as (

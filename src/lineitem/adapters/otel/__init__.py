@@ -1,0 +1,1 @@
+"""Traces of batches, exported by OpenTelemetry's protocol."""

@@ -1,0 +1,1 @@
+"""Metrics in Prometheus' formats, as text and over HTTP."""

@@ -1,0 +1,1 @@
+"""What is measured, traced, logged and answered about the pipeline's health; knows no database and no broker."""
