@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import nats
+from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 
@@ -60,11 +60,12 @@ class Server:
         """One thing, with a connection of its own."""
 
         async def run() -> Any:
-            client = await nats.connect(
-                f"nats://127.0.0.1:{self.port}", allow_reconnect=False, max_reconnect_attempts=1, error_cb=_silent,
-                **self._login,
-            )  # fmt: skip
+            client = Client()
             try:
+                await client.connect(
+                    f"nats://127.0.0.1:{self.port}", allow_reconnect=False, max_reconnect_attempts=1, error_cb=_silent,
+                    **self._login,
+                )  # fmt: skip
                 return await action(client.jetstream())
             finally:
                 await client.close()

@@ -10,7 +10,6 @@ from datetime import UTC
 from threading import Event
 from typing import Any
 
-import nats
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
@@ -78,22 +77,22 @@ class Server:
             causes[:] = [error]
 
         servers = [f"nats://{one}" for one in address.servers.split(",")]
+        options = {"servers": servers, "connect_timeout": _CONNECT_S, "error_cb": told, **_options(settings)}
+        once = {"allow_reconnect": False, "max_reconnect_attempts": 1, "reconnect_time_wait": 1}
+        always = {
+            "max_reconnect_attempts": -1,
+            "reconnect_time_wait": 1,
+            "disconnected_cb": lost,
+            "reconnected_cb": found,
+        }
+        client = Client()
         try:
-            client = await nats.connect(
-                servers,
-                connect_timeout=_CONNECT_S,
-                allow_reconnect=False,
-                max_reconnect_attempts=1,
-                reconnect_time_wait=1,
-                error_cb=told,
-                **_options(settings),
-            )
+            await client.connect(**options, **once)
             await client.close()  # it is there and lets us in: from now on an absence is waited for
-            client = await nats.connect(
-                servers, max_reconnect_attempts=-1, reconnect_time_wait=1, disconnected_cb=lost, reconnected_cb=found,
-                error_cb=told, **_options(settings),
-            )  # fmt: skip
+            client = Client()
+            await client.connect(**options, **always)
         except (NatsError, OSError, TimeoutError) as error:
+            await client.close()
             raise EnvironmentProblem(
                 f"NATS does not answer or refuses: {_said(causes[-1] if causes else error)}",
                 where=address.servers,
