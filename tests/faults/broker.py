@@ -89,7 +89,7 @@ class Broker:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.port, controller = _free_ports(2)
+        self.port, controller = free_ports(2)
         self._settings = folder / "server.properties"
         self._settings.write_text(_SETTINGS.format(port=self.port, controller=controller, folder=folder))
         tool = [*_JAVA, "kafka.tools.StorageTool", "format", "-t", "4L6g3nShT-eMCtK--X86sw", "-c", str(self._settings)]
@@ -103,7 +103,7 @@ class Broker:
         """Start it and wait until it answers."""
         with open(self.folder / "broker.log", "ab") as log:
             self._process = subprocess.Popen(
-                [*_JAVA, "kafka.Kafka", str(self._settings)], stdout=log, stderr=log, preexec_fn=_die_with_parent
+                [*_JAVA, "kafka.Kafka", str(self._settings)], stdout=log, stderr=log, preexec_fn=die_with_parent
             )
         assert until(lambda: _answers(AdminClient(self.client))), (self.folder / "broker.log").read_text()[-2000:]
 
@@ -213,7 +213,8 @@ def _answers(admin: AdminClient) -> bool:
         return False
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Ports of this machine nobody listens on."""
     sockets = [socket.socket() for _ in range(count)]
     for one in sockets:
         one.bind(("127.0.0.1", 0))
@@ -223,8 +224,9 @@ def _free_ports(count: int) -> list[int]:
     return ports
 
 
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
+def die_with_parent(how: int = signal.SIGKILL) -> None:
+    """For a child process between fork and exec: the kernel ends it when the tests are gone."""
+    ctypes.CDLL(None).prctl(1, how, 0, 0, 0)  # PR_SET_PDEATHSIG
 
 
 if __name__ == "__main__":

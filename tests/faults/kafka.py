@@ -19,7 +19,7 @@ from lineitem.kit.embedded import EmbeddedServer
 from tests.acceptance.command import Command
 from tests.faults import workload
 from tests.faults.broker import Broker, install, running, until
-from tests.faults.supervisor import stopped
+from tests.faults.world import stopped
 
 QUICK = (
     "session.timeout.ms=1500\nheartbeat.interval.ms=300\ntopic.metadata.propagation.max.ms=1000\nfetch.wait.max.ms=50\n"

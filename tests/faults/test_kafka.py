@@ -20,7 +20,7 @@ from tests.docs.blocks import runnable_blocks
 from tests.docs.test_readme import ROOT, tell
 from tests.faults.broker import Broker, NoBroker, install, running, until
 from tests.faults.kafka import Ledger, ended, fill
-from tests.faults.supervisor import stopped
+from tests.faults.world import stopped
 
 pytestmark = pytest.mark.slow
 SEEDS = [1]
