@@ -165,8 +165,9 @@ class Proxy:
                     sink.sendall(data[passed:])  # where the strike left the connection alive
             if not pair.forgotten:
                 sink.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass  # the other direction, or a fault, has closed it
+        except OSError:  # one side has broken off, or a fault has: the other side is told, unless it must not know
+            if not pair.forgotten:
+                pair.reset()
 
     def _watch(self, flow: Flow, data: bytes) -> int | None:
         with self._lock:

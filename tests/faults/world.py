@@ -75,6 +75,10 @@ class World:
         assert took_s <= HEALED_S, f"I10: {took_s:.0f} s to read what was left"
         self.check()
 
+    def last(self, least_s: float, most_s: float) -> None:
+        """How long a fault lasts; nothing waits for anything here."""
+        time.sleep(self.chance.uniform(least_s, most_s))
+
     def check(self) -> None:
         """I1 to I10."""
         check(self.command, self.dsn, self.expected, self.watched)
