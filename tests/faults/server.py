@@ -81,7 +81,7 @@ class SmallDisk(FileWorld):
 
     def fill_the_servers_disk(self) -> None:
         """Write-ahead log, tables and the server's log find no room. The server may end itself over that."""
-        self._filled(self._mounts[0], self.chance.randrange(4 << 20))
+        self._filled(self._mounts[0], self.chance.randrange(500 << 10))
         self.server.start()
 
     def fill_the_data_folder(self) -> None:

@@ -92,6 +92,7 @@ class World:
         _, said = process.communicate(timeout=PATIENCE_S)
         error = said.decode()
         self.outcomes[self._fault, process.returncode] += 1
+        self.said = error
         assert process.returncode in codes, (process.returncode, error)
         assert "Traceback" not in error, error
         assert "unexpected error" not in error, error
