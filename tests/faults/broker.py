@@ -23,17 +23,29 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from lineitem.kit.embedded_folder import within
+from tests.faults import certificates
+from tests.faults.proxy import Proxy
 
 POM = Path(__file__).parents[1] / "broker" / "pom.xml"
 JARS = Path(sys.prefix) / "broker"
 _JAVA = ("java", "-Xmx320m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{JARS}/*")
 _PATIENCE_S = 60
+_MESSAGE_BYTES_MAX = 12 << 20
+USER, PASSWORD = "billing", "not-to-be-shown"
+"""Who may come in by the listener with TLS and SASL."""
 _SETTINGS = """
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listeners=PLAINTEXT://127.0.0.1:{port},BEHIND://127.0.0.1:{behind},SECURE://127.0.0.1:{secure},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port},BEHIND://127.0.0.1:{proxy},SECURE://localhost:{secure}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,BEHIND:PLAINTEXT,SECURE:SASL_SSL,CONTROLLER:PLAINTEXT
+listener.name.secure.ssl.keystore.type=PEM
+listener.name.secure.ssl.keystore.location={folder}/server.pem
+listener.name.secure.sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-512
+listener.name.secure.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_{user}="{password}";
+listener.name.secure.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+message.max.bytes={largest}
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
 log.dirs={folder}/logs
@@ -89,10 +101,18 @@ class Broker:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.port, controller = free_ports(2)
+        self.port, self.secure_port, behind, controller = free_ports(4)
+        self.way = Proxy(behind)
+        """A proxy before one of the listeners: a client that comes through it is told of no other way."""
+        self.ca = certificates.write(folder)
         self._settings = folder / "server.properties"
-        self._settings.write_text(_SETTINGS.format(port=self.port, controller=controller, folder=folder))
-        tool = [*_JAVA, "kafka.tools.StorageTool", "format", "-t", "4L6g3nShT-eMCtK--X86sw", "-c", str(self._settings)]
+        ports = {"port": self.port, "secure": self.secure_port, "behind": behind, "proxy": self.way.port}
+        known = {"controller": controller, "folder": folder, "user": USER, "password": PASSWORD, "largest": _MESSAGE_BYTES_MAX}
+        self._settings.write_text(_SETTINGS.format(**ports, **known))
+        tool = [
+            *_JAVA, "kafka.tools.StorageTool", "format", "-t", "4L6g3nShT-eMCtK--X86sw", "-c", str(self._settings),
+            "--add-scram", f"SCRAM-SHA-512=[name={USER},password={PASSWORD}]",
+        ]  # fmt: skip
         subprocess.run(tool, check=True, capture_output=True)
         self._process: subprocess.Popen[bytes] | None = None
         self.client: dict[str, Any] = {"log_level": 0, "bootstrap.servers": f"127.0.0.1:{self.port}"}
@@ -113,9 +133,9 @@ class Broker:
         self._process.kill()
         self._process.wait()
 
-    def url(self, topic: str) -> str:
+    def url(self, topic: str, *, through_the_proxy: bool = False) -> str:
         """As ``--source`` wants it."""
-        return f"kafka://127.0.0.1:{self.port}/{topic}"
+        return f"kafka://127.0.0.1:{self.way.port if through_the_proxy else self.port}/{topic}"
 
     def create(self, topic: str, partitions: int = 1, **config: str) -> None:
         """Make a topic, and wait until a producer sees it; one of that name may still be on its way out."""
@@ -152,7 +172,7 @@ class Broker:
 
     def produce(self, topic: str, messages: Sequence[tuple[str | None, bytes | None]], **options: Any) -> None:
         """Keys and values, acknowledged by the broker."""
-        producer = Producer(self.client)
+        producer = Producer({**self.client, "message.max.bytes": _MESSAGE_BYTES_MAX})
         for key, value in messages:
             producer.produce(topic, key=key, value=value, **options)
             producer.poll(0)
@@ -189,6 +209,7 @@ class Broker:
     def stop(self) -> None:
         """End it; what it holds is not needed any more."""
         self.kill()
+        self.way.close()
 
 
 @contextmanager
