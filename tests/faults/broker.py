@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, OffsetSpec
 from confluent_kafka.cimpl import NewTopic
 
 from lineitem.kit.embedded_folder import within
@@ -164,6 +164,18 @@ class Broker:
         except KafkaException:
             return False
         return True
+
+    def topic_id(self, topic: str) -> str:
+        """As Kafka writes ids."""
+        found = self.admin.describe_topics(TopicCollection([topic]))[topic].result()
+        return str(found.topic_id).translate(str.maketrans("+/", "-_"))
+
+    def ends(self, topic: str) -> dict[str, int]:
+        """Partition -> the offset behind its last record."""
+        found = self.admin.describe_topics(TopicCollection([topic]))[topic].result()
+        asked = {TopicPartition(topic, one.id): OffsetSpec.latest() for one in found.partitions}
+        ends = {place.partition: answer.result().offset for place, answer in self.admin.list_offsets(asked).items()}
+        return {str(number): end for number, end in sorted(ends.items())}
 
     def delete_records(self, topic: str, partition: int, before: int) -> None:
         """What retention does: records before an offset are gone."""

@@ -22,7 +22,7 @@ SHARE = 1_000
 """Records each fault finds; twenty batches, with a file."""
 HEALED_S = 60
 """I10: how long everything that was left may take to be read once nothing is wrong any more."""
-PATIENCE_S = 120
+PATIENCE_S = 60
 Fault = Callable[[], None]
 
 

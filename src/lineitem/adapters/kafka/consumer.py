@@ -223,13 +223,17 @@ class Reader:
                 one.offset = self._start(consumer, partition, one)
                 self._begin(one.partition, partition)
             consumer.incremental_assign(partitions)
-            if self._paused:
-                consumer.pause(partitions)
+            self._pause_or_resume(partitions)
             self._assigned = True
             if partitions:
                 self._say(f"reading partitions {_listed(self._held)}")
         except Exception as error:
             self._failure = error
+
+    def _pause_or_resume(self, partitions: list[TopicPartition]) -> None:
+        """The client remembers that a partition was paused when it was lost, and would never fetch it again."""
+        if partitions:
+            (self._consumer.pause if self._paused else self._consumer.resume)(partitions)
 
     def _begin(self, number: int, partition: Partition) -> None:
         self._held[number] = partition
@@ -284,8 +288,7 @@ class Reader:
         place.offset = self._start(self._consumer, partition, place)
         self._consumer.incremental_unassign([place])
         self._consumer.incremental_assign([place])
-        if self._paused:
-            self._consumer.pause([place])
+        self._pause_or_resume([place])
         self._begin(number, partition)
 
     # --- where to start, and what must not be passed over ----------------------------------------------------------------
