@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._listoffsets import OffsetSpec
 from confluent_kafka.cimpl import NewTopic
 
 from lineitem.kit.embedded_folder import within
@@ -31,20 +32,22 @@ JARS = Path(sys.prefix) / "broker"
 _JAVA = ("java", "-Xmx320m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{JARS}/*")
 _PATIENCE_S = 60
 _MESSAGE_BYTES_MAX = 12 << 20
+_MODULES = "org.apache.kafka.common.security"
 USER, PASSWORD = "billing", "not-to-be-shown"
 """Who may come in by the listener with TLS and SASL."""
 _SETTINGS = """
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
-listeners=PLAINTEXT://127.0.0.1:{port},BEHIND://127.0.0.1:{behind},SECURE://127.0.0.1:{secure},CONTROLLER://127.0.0.1:{controller}
+listeners=PLAINTEXT://127.0.0.1:{port},BEHIND://127.0.0.1:{behind},SECURE://127.0.0.1:{secure},\\
+  CONTROLLER://127.0.0.1:{controller}
 advertised.listeners=PLAINTEXT://127.0.0.1:{port},BEHIND://127.0.0.1:{proxy},SECURE://localhost:{secure}
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,BEHIND:PLAINTEXT,SECURE:SASL_SSL,CONTROLLER:PLAINTEXT
 listener.name.secure.ssl.keystore.type=PEM
 listener.name.secure.ssl.keystore.location={folder}/server.pem
 listener.name.secure.sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-512
-listener.name.secure.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_{user}="{password}";
-listener.name.secure.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.secure.plain.sasl.jaas.config={modules}.plain.PlainLoginModule required user_{user}="{password}";
+listener.name.secure.scram-sha-512.sasl.jaas.config={modules}.scram.ScramLoginModule required;
 message.max.bytes={largest}
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
@@ -107,7 +110,13 @@ class Broker:
         self.ca = certificates.write(folder)
         self._settings = folder / "server.properties"
         ports = {"port": self.port, "secure": self.secure_port, "behind": behind, "proxy": self.way.port}
-        known = {"controller": controller, "folder": folder, "user": USER, "password": PASSWORD, "largest": _MESSAGE_BYTES_MAX}
+        known = {
+            "controller": controller,
+            "folder": folder,
+            "user": USER,
+            "password": PASSWORD,
+            "largest": _MESSAGE_BYTES_MAX,
+        }
         self._settings.write_text(_SETTINGS.format(**ports, **known))
         tool = [
             *_JAVA, "kafka.tools.StorageTool", "format", "-t", "4L6g3nShT-eMCtK--X86sw", "-c", str(self._settings),

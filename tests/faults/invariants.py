@@ -88,7 +88,11 @@ def _sums(items: list[dict[str, Any]], expected: Expected) -> None:
         if item["price"] == "token" and item["event_id"]:
             each.append(item["event_id"])
     wanted = expected.sums_nano
-    wrong = {target: (sums[target], wanted.get(target, 0)) for target in sums | wanted if sums[target] != wanted.get(target, 0)}
+    wrong = {
+        target: (sums[target], wanted.get(target, 0))
+        for target in sums | wanted
+        if sums[target] != wanted.get(target, 0)
+    }
     assert not wrong, f"I1: (ledger, oracle) of {wrong}"
     assert sum(sums.values()) == sum(expected.amounts_nano.values()), "I4: the total"
     assert len(each) == len(set(each)), "I1: billed twice"
@@ -146,7 +150,9 @@ def _invoices(connection: psycopg.Connection, watched: Watched, items: list[dict
             billed[invoice["account"]] += int(exact.scaleb(9))
     for series, found in serials.items():
         assert found == list(range(1, len(found) + 1)), f"I7: series {series} has gaps: {found}"
-    assert set(watched.invoices) <= {f"{series}-{one}" for series, found in serials.items() for one in found}, "I7: gone"
+    assert set(watched.invoices) <= {f"{series}-{one}" for series, found in serials.items() for one in found}, (
+        "I7: gone"
+    )
     owed: Counter[str] = Counter()
     for item in items:
         owed[item["account"]] += int(Decimal(item["amount"]).scaleb(9))

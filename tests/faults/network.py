@@ -33,7 +33,9 @@ class Networked(World):
 
     def through_the_proxy(self, *, patient: bool = False) -> dict[str, str]:
         """The environment of a process that is struck."""
-        return {"LINEITEM_DATABASE_URL": self.server.address(port=self.way.port) + _PLAIN + ("" if patient else _IMPATIENT)}
+        return {
+            "LINEITEM_DATABASE_URL": self.server.address(port=self.way.port) + _PLAIN + ("" if patient else _IMPATIENT)
+        }
 
     def close(self) -> None:
         """End the proxy."""
@@ -48,7 +50,12 @@ class Networked(World):
 
     def server_faults(self) -> list[Fault]:
         """Those of the server itself."""
-        return [self.kill_the_postmaster, self.stop_it_immediately, self.freeze_the_server, self.end_its_session_in_a_copy]
+        return [
+            self.kill_the_postmaster,
+            self.stop_it_immediately,
+            self.freeze_the_server,
+            self.end_its_session_in_a_copy,
+        ]
 
     # --- between them ------------------------------------------------------------------------------------------------
 

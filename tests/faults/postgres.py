@@ -68,7 +68,7 @@ class Postgres:
         secret.write_text(PASSWORD)
         account = self._account.for_initdb()
         account.take(self.folder)
-        command = [
+        command: list[str | Path] = [
             self.binaries / "initdb", "-D", self.data, "-U", USER, "--auth=scram-sha-256", f"--pwfile={secret}",
             "--encoding=UTF8", "--locale-provider=builtin", "--locale=C.UTF-8", "--no-sync", "--wal-segsize=1",
         ]  # fmt: skip
@@ -124,7 +124,7 @@ class Postgres:
 
     def stop_immediately(self) -> None:
         """``pg_ctl stop -m immediate``: every process ends at once, nothing is written out."""
-        command = [self.binaries / "pg_ctl", "stop", "-D", self.data, "-m", "immediate", "-w"]
+        command: list[str | Path] = [self.binaries / "pg_ctl", "stop", "-D", self.data, "-m", "immediate", "-w"]
         done = subprocess.run(
             command, capture_output=True, preexec_fn=self._account.enter, env=_environment(), cwd="/", check=False
         )
@@ -148,7 +148,7 @@ class Postgres:
 
     def amcheck(self) -> None:
         """Every index and every table is as PostgreSQL left it: ``pg_amcheck`` finds nothing."""
-        command = [self.binaries / "pg_amcheck", "--heapallindexed", "--jobs=2", self.dsn]
+        command: list[str | Path] = [self.binaries / "pg_amcheck", "--heapallindexed", "--jobs=2", self.dsn]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
 

@@ -1,7 +1,7 @@
 """A TCP proxy that does to a connection what networks do: slow it, cut it, swallow it, or lose one answer.
 
-Threads on real sockets. ``swallow`` drops packets in the kernel, below TCP: what is sent is not even acknowledged, as when a cable
-is out; a connection that only was not read from would look alive to the other side for ever.
+Threads on real sockets. ``swallow`` drops packets in the kernel, below TCP: what is sent is not even acknowledged, as when a
+cable is out; a connection that only was not read from would look alive to the other side for ever.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Usage from files into a PostgreSQL of one's own: the network, the server, the clock, months closed and bills made meanwhile."""
+"""Usage from files into a PostgreSQL of one's own: faults of the network, the server, the clock; months closed meanwhile."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ServerWorld(Networked, FileWorld):
 
     def working(self, **environment: str) -> subprocess.Popen[bytes]:
         """``lineitem ingest`` of the file."""
-        return self.ingest(**environment)
+        return self.ingest(environment=environment)
 
     def faults(self) -> list[Fault]:
         """Everything that can happen here."""
@@ -37,8 +37,12 @@ class ServerWorld(Networked, FileWorld):
         """The process believes it is another day; its monotonic clock goes on."""
         library = libfaketime()
         assert library is not None
-        faked = {"LD_PRELOAD": str(library), "FAKETIME": self.chance.choice(_HOURS), "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
-        self.ended(self.ingest(**faked), {0})
+        faked = {
+            "LD_PRELOAD": str(library),
+            "FAKETIME": self.chance.choice(_HOURS),
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }
+        self.ended(self.ingest(environment=faked), {0})
 
     def close_a_month_meanwhile(self) -> None:
         """A month is closed, killed half way, and closed again while usage of it comes in."""
@@ -66,7 +70,7 @@ class ServerWorld(Networked, FileWorld):
 
 
 class SmallDisk(FileWorld):
-    """A server and a data folder, each on a disk that can be filled: small file systems in memory, which only root may mount."""
+    """A server and a data folder, each on a disk that can be filled: small file systems in memory, which root may mount."""
 
     def __init__(self, folder: Path, seed: int) -> None:
         self._mounts = [_mounted(folder / name, size) for name, size in (("pg", "300m"), ("data", "64m"))]
@@ -117,7 +121,7 @@ def mountable(folder: Path) -> bool:
 
 def _mounted(place: Path, size: str) -> Path:
     place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=0755", "lineitem-faults", place]
+    command: list[str | Path] = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=0755", "lineitem-faults", place]
     subprocess.run(command, check=True, capture_output=True)
     return place
 

@@ -1,4 +1,4 @@
-"""Usage from a real Kafka topic into a PostgreSQL of one's own: workers, broker, server and the ways between them are struck."""
+"""Usage from a Kafka topic into a PostgreSQL of one's own: workers, broker, server and the ways between them are struck."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.faults.kafka import PARTITIONS, QUICK, account_of
 from tests.faults.network import Networked
 from tests.faults.postgres import Postgres
 from tests.faults.proxy import DOWN, UP, Pair, after_bytes
-from tests.faults.world import BATCH_RECORDS, KILLED, SHARE, Fault, stopped, until
+from tests.faults.world import BATCH_RECORDS, KILLED, Fault, stopped, until
 
 FAILPOINTS = ("after_segment", "before_write", "after_position", "after_identities", "before_commit", "after_commit")
 _FETCHED_BYTES = 200_000
@@ -42,12 +42,14 @@ class StreamWorld(Networked):
         super().__init__(folder, seed, server)
         self.broker, self.topic = broker, f"faults-{seed}"
         self.settings = folder / "client.properties"
-        self.settings.write_text(QUICK + "socket.timeout.ms=5000\n")  # by itself a connection is given up on after a minute
+        self.settings.write_text(
+            QUICK + "socket.timeout.ms=5000\n"
+        )  # by itself a connection is given up on after a minute
         self._sent: list[bytes] = []
         self.publish()
         broker.create(self.topic, PARTITIONS)
 
-    def bring(self, count: int = SHARE) -> None:
+    def bring(self, count: int = 0) -> None:
         """Records that the broker has acknowledged."""
         self._send(self.take(count))
 
@@ -176,7 +178,11 @@ class StreamWorld(Networked):
         self.bring()
         self.ended(self.working(), {0})
         found = self.command.json("dlq", "list", "--limit", "100000")["dead_letters"]
-        codes = {one["position"]: one["reason"] for one in found if one["stream"].endswith("/0") and one["position"] >= before}
+        codes = {
+            one["position"]: one["reason"]
+            for one in found
+            if one["stream"].endswith("/0") and one["position"] >= before
+        }
         for number, (kind, (_, code)) in enumerate(records.items()):
             assert codes.get(before + number) == code, (kind, codes)
 

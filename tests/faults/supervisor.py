@@ -1,4 +1,4 @@
-"""A seeded supervisor: runs ``lineitem ingest`` as a real process, strikes it or its embedded PostgreSQL, and checks what is left."""
+"""A seeded supervisor: runs ``lineitem ingest`` as a real process, and strikes it or its embedded PostgreSQL."""
 
 from __future__ import annotations
 

@@ -6,7 +6,6 @@ Skipped only where there is no Java and none can be installed.
 from __future__ import annotations
 
 import json
-import random
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,9 +17,11 @@ from lineitem.kit.embedded import EmbeddedServer
 from tests.acceptance.command import CATALOG, event, line
 from tests.docs.blocks import runnable_blocks
 from tests.docs.test_readme import ROOT, tell
-from tests.faults.broker import Broker, NoBroker, install, running, until
-from tests.faults.kafka import Ledger, ended, fill
-from tests.faults.world import stopped
+from tests.faults import certificates
+from tests.faults.broker import PASSWORD, USER, Broker, NoBroker, install, running, until
+from tests.faults.kafka import QUICK, Ledger, ended, fill
+from tests.faults.postgres import Postgres
+from tests.faults.stream import StreamWorld
 
 pytestmark = pytest.mark.slow
 SEEDS = [1]
@@ -69,31 +70,51 @@ def _name(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_worker_dies_and_another_goes_on(ledger: Ledger, tmp_path: Path, seed: int) -> None:
-    """One reads, a second joins mid-way, the first is killed at a random moment, a third finishes the rest."""
-    chance = random.Random(seed)
-    expected = fill(ledger, tmp_path, seed, 6_000)
-    place = chance.choice(["", "after_segment", "after_position", "before_commit", "after_commit"])
-    first = ledger.start(failpoint=place and f"{place}@{chance.randrange(8, 14)}")
-    ledger.wait_for(chance.randrange(2, 6), first)
-    second = ledger.start("--until-idle")
-    ledger.wait_for(chance.randrange(8, 16), first)
-    first.kill()
-    ended(first, -signal.SIGKILL)
-    ended(second, 0)
-    ledger.read()
-    ledger.equals(expected)
+def test_workers_their_server_and_the_ways_between_are_struck(tmp_path: Path, broker: Broker, seed: int) -> None:
+    """Another worker goes on, a zombie writes nothing, poison is set aside; after each fault every invariant holds."""
+    server = Postgres(tmp_path / "server")
+    (tmp_path / "world").mkdir()
+    world = StreamWorld(tmp_path / "world", seed, server, broker)
+    world.share = 500
+    try:
+        for fault in (
+            world.kill_a_worker, world.wake_a_zombie, world.send_poison, world.lose_the_answer_to_commit,
+            world.partition_from_the_broker,
+        ):  # fmt: skip
+            world.strike(fault)
+    finally:
+        world.close()
+        server.stop()
 
 
-def test_a_zombie_writes_nothing(ledger: Ledger, tmp_path: Path) -> None:
-    """A worker stands still with a batch in hand until another has read everything; then it wakes."""
-    expected = fill(ledger, tmp_path, 7, 1_200)
-    zombie = ledger.start("--until-idle", failpoint="stop:after_segment@3")
-    assert until(lambda: stopped(zombie.pid))
-    ledger.read()
-    zombie.send_signal(signal.SIGCONT)
-    ended(zombie, 0)
-    ledger.equals(expected)
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-512"])
+def test_tls_and_sasl(topic: Ledger, tmp_path: Path, mechanism: str) -> None:
+    """With the right settings it is read; a wrong password or another authority is named, and no secret is shown."""
+    broker, settings = topic.broker, topic.settings
+    broker.create(topic.topic)
+    broker.produce(topic.topic, keyed(usage(topic, "one")))
+    topic.settings = tmp_path / "secure.properties"
+    url = f"kafka://localhost:{broker.secure_port}/{topic.topic}"
+
+    def refused(password: str, authority: Path) -> str:
+        secret(password, authority)
+        said = topic.command.refused("worker", "--source", url, "--group", "secure", "--config", topic.settings)
+        assert password not in said
+        assert PASSWORD not in said
+        return said
+
+    def secret(password: str, authority: Path) -> None:
+        given = {"security.protocol": "SASL_SSL", "sasl.mechanism": mechanism, "sasl.username": USER}
+        given |= {"sasl.password": password, "ssl.ca.location": str(authority)}
+        topic.settings.write_text(QUICK + "".join(f"{name}={value}\n" for name, value in given.items()))
+
+    assert "does not let this user in" in refused("no-such-password", broker.ca)
+    (tmp_path / "other").mkdir()
+    assert "no TLS connection" in refused(PASSWORD, certificates.write(tmp_path / "other"))
+    secret(PASSWORD, broker.ca)
+    call = ("worker", "--source", url, "--group", "secure", "--config", topic.settings, "--until-idle")
+    assert topic.command.json(*call)["itemized"] == 1
+    topic.settings = settings
 
 
 def test_stalled_it_pauses_and_told_to_stop_it_finishes_its_batch(ledger: Ledger, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """A ledger of an older version, as a dump and a data folder: written by lineitem itself when migration 0006 was the newest.
 
-``old-ledger.tar.xz`` was made from commit 04bfffe with that version's own command line: ``catalog publish`` (``workload.CATALOG``),
+``old-ledger.tar.xz`` was made from commit 04bfffe with its own command line: ``catalog publish`` (``workload.CATALOG``),
 ``ingest usage.ndjson --batch-size 100`` (``workload.write`` with seed 11, 300 events, 5 accounts), ``period close 2026-01``,
 ``bill --period 2026-02``; then ``pg_dump``, with the roles before it. Its signing key is of no use anywhere else.
 """
@@ -28,7 +28,17 @@ def restored(folder: Path, server: EmbeddedServer) -> Path:
     """Put the old ledger into an empty server and its folder; the file of usage it was made from."""
     with tarfile.open(_ARCHIVE) as archive:
         archive.extractall(folder, filter="data")
-    command = [binaries() / "psql", "-q", "-X", "-v", "ON_ERROR_STOP=1", "-d", server.dsn, "-f", folder / "ledger.sql"]
+    command: list[str | Path] = [
+        binaries() / "psql",
+        "-q",
+        "-X",
+        "-v",
+        "ON_ERROR_STOP=1",
+        "-d",
+        server.dsn,
+        "-f",
+        folder / "ledger.sql",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return folder / "usage.ndjson"

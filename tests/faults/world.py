@@ -18,8 +18,6 @@ from tests.faults import workload
 from tests.faults.invariants import Watched, check, remember
 
 BATCH_RECORDS = 50
-SHARE = 1_000
-"""Records each fault finds; twenty batches, with a file."""
 HEALED_S = 60
 """I10: how long everything that was left may take to be read once nothing is wrong any more."""
 PATIENCE_S = 60
@@ -30,8 +28,12 @@ class World:
     """What all worlds share. A subclass has the ledger's ``dsn``, reads a share in ``recover``, and lists its ``faults``."""
 
     dsn: str
+    share = 1_000
+    """Records each fault finds; twenty batches, with a file."""
 
-    def __init__(self, folder: Path, seed: int, accounts: int = 40, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, seed: int, accounts: int = 40, environment: Mapping[str, str] | None = None
+    ) -> None:
         self.folder, self.chance = folder, random.Random(seed)
         self.command = Command(folder / "data", environment or {})
         self.expected, self.watched = workload.Expected(), Watched()
@@ -50,17 +52,17 @@ class World:
         """Everything that can happen."""
         raise NotImplementedError
 
-    def bring(self, count: int = SHARE) -> None:
-        """New usage, acknowledged to its producer."""
+    def bring(self, count: int = 0) -> None:
+        """New usage, ``share`` records unless told otherwise, acknowledged to its producer."""
         raise NotImplementedError
 
     def recover(self) -> None:
         """Read what is left, in peace."""
         raise NotImplementedError
 
-    def take(self, count: int) -> list[bytes]:
+    def take(self, count: int = 0) -> list[bytes]:
         """The producer's next records, which count from now on."""
-        lines = self._producer.lines(count)
+        lines = self._producer.lines(count or self.share)
         self.expected.take(lines)
         return lines
 
@@ -110,26 +112,31 @@ class World:
 class FileWorld(World):
     """Usage comes as files, which ``lineitem ingest`` reads."""
 
-    def __init__(self, folder: Path, seed: int, accounts: int = 40, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, seed: int, accounts: int = 40, environment: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(folder, seed, accounts, environment)
         self.file = folder / "usage-0.ndjson"
         self._passes: dict[str, tuple[int, int, int]] = {}
         """Digest of a file -> its records, those set aside, passes over it that are in ``expected``."""
 
-    def bring(self, count: int = SHARE) -> None:
+    def bring(self, count: int = 0) -> None:
         """Another file."""
         self.file = self.folder / f"usage-{len(self._passes)}.ndjson"
         before = self.expected.counts["dead_lettered"]
-        content = b"\n".join(self.take(count)) + b"\n"
+        lines = self.take(count)
+        content = b"\n".join(lines) + b"\n"
         self.file.write_bytes(content)
         aside = self.expected.counts["dead_lettered"] - before
-        self._passes[sha256(content).hexdigest()] = (count, aside, 1)
+        self._passes[sha256(content).hexdigest()] = (len(lines), aside, 1)
 
-    def ingest(self, failpoint: str = "", *, two_processes: bool = False, **environment: str) -> subprocess.Popen[bytes]:
+    def ingest(
+        self, failpoint: str = "", *, two_processes: bool = False, environment: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[bytes]:
         """Start reading the file, or go on with it."""
         options = ["--batch-size", str(BATCH_RECORDS), "--two-processes" if two_processes else "--one-process"]
-        environment["LINEITEM_FAILPOINT"] = failpoint
-        return self.command.start("ingest", self.file, *options, "--json", env=environment)
+        env = {"LINEITEM_FAILPOINT": failpoint, **(environment or {})}
+        return self.command.start("ingest", self.file, *options, "--json", env=env)
 
     def recover(self) -> None:
         """Read the file to its end."""

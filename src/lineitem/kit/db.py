@@ -9,7 +9,7 @@ from typing import Any, LiteralString, TypeVar
 
 import psycopg
 from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from lineitem.core.errors import DatabaseUnavailable, EnvironmentProblem
 
@@ -35,8 +35,7 @@ def connect(dsn: str, *, role: LiteralString | None = None, autocommit: bool = T
     try:
         given = conninfo_to_dict(dsn)
         connection: Connection = psycopg.connect(
-            dsn,
-            **{name: value for name, value in _PATIENCE.items() if name not in given},
+            make_conninfo(dsn, **{name: value for name, value in _PATIENCE.items() if name not in given}),
             autocommit=True,
             connect_timeout=10,
             application_name="lineitem",

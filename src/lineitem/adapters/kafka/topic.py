@@ -55,9 +55,10 @@ class Broker:
     def __init__(self, address: Address, settings: Mapping[str, str]) -> None:
         self.address = address
         self.settings: dict[str, Any] = {"bootstrap.servers": address.servers, **settings, "logger": _LOG}
-        self._refusal: KafkaError | None = None
+        self._refusals: list[KafkaError] = []
         try:
-            self._admin = AdminClient({**self.settings, "error_cb": self._heard})
+            heard: dict[str, Any] = {**self.settings, "error_cb": self._heard}
+            self._admin = AdminClient(heard)
         except KafkaException as error:
             raise InputError(
                 f"a setting of --config is wrong: {_said(error)}", do="librdkafka's CONFIGURATION.md lists them."
@@ -79,20 +80,20 @@ class Broker:
 
     def _metadata(self, name: str) -> Any:
         """Asked again after a moment: that a password is wrong is heard at once, but the client goes on trying."""
-        for left in reversed(range(_ANSWER_S // _ASK_S)):
-            self._refusal = None
+        for _ in range(_ANSWER_S // _ASK_S - 1):
+            self._refusals.clear()
             try:
                 return self._admin.list_topics(name, timeout=_ASK_S)
             except KafkaException:
                 self._admin.poll(0)
-                if self._refusal is not None or not left:
+                if self._refusals:
                     raise
-        raise AssertionError("the last try returns or raises")
+        return self._admin.list_topics(name, timeout=_ASK_S)
 
     def _heard(self, error: KafkaError) -> None:
         """What the client says between answers; called inside ``poll``."""
         if error.code() in _REFUSALS:
-            self._refusal = error
+            self._refusals.append(error)
 
     def _describe(self) -> tuple[str, int]:
         name = self.address.topic
@@ -125,9 +126,10 @@ class Broker:
                 f"there is no topic {self.address.topic!r}", where=self.address.servers,
                 do="Check --source; a topic is made with kafka-topics.sh --create.",
             )  # fmt: skip
-        if self._refusal is not None:
+        if self._refusals:
+            refusal = self._refusals[-1]
             return EnvironmentProblem(
-                f"{_REFUSALS[self._refusal.code()]}: {self._refusal.str()}", where=self.address.servers,
+                f"{_REFUSALS[refusal.code()]}: {refusal.str()}", where=self.address.servers,
                 do="Check the user, the password and the certificates (ssl.ca.location) in --config.",
             )  # fmt: skip
         return EnvironmentProblem(
