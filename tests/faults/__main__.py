@@ -47,7 +47,7 @@ class Run:
         """Let one world live through so many faults."""
         seed = self.seed * 1000 + self.worlds
         self.worlds += 1
-        with tempfile.TemporaryDirectory(prefix="lineitem-faults-") as folder, ExitStack() as stack:
+        with _folder() as folder, ExitStack() as stack:
             world = making(Path(folder), seed, stack)
             name = type(world).__name__
             print(f"      {name}, seed {seed}", flush=True)
@@ -59,6 +59,11 @@ class Run:
             self.records += world.expected.counts["received"]
             self.events += world.expected.accepted
             self.outcomes += world.outcomes
+
+
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    """What a failed run leaves running must not hide why it failed."""
+    return tempfile.TemporaryDirectory(prefix="lineitem-faults-", ignore_cleanup_errors=True)
 
 
 def embedded(folder: Path, seed: int, _: ExitStack) -> World:
@@ -116,7 +121,7 @@ def main() -> None:
     run = Run(chosen.seed, chosen.rounds, set(chosen.only))
     with ExitStack() as stack:
         makings: list[tuple[Making, int]] = [(embedded, 9), (server, 15)]
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lineitem-broker-")))
+        folder = Path(stack.enter_context(_folder()))
         left_out = []
         if mountable(folder):
             makings.append((small_disk, 2))
@@ -141,7 +146,7 @@ def main() -> None:
 def _all(run: Run, makings: list[tuple[Making, int]]) -> None:
     """Each kind of world in turn, for as many faults as it has kinds, until there were enough."""
     if not run.only or "migrate_an_old_ledger" in run.only:
-        with tempfile.TemporaryDirectory(prefix="lineitem-faults-") as folder:
+        with _folder() as folder:
             upgrade(Path(folder))
         run.happened("migrate_an_old_ledger", "upgrade")
     for making, kinds in cycle(makings):

@@ -116,6 +116,7 @@ class Broker:
             "user": USER,
             "password": PASSWORD,
             "largest": _MESSAGE_BYTES_MAX,
+            "modules": _MODULES,
         }
         self._settings.write_text(_SETTINGS.format(**ports, **known))
         tool = [

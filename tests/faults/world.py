@@ -20,7 +20,7 @@ from tests.faults.invariants import Watched, check, remember
 BATCH_RECORDS = 50
 HEALED_S = 60
 """I10: how long everything that was left may take to be read once nothing is wrong any more."""
-PATIENCE_S = 60
+PATIENCE_S = 180
 Fault = Callable[[], None]
 
 
@@ -35,7 +35,7 @@ class World:
         self, folder: Path, seed: int, accounts: int = 40, environment: Mapping[str, str] | None = None
     ) -> None:
         self.folder, self.chance = folder, random.Random(seed)
-        self.command = Command(folder / "data", environment or {})
+        self.command = Command(folder / "data", {"PYTHONFAULTHANDLER": "1", **(environment or {})})
         self.expected, self.watched = workload.Expected(), Watched()
         self.outcomes: Counter[tuple[str, int]] = Counter()
         """(Fault, exit code of a process it met) -> how often."""
@@ -91,7 +91,11 @@ class World:
 
     def ended(self, process: subprocess.Popen[bytes], codes: set[int]) -> str:
         """The process ends in one of the ways it may, and says so like a civilised program; what it said."""
-        _, said = process.communicate(timeout=PATIENCE_S)
+        try:
+            _, said = process.communicate(timeout=PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGABRT)  # it writes down where each of its threads stands
+            raise AssertionError(f"it does not end: {process.communicate()[1].decode()}") from None
         error = said.decode()
         self.outcomes[self._fault, process.returncode] += 1
         self.said = error
