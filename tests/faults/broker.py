@@ -143,6 +143,18 @@ class Broker:
         self._process.kill()
         self._process.wait()
 
+    def log(self, topic: str) -> Path:
+        """The file that holds the records of a topic's first partition."""
+        return self.folder / "logs" / f"{topic}-0" / f"{0:020d}.log"
+
+    def lose(self, topic: str, size: int) -> None:
+        """What an unclean election does: the broker comes back with an older, shorter log of a topic's first partition."""
+        self.kill()
+        os.truncate(self.log(topic), size)
+        for name in (".index", ".timeindex"):
+            self.log(topic).with_suffix(name).unlink()
+        self.start()
+
     def url(self, topic: str, *, through_the_proxy: bool = False) -> str:
         """As ``--source`` wants it."""
         return f"kafka://127.0.0.1:{self.way.port if through_the_proxy else self.port}/{topic}"

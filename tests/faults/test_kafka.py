@@ -181,6 +181,20 @@ def test_missing_records_are_refused(topic: Ledger) -> None:
     assert (done["received"], done["itemized"], done["positions"]) == (6, 6, {"0": 10})
 
 
+def test_records_in_the_places_of_lost_ones_are_refused(topic: Ledger) -> None:
+    """A broker that lost its newest record and has received two since: the ends alone would not show it."""
+    topic.broker.create(topic.topic)
+    topic.broker.produce(topic.topic, keyed(usage(topic, "a", "b")))
+    size = topic.broker.log(topic.topic).stat().st_size
+    topic.broker.produce(topic.topic, keyed(usage(topic, "c")))
+    assert topic.read()["received"] == 3
+    topic.broker.lose(topic.topic, size)
+    topic.broker.produce(topic.topic, keyed(usage(topic, "d", "e")))
+    assert "at offset 2 the broker has another record" in topic.refused()
+    assert topic.read("--skip-missing")["received"] == 1, "only what lies behind"
+    assert topic.read()["received"] == 0
+
+
 def test_only_what_was_committed_is_billed(topic: Ledger) -> None:
     """Aborted records and transaction markers leave holes that hold no record; those around them are billed once."""
     topic.broker.create(topic.topic)

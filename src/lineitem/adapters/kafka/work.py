@@ -6,9 +6,10 @@ from lineitem.adapters.kafka.address import parse_address, read_settings
 from lineitem.adapters.kafka.consumer import Asked, Reader
 from lineitem.adapters.kafka.topic import Broker, Topic, recreated
 from lineitem.adapters.streams import Around, StreamOrder, Worked
-from lineitem.core.errors import Refused, UsageError
+from lineitem.core.errors import IntegrityError, Refused, UsageError
 from lineitem.core.limits import FIELD_CHARS_MAX
-from lineitem.ingest import intake
+from lineitem.ingest import intake, segments
+from lineitem.ledger import read
 from lineitem.ledger.post import LANES
 from lineitem.worker import Desk
 
@@ -39,10 +40,27 @@ def work(order: StreamOrder, around: Around) -> Worked:
             )
         return partition
 
+    def last_record(partition: intake.Partition) -> bytes | None:
+        found = read.last_segment(around.connection, partition.lane, partition.key)
+        if found is None or found[2] != partition.next:
+            return None  # another worker has read on: whatever this one brings moves no position
+        try:
+            stored = segments.read(around.pipeline.segments, found[0], found[1])
+        except IntegrityError as error:  # for `verify --deep` to judge; reading does not depend on it
+            around.say(f"{error}: whether the broker still has what was read before cannot be compared")
+            return None
+        return bytes(stored.raw.records[-1].as_py())
+
     desk = Desk(around.pipeline, order.limits, certain=lambda: broker.check(topic, around.stop), chores=around.chores)
     try:
         reader = Reader(
-            broker, topic, Asked(order.group, order.until_idle, order.skip_missing), desk, open_, around.say
+            broker,
+            topic,
+            Asked(order.group, order.until_idle, order.skip_missing),
+            desk,
+            open_,
+            last_record,
+            around.say,
         )
         around.say(f"topic {topic.name!r} (id {topic.id}, {topic.partitions} partitions), group {order.group!r}")
         reader.run(around.stop)
