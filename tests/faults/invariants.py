@@ -23,8 +23,7 @@ _KINDS = ("received", "itemized", "pending", "duplicate", "dead_lettered", "not_
 _BATCHES = "select lane, batch, hash from ledger.batch"
 _POSITIONS = """
 select stream, next, array_agg(int8range(position_start, position_end)::text order by position_start)
-from ingest.partition left join ledger.batch using (partition_key)
-where stream <> '' and content <> 'letters' group by partition_key, stream, next
+from ingest.partition left join ledger.batch using (partition_key) group by partition_key, stream, next
 """
 _LINEAGES = """
 select l.root, l.head, count(s.line_item), count(*) filter (where s.line_item = l.head) from ledger.lineage l

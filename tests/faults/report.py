@@ -71,7 +71,7 @@ MEANINGS = {
     "cut_in_a_copy": "cut when half of a COPY message has passed",
     "end_its_session_in_a_copy": "`pg_terminate_backend` when half of a COPY message has passed",
     "end_a_session": "`pg_terminate_backend` to any session at any moment",
-    "send_poison": "bad UTF-8, NaN, 1e400, nesting, 10 MB, no value, an empty record; conflicts are in every share",
+    "send_poison": "bad UTF-8, NaN, 1e400, nesting, 10 MB, no value, an empty record; 2^63 is billed exactly; conflicts are in every share",
     "freeze_the_server": "every process of the server stands still for a while",
     "close_a_month_meanwhile": "`period close` killed half way and run again while usage of the month comes in",
     "bill_meanwhile": "three `bill` at once while usage comes in, one of them killed between its steps",
@@ -97,7 +97,7 @@ and all of this is checked, by one function (`tests/faults/invariants.py`), agai
 | I7 | every invoice is the sum of its lines and unchanged since, numbers are gapless, nothing is invoiced that was not itemized |
 | I8 | what `period show` said of a closed month, it says still |
 | I9 | received = itemized + pending + duplicate + dead-lettered + not billable, received counted at the producer |
-| I10 | what was left is read within a minute, and no process ever needed more than 700 MB |
+| I10 | what was left is read within two minutes, and no process ever needed more than 700 MB |
 
 A process that is struck must end with exit code 0, or 1 and a sentence, and never with a traceback. *Lost* is an event the oracle accepts
 and the ledger does not have, *doubled* one that is billed twice: the first of either ends a run.

@@ -170,11 +170,14 @@ class StreamWorld(Networked):
         self.ended(self.working(), {0})
 
     def send_poison(self) -> None:
-        """Records of every bad kind between good ones: each a dead letter with its place and its code."""
+        """Records of every bad kind between good ones: each a dead letter with its place and its code; 2^63 is only large."""
         records = poison(f"poison-{len(self._sent)}")
         before = self.broker.ends(self.topic)["0"]
         self.expected.counts += {"received": len(records), "dead_lettered": len(records)}
         self.broker.produce(self.topic, [(None, one) for one, _ in records.values()], partition=0)
+        large = [line(f"large-{len(self._sent)}", 2**63)]
+        self.expected.take(large)
+        self._send(large)
         self.bring()
         self.ended(self.working(), {0})
         found = self.command.json("dlq", "list", "--limit", "100000")["dead_letters"]

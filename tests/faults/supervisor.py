@@ -170,11 +170,14 @@ class Supervisor(FileWorld):
             super().check()
 
     def finish(self) -> None:
-        """Everything holds, reading again adds nothing, and no server is left."""
+        """Read to the end in peace: everything holds, reading again adds nothing, and no server is left."""
         self.recover()
-        self.check()
         assert self.command.json("ingest", self.file)["itemized"] == 0
         self.check()
+        self.nothing_is_left()
+
+    def nothing_is_left(self) -> None:
+        """No process of a server, and nobody who looks after one."""
         assert until(lambda: not self.server_processes() and not self.keepers()), "a server is left"
 
 

@@ -18,7 +18,7 @@ from tests.faults import workload
 from tests.faults.invariants import Watched, check, remember
 
 BATCH_RECORDS = 50
-HEALED_S = 60
+HEALED_S = 120
 """I10: how long everything that was left may take to be read once nothing is wrong any more."""
 PATIENCE_S = 180
 Fault = Callable[[], None]
