@@ -49,14 +49,16 @@ format: $(VENV)/.dev ## rewrite the sources as `make check` wants them
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-faults: $(VENV)/.dev ## the long run of the kill tests: make faults SEED=1 ROUNDS=200, with KAFKA=1 those against a broker
-	@$(BIN)/python -m tests.faults$(if $(KAFKA),.kafka) $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS))
+faults: $(VENV)/.dev ## every fault and what must hold after it: make faults SEED=1 ROUNDS=200 KAFKA=1 (RECORD=1: into the report)
+	@$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(KAFKA),--kafka) \
+		$(if $(RECORD),--record) $(foreach kind,$(ONLY),--only $(kind))
 
 bench: $(VENV)/.dev ## benchmarks against bare baselines, as JSON lines
 	@$(BIN)/python -m benchmarks
 
 reference: $(VENV)/.dev ## write the generated pages of docs/reference
 	@$(BIN)/python scripts/generate_reference.py
+	@$(BIN)/python -m tests.faults.report
 
 pin: ## pin the dependencies again (the only command that needs uv)
 	$(PIN) --upgrade pyproject.toml requirements/build.in --extra server -o requirements/server.txt

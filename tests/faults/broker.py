@@ -28,20 +28,35 @@ from confluent_kafka import (
     TopicPartition,
 )
 from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._listoffsets import OffsetSpec
 from confluent_kafka.cimpl import NewTopic
 
 from lineitem.kit.embedded_folder import within
+from tests.faults import certificates
+from tests.faults.proxy import Proxy
 
 POM = Path(__file__).parents[1] / "broker" / "pom.xml"
 JARS = Path(sys.prefix) / "broker"
 _JAVA = ("java", "-Xmx320m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{JARS}/*")
 _PATIENCE_S = 60
+_MESSAGE_BYTES_MAX = 12 << 20
+_MODULES = "org.apache.kafka.common.security"
+USER, PASSWORD = "billing", "not-to-be-shown"
+"""Who may come in by the listener with TLS and SASL."""
 _SETTINGS = """
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listeners=PLAINTEXT://127.0.0.1:{port},BEHIND://127.0.0.1:{behind},SECURE://127.0.0.1:{secure},\\
+  CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port},BEHIND://127.0.0.1:{proxy},SECURE://localhost:{secure}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,BEHIND:PLAINTEXT,SECURE:SASL_SSL,CONTROLLER:PLAINTEXT
+listener.name.secure.ssl.keystore.type=PEM
+listener.name.secure.ssl.keystore.location={folder}/server.pem
+listener.name.secure.sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-512
+listener.name.secure.plain.sasl.jaas.config={modules}.plain.PlainLoginModule required user_{user}="{password}";
+listener.name.secure.scram-sha-512.sasl.jaas.config={modules}.scram.ScramLoginModule required;
+message.max.bytes={largest}
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
 log.dirs={folder}/logs
@@ -106,10 +121,25 @@ class Broker:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.port, controller = free_ports(2)
+        self.port, self.secure_port, behind, controller = free_ports(4)
+        self.way = Proxy(behind)
+        """A proxy before one of the listeners: a client that comes through it is told of no other way."""
+        self.ca = certificates.write(folder)
         self._settings = folder / "server.properties"
-        self._settings.write_text(_SETTINGS.format(port=self.port, controller=controller, folder=folder))
-        tool = [*_JAVA, "kafka.tools.StorageTool", "format", "-t", "4L6g3nShT-eMCtK--X86sw", "-c", str(self._settings)]
+        ports = {"port": self.port, "secure": self.secure_port, "behind": behind, "proxy": self.way.port}
+        known = {
+            "controller": controller,
+            "folder": folder,
+            "user": USER,
+            "password": PASSWORD,
+            "largest": _MESSAGE_BYTES_MAX,
+            "modules": _MODULES,
+        }
+        self._settings.write_text(_SETTINGS.format(**ports, **known))
+        tool = [
+            *_JAVA, "kafka.tools.StorageTool", "format", "-t", "4L6g3nShT-eMCtK--X86sw", "-c", str(self._settings),
+            "--add-scram", f"SCRAM-SHA-512=[name={USER},password={PASSWORD}]",
+        ]  # fmt: skip
         subprocess.run(tool, check=True, capture_output=True)
         self._process: subprocess.Popen[bytes] | None = None
         self.client: dict[str, Any] = {"log_level": 0, "bootstrap.servers": f"127.0.0.1:{self.port}"}
@@ -130,9 +160,21 @@ class Broker:
         self._process.kill()
         self._process.wait()
 
-    def url(self, topic: str) -> str:
+    def log(self, topic: str) -> Path:
+        """The file that holds the records of a topic's first partition."""
+        return self.folder / "logs" / f"{topic}-0" / f"{0:020d}.log"
+
+    def lose(self, topic: str, size: int) -> None:
+        """What an unclean election does: the broker comes back with an older, shorter log of a topic's first partition."""
+        self.kill()
+        os.truncate(self.log(topic), size)
+        for name in (".index", ".timeindex"):
+            self.log(topic).with_suffix(name).unlink()
+        self.start()
+
+    def url(self, topic: str, *, through_the_proxy: bool = False) -> str:
         """As ``--source`` wants it."""
-        return f"kafka://127.0.0.1:{self.port}/{topic}"
+        return f"kafka://127.0.0.1:{self.way.port if through_the_proxy else self.port}/{topic}"
 
     def create(self, topic: str, partitions: int = 1, **config: str) -> None:
         """Make a topic, and wait until a producer sees it; one of that name may still be on its way out."""
@@ -162,6 +204,18 @@ class Broker:
             return False
         return True
 
+    def topic_id(self, topic: str) -> str:
+        """As Kafka writes ids."""
+        found = self.admin.describe_topics(TopicCollection([topic]))[topic].result()
+        return str(found.topic_id).translate(str.maketrans("+/", "-_"))
+
+    def ends(self, topic: str) -> dict[str, int]:
+        """Partition -> the offset behind its last record."""
+        found = self.admin.describe_topics(TopicCollection([topic]))[topic].result()
+        asked = {TopicPartition(topic, one.id): OffsetSpec.latest() for one in found.partitions}
+        ends = {place.partition: answer.result().offset for place, answer in self.admin.list_offsets(asked).items()}
+        return {str(number): end for number, end in sorted(ends.items())}
+
     def delete_records(self, topic: str, partition: int, before: int) -> None:
         """What retention does: records before an offset are gone."""
         place = TopicPartition(topic, partition, before)
@@ -169,7 +223,7 @@ class Broker:
 
     def produce(self, topic: str, messages: Sequence[tuple[str | None, bytes | None]], **options: Any) -> None:
         """Keys and values, acknowledged by the broker."""
-        producer = Producer(self.client)
+        producer = Producer({**self.client, "message.max.bytes": _MESSAGE_BYTES_MAX})
         for key, value in messages:
             producer.produce(topic, key=key, value=value, **options)
             producer.poll(0)
@@ -218,6 +272,7 @@ class Broker:
     def stop(self) -> None:
         """End it; what it holds is not needed any more."""
         self.kill()
+        self.way.close()
 
 
 @contextmanager

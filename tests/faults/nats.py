@@ -32,7 +32,7 @@ class Server:
         (self.port,) = free_ports(1)
         self._settings = folder / "nats.conf"
         self._settings.write_text(_SETTINGS.format(port=self.port, folder=folder))
-        self._login = {"user": "billing", "password": "let me in"}
+        self._login: dict[str, Any] = {"user": "billing", "password": "let me in"}
         self.config = folder / "client.properties"
         self.config.write_text("user=billing\npassword=let me in\n")
         self._process: subprocess.Popen[bytes] | None = None

@@ -6,7 +6,6 @@ Skipped only where there is no Java and none can be installed.
 from __future__ import annotations
 
 import json
-import random
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,15 +17,18 @@ from lineitem.kit.embedded import EmbeddedServer
 from tests.acceptance.command import CATALOG, event, line
 from tests.docs.blocks import runnable_blocks
 from tests.docs.test_readme import ROOT, tell
-from tests.faults.broker import Broker, until
-from tests.faults.kafka import Ledger, ended, fill
-from tests.faults.supervisor import stopped
+from tests.faults import certificates
+from tests.faults.broker import PASSWORD, USER, Broker, until
+from tests.faults.kafka import QUICK, Ledger, ended, fill
+from tests.faults.postgres import Postgres
+from tests.faults.stream import StreamWorld
 from tests.integration.otlp import collecting
 from tests.integration.prometheus import get
 
 pytestmark = pytest.mark.slow
 SEEDS = [1]
 """One for the selection, and every seed that ever found something."""
+FAULTS = ("kill_a_worker", "wake_a_zombie", "send_poison", "lose_the_answer_to_commit", "partition_from_the_broker")
 
 
 @pytest.fixture
@@ -59,32 +61,53 @@ def _name(request: pytest.FixtureRequest) -> str:
     return str(request.node.name).removeprefix("test_").replace("[", "-").rstrip("]")
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_a_worker_dies_and_another_goes_on(ledger: Ledger, tmp_path: Path, seed: int) -> None:
-    """One reads, a second joins mid-way, the first is killed at a random moment, a third finishes the rest."""
-    chance = random.Random(seed)
-    expected = fill(ledger, tmp_path, seed, 6_000)
-    place = chance.choice(["", "after_segment", "after_position", "before_commit", "after_commit"])
-    first = ledger.start(failpoint=place and f"{place}@{chance.randrange(8, 14)}")
-    ledger.wait_for(chance.randrange(2, 6), first)
-    second = ledger.start("--until-idle")
-    ledger.wait_for(chance.randrange(8, 16), first)
-    first.kill()
-    ended(first, -signal.SIGKILL)
-    ended(second, 0)
-    ledger.read()
-    ledger.equals(expected)
+@pytest.fixture(scope="module", params=SEEDS)
+def world(
+    tmp_path_factory: pytest.TempPathFactory, broker: Broker, request: pytest.FixtureRequest
+) -> Iterator[StreamWorld]:
+    """A topic read into a server reached over TCP."""
+    server = Postgres(tmp_path_factory.mktemp("server"))
+    made = StreamWorld(tmp_path_factory.mktemp("world"), request.param, server, broker)
+    made.share = 400
+    yield made
+    made.close()
+    server.stop()
 
 
-def test_a_zombie_writes_nothing(ledger: Ledger, tmp_path: Path) -> None:
-    """A worker stands still with a batch in hand until another has read everything; then it wakes."""
-    expected = fill(ledger, tmp_path, 7, 1_200)
-    zombie = ledger.start("--until-idle", failpoint="stop:after_segment@3")
-    assert until(lambda: stopped(zombie.pid))
-    ledger.read()
-    zombie.send_signal(signal.SIGCONT)
-    ended(zombie, 0)
-    ledger.equals(expected)
+@pytest.mark.parametrize("fault", FAULTS)
+def test_workers_their_server_and_the_ways_between_are_struck(world: StreamWorld, fault: str) -> None:
+    """Another worker goes on, a zombie writes nothing, poison is set aside: I1 to I10 hold after each."""
+    world.strike(getattr(world, fault))
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-512"])
+def test_tls_and_sasl(topic: Ledger, tmp_path: Path, mechanism: str) -> None:
+    """With the right settings it is read; a wrong password or another authority is named, and no secret is shown."""
+    broker, settings = topic.broker, topic.settings
+    broker.create(topic.topic)
+    broker.produce(topic.topic, keyed(usage(topic, "one")))
+    topic.settings = tmp_path / "secure.properties"
+    url = f"kafka://localhost:{broker.secure_port}/{topic.topic}"
+
+    def refused(password: str, authority: Path) -> str:
+        secret(password, authority)
+        said = topic.command.refused("worker", "--source", url, "--group", "secure", "--config", topic.settings)
+        assert password not in said
+        assert PASSWORD not in said
+        return said
+
+    def secret(password: str, authority: Path) -> None:
+        given = {"security.protocol": "SASL_SSL", "sasl.mechanism": mechanism, "sasl.username": USER}
+        given |= {"sasl.password": password, "ssl.ca.location": str(authority)}
+        topic.settings.write_text(QUICK + "".join(f"{name}={value}\n" for name, value in given.items()))
+
+    assert "does not let this user in" in refused("no-such-password", broker.ca)
+    (tmp_path / "other").mkdir()
+    assert "no TLS connection" in refused(PASSWORD, certificates.write(tmp_path / "other"))
+    secret(PASSWORD, broker.ca)
+    call = ("worker", "--source", url, "--group", "secure", "--config", topic.settings, "--until-idle")
+    assert topic.command.json(*call)["itemized"] == 1
+    topic.settings = settings
 
 
 def test_stalled_it_pauses_and_told_to_stop_it_finishes_its_batch(ledger: Ledger, tmp_path: Path) -> None:
@@ -149,6 +172,20 @@ def test_missing_records_are_refused(topic: Ledger) -> None:
     assert "offsets 0 to 3 are no longer on the broker" in topic.refused()
     done = topic.read("--skip-missing")
     assert (done["received"], done["itemized"], done["positions"]) == (6, 6, {"0": 10})
+
+
+def test_records_in_the_places_of_lost_ones_are_refused(topic: Ledger) -> None:
+    """A broker that lost its newest record and has received two since: the ends alone would not show it."""
+    topic.broker.create(topic.topic)
+    topic.broker.produce(topic.topic, keyed(usage(topic, "a", "b")))
+    size = topic.broker.log(topic.topic).stat().st_size
+    topic.broker.produce(topic.topic, keyed(usage(topic, "c")))
+    assert topic.read()["received"] == 3
+    topic.broker.lose(topic.topic, size)
+    topic.broker.produce(topic.topic, keyed(usage(topic, "d", "e")))
+    assert "at offset 2 the broker has another record" in topic.refused()
+    assert topic.read("--skip-missing")["received"] == 1, "only what lies behind"
+    assert topic.read()["received"] == 0
 
 
 def test_only_what_was_committed_is_billed(topic: Ledger) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from lineitem.kit.embedded import EmbeddedServer
 from tests.acceptance.command import CATALOG, Command, line, ndjson
-from tests.faults.supervisor import stopped, until
+from tests.faults.world import stopped, until
 
 LETTERS = 24
 FAILPOINTS = ("after_segment", "before_write", "after_position", "after_identities", "before_commit", "after_commit")

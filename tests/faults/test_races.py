@@ -47,8 +47,9 @@ def _check_invoices(command: Command, month: str) -> None:
 @pytest.mark.slow
 def test_bills_are_killed_and_run_side_by_side_and_each_account_gets_one_invoice(tmp_path: Path) -> None:
     """Killed before the first, second, ... commit, then three at once; billing again yields nothing."""
-    supervisor = Supervisor(tmp_path, 5, 3_000, accounts=7)
+    supervisor = Supervisor(tmp_path, 5, accounts=7)
     command, month = supervisor.command, MONTHS[1]
+    supervisor.bring(1_000)
     with EmbeddedServer(command.data_dir):
         command.json("ingest", supervisor.file)
         for commit in (1, 2, 3):
@@ -70,8 +71,9 @@ def test_a_month_closed_during_ingest_keeps_its_sums(tmp_path: Path) -> None:
 
     Closed in the middle of a batch that found the month open when it began.
     """
-    supervisor = Supervisor(tmp_path, 6, 5_000)
+    supervisor = Supervisor(tmp_path, 6)
     command = supervisor.command
+    supervisor.bring(500)
     with EmbeddedServer(command.data_dir):
         process = supervisor.ingest("stop:after_position@4")
         supervisor.wait_until_stopped(process)
@@ -94,8 +96,9 @@ def test_a_month_closed_during_ingest_keeps_its_sums(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_catalog_published_while_batches_are_prepared_ahead(tmp_path: Path) -> None:
     """Batches that another process prepared under the revision before are priced again where they commit."""
-    supervisor = Supervisor(tmp_path, 7, 5_000)
+    supervisor = Supervisor(tmp_path, 7)
     command = supervisor.command
+    supervisor.bring(500)
     with EmbeddedServer(command.data_dir):
         process = supervisor.ingest("stop:before_write@3", two_processes=True)
         supervisor.wait_until_stopped(process)

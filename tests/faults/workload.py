@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import random
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
@@ -37,40 +37,109 @@ _START = datetime(2026, 1, 20, tzinfo=UTC)
 _BROKEN = (b'{"specversion":"1.0","id":', b"\xff\xfe\x00", b"[]", b'{"specversion":"1.0"}')
 
 Event = dict[str, object]
+Target = tuple[str, str, str]
+"""Account, price, service period."""
 
 
 @dataclass(slots=True)
 class Expected:
-    """What the ledger must say once the file has been read, however often that was interrupted."""
+    """What the ledger must say of the records so far, however often reading them was interrupted.
+
+    The rules of DESIGN, walked record by record: the first of an identity counts.
+    """
 
     counts: Counter[str] = field(default_factory=Counter)
-    amounts_nano: dict[str, int] = field(default_factory=dict)
-    """Account -> sum of its line items."""
-    accepted: int = 0
+    contents: dict[tuple[str, str], Event] = field(default_factory=dict)
+    """(Source, id) -> content of every accepted event."""
+    quantities: Counter[Target] = field(default_factory=Counter)
+    each: set[str] = field(default_factory=set)
+    """Ids of the events that have a line item of their own."""
+
+    def take(self, lines: Iterable[bytes]) -> Counter[str]:
+        """Walk on; what these lines came to."""
+        found: Counter[str] = Counter()
+        for line in lines:
+            found["received"] += 1
+            found[self._fate(line)] += 1
+        self.counts += found
+        return found
+
+    def _fate(self, line: bytes) -> str:
+        try:
+            event = json.loads(line)
+            identity = (event["source"], event["id"])
+        except (ValueError, KeyError, TypeError):
+            return "dead_lettered"
+        if identity in self.contents:
+            return "duplicate" if self.contents[identity] == event else "dead_lettered"
+        self.contents[identity] = event
+        account, month, data = event["subject"], event["time"][:7], event["data"]
+        if event["type"] == "llm.completion":
+            self.quantities[account, "token", month] += data["tokens"]
+            self.each.add(event["id"])
+        elif event["type"] == "http.request" and data["status"] < 500:
+            self.quantities[account, "web", month] += 1
+        else:
+            return "not_billable"
+        return "itemized"
+
+    @property
+    def accepted(self) -> int:
+        """How many events were accepted."""
+        return len(self.contents)
+
+    @property
+    def sums_nano(self) -> dict[Target, int]:
+        """What each target owes."""
+        prices = {"token": lambda count: count * _TOKEN_PRICE, "web": _graduated}
+        return {target: _nano(prices[target[1]](count)) for target, count in self.quantities.items()}
+
+    @property
+    def amounts_nano(self) -> dict[str, int]:
+        """Account -> sum of its line items."""
+        amounts: Counter[str] = Counter()
+        for (account, _, _), amount in self.sums_nano.items():
+            amounts[account] += amount
+        return dict(amounts)
+
+
+class Producer:
+    """Seeded usage without end: the same seed makes the same lines.
+
+    A tenth repeats an earlier event, however long ago; some conflict with one, some are broken or not billable; all lie in
+    any order over two months.
+    """
+
+    def __init__(self, seed: int, accounts: int = 40) -> None:
+        self._chance, self._accounts = random.Random(seed), accounts
+        self._made: list[Event] = []
+        self._number = 0
+
+    def lines(self, count: int) -> list[bytes]:
+        """The next ``count`` records."""
+        return [self._line() for _ in range(count)]
+
+    def _line(self) -> bytes:
+        chance, made, number = self._chance, self._made, self._number
+        self._number += 1
+        lot = chance.random()
+        if made and lot < 0.10:
+            return _text(chance.choice(made))
+        if made and lot < 0.11:
+            return _text(chance.choice(made) | {"data": {"tokens": -1, "status": 201, "model": "other"}})
+        if lot < 0.12:
+            return chance.choice(_BROKEN) + str(number).encode()
+        made.append(_event(chance, number, self._accounts))
+        return _text(made[-1])
 
 
 def write(path: Path, seed: int, events: int, accounts: int = 40) -> Expected:
-    """Write ``events`` lines to ``path``; the same seed writes the same lines.
-
-    A tenth repeats an earlier event, some conflict with one, some are broken or not billable, all lie in any order over
-    two months.
-    """
-    chance = random.Random(seed)
-    lines: list[bytes] = []
-    made: list[Event] = []
-    for number in range(events):
-        lot = chance.random()
-        if made and lot < 0.10:
-            lines.append(_text(chance.choice(made)))
-        elif made and lot < 0.11:
-            lines.append(_text(chance.choice(made) | {"data": {"tokens": -1, "status": 201, "model": "other"}}))
-        elif lot < 0.12:
-            lines.append(chance.choice(_BROKEN) + str(number).encode())
-        else:
-            made.append(_event(chance, number, accounts))
-            lines.append(_text(made[-1]))
+    """Write ``events`` lines of a ``Producer`` to ``path``, and say what they come to."""
+    lines = Producer(seed, accounts).lines(events)
     path.write_bytes(b"\n".join(lines) + b"\n")
-    return expected(lines)
+    found = Expected()
+    found.take(lines)
+    return found
 
 
 def _event(chance: random.Random, number: int, accounts: int) -> Event:
@@ -91,44 +160,6 @@ def _event(chance: random.Random, number: int, accounts: int) -> Event:
 
 def _text(event: Event) -> bytes:
     return json.dumps(event).encode()
-
-
-def expected(lines: Sequence[bytes]) -> Expected:
-    """Walk the lines in order as the rules of DESIGN say: the first of an identity counts."""
-    found = Expected()
-    contents: dict[tuple[object, object], Event] = {}
-    tokens: dict[tuple[str, str], int] = defaultdict(int)
-    requests: dict[tuple[str, str], int] = defaultdict(int)
-    for line in lines:
-        found.counts["received"] += 1
-        try:
-            event = json.loads(line)
-            identity = (event["source"], event["id"])
-        except (ValueError, KeyError, TypeError):
-            found.counts["dead_lettered"] += 1
-            continue
-        if identity in contents:
-            same = contents[identity] == event
-            found.counts["duplicate" if same else "dead_lettered"] += 1
-            continue
-        contents[identity] = event
-        target = (event["subject"], event["time"][:7])
-        if event["type"] == "llm.completion":
-            tokens[target] += event["data"]["tokens"]
-        elif event["type"] == "http.request" and event["data"]["status"] < 500:
-            requests[target] += 1
-        else:
-            found.counts["not_billable"] += 1
-            continue
-        found.counts["itemized"] += 1
-    amounts: dict[str, int] = defaultdict(int)
-    for (account, _), quantity in tokens.items():
-        amounts[account] += _nano(quantity * _TOKEN_PRICE)
-    for (account, _), count in requests.items():
-        amounts[account] += _nano(_graduated(count))
-    found.amounts_nano = dict(amounts)
-    found.accepted = len(contents)
-    return found
 
 
 def _graduated(count: int) -> Fraction:

@@ -9,6 +9,7 @@ from typing import Any, LiteralString, TypeVar
 
 import psycopg
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from lineitem.core.errors import DatabaseUnavailable, EnvironmentProblem
 
@@ -20,17 +21,26 @@ POST: LiteralString = "set role lineitem_post"
 """The pipeline: may do what a batch needs and nothing else."""
 READ: LiteralString = "set role lineitem_read"
 """People and reports: under row-level security."""
+_PATIENCE = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 60_000}
+"""Of a connection over TCP: a server that is cut off without a word is given up on after a minute (seconds; milliseconds), not
+after the two hours and more that systems wait by themselves. An address that says otherwise is heeded."""
+_SERVER_PATIENCE = (
+    "-c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3 -c tcp_user_timeout=60000"
+)
+"""The same the other way round: a worker that is cut off in the middle of a batch must not hold its lane for longer."""
 
 
 def connect(dsn: str, *, role: LiteralString | None = None, autocommit: bool = True) -> Connection:
     """Open a connection in UTC. Raises DatabaseUnavailable with the address (never the password) when it fails."""
     try:
+        given = conninfo_to_dict(dsn)
         connection: Connection = psycopg.connect(
-            dsn,
+            make_conninfo(dsn, **{name: value for name, value in _PATIENCE.items() if name not in given}),
             autocommit=True,
             connect_timeout=10,
             application_name="lineitem",
-            options="-c timezone=UTC -c client_min_messages=warning -c idle_in_transaction_session_timeout=600000",
+            options="-c timezone=UTC -c client_min_messages=warning -c idle_in_transaction_session_timeout=600000 "
+            + _SERVER_PATIENCE,
         )
     except psycopg.OperationalError as error:
         raise DatabaseUnavailable(

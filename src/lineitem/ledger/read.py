@@ -274,3 +274,10 @@ def _tags(text: str) -> dict[str, str]:
 def _number(plain: int | None, wide: Any) -> int:
     """A stored quantity or amount: in its int64 column, or in the wide one beside it."""
     return int(wide) if plain is None else plain
+
+
+def last_segment(connection: Connection, lane: int, partition_key: int) -> tuple[str, int, int] | None:
+    """Of a partition's newest batch: its segment, its clock (microseconds) and the position it ends at; None without one."""
+    with explained():
+        row = connection.execute(SQL.last_segment, {"lane": lane, "partition_key": partition_key}).fetchone()
+    return None if row is None else (str(row[0]), int(row[1]), int(row[2]))

@@ -19,6 +19,7 @@ from lineitem.adapters.kafka.lag import Lag
 from lineitem.adapters.kafka.records import record_of
 from lineitem.adapters.kafka.topic import Broker, Topic
 from lineitem.core.errors import EnvironmentProblem, InputError, Refused
+from lineitem.core.limits import RECORD_BYTES_MAX
 from lineitem.ingest.intake import Partition
 from lineitem.worker import Desk, Done
 
@@ -53,7 +54,8 @@ class Asked:
 
 
 class Reader:
-    """One member of a group. ``open_``: the ledger's partition for a number, as it stands now; ``say``: a line for people."""
+    """One member of a group. ``open_``: the ledger's partition for a number, as it stands now; ``last_record``: what the ledger
+    read last of one, None where that cannot be told; ``say``: a line for people."""
 
     def __init__(
         self,
@@ -62,15 +64,17 @@ class Reader:
         asked: Asked,
         desk: Desk,
         open_: Callable[[int], Partition],
+        last_record: Callable[[Partition], bytes | None],
         say: Callable[[str], None],
     ) -> None:
         self._broker, self._topic, self._asked, self._desk = broker, topic, asked, desk
-        self._open, self._say = open_, say
+        self._open, self._last_record, self._say = open_, last_record, say
         self.reached: dict[int, int] = {}
         """Partition -> position of the ledger, for every one this worker ever had."""
         self._held: dict[int, Partition] = {}
         self._ends: dict[int, int] = {}  # partition -> the offset behind its last record, while nothing has come since
         self._reported: dict[int, int] = {}
+        self._unproven: set[int] = set()  # partitions whose broker has not shown yet that it is the one that was read
         self._moved: set[int] = set()  # partitions that stand elsewhere than this worker thought
         self._last_said = ""
         self._paused = False
@@ -174,9 +178,34 @@ class Reader:
             return  # of a partition that was taken away
         self._ends.pop(number, None)
         headers: Any = message.headers()  # its values are bytes, whatever the stubs say
+        record = record_of(message.value(), headers)
+        if number in self._unproven:
+            self._unproven.discard(number)
+            if offset == partition.next - 1:
+                self._prove(number, partition, record)
+                return
         # Of the broker or of the producer, as the topic is set; -1 where there is none.
         received_ms = message.timestamp()[1]
-        self._desk.add(partition.key, offset, record_of(message.value(), headers), received_ms)
+        self._desk.add(partition.key, offset, record, received_ms)
+
+    def _prove(self, number: int, partition: Partition, record: bytes) -> None:
+        """The record before the position must be the one the ledger read there. Raises Refused where it is another.
+
+        So shows a broker that lost its newest records and has received more than it lost since, under the same topic id.
+        """
+        known = self._last_record(partition)
+        if known is None or record[: RECORD_BYTES_MAX + 1] == known:
+            return
+        where = f"topic {self._topic.name!r}, partition {number}"
+        what = f"at offset {partition.next - 1} the broker has another record now than the ledger read there"
+        if not self._asked.skip_missing:
+            raise Refused(
+                f"{what}: it has lost its newest records, and others have taken their places",
+                where=where,
+                do="Restore the broker's data. Or bring the events from the offsets that were taken in another way "
+                "(`lineitem ingest` of a file: none counts twice), and say once that reading may go on: --skip-missing",
+            )
+        self._say(f"{where}: {what}; going on behind it, as told")
 
     def _hand_over(self) -> None:
         hurry = [self._held[number].key for number in self._ends] if self._asked.until_idle else ()
@@ -228,13 +257,17 @@ class Reader:
                 one.offset = self._start(consumer, partition, one)
                 self._begin(one.partition, partition)
             consumer.incremental_assign(partitions)
-            if self._paused:
-                consumer.pause(partitions)
+            self._pause_or_resume(partitions)
             self._assigned = True
             if partitions:
                 self._say(f"reading partitions {_listed(self._held)}")
         except Exception as error:
             self._failure = error
+
+    def _pause_or_resume(self, partitions: list[TopicPartition]) -> None:
+        """The client remembers that a partition was paused when it was lost, and would never fetch it again."""
+        if partitions:
+            (self._consumer.pause if self._paused else self._consumer.resume)(partitions)
 
     def _begin(self, number: int, partition: Partition) -> None:
         self._held[number] = partition
@@ -278,6 +311,7 @@ class Reader:
         held = [one for one in partitions if self._held.pop(one.partition, None) is not None]
         for one in partitions:
             self._ends.pop(one.partition, None)
+            self._unproven.discard(one.partition)
             self._moved.discard(one.partition)
         if held:
             consumer.incremental_unassign(held)
@@ -289,8 +323,7 @@ class Reader:
         place.offset = self._start(self._consumer, partition, place)
         self._consumer.incremental_unassign([place])
         self._consumer.incremental_assign([place])
-        if self._paused:
-            self._consumer.pause([place])
+        self._pause_or_resume([place])
         self._begin(number, partition)
 
     # --- where to start, and what must not be passed over ----------------------------------------------------------------
@@ -319,7 +352,10 @@ class Reader:
                 )
             self._say(f"{where}: {missing}; going on without them, as told")
             return int(low)
-        return partition.next
+        if partition.next == low:
+            return partition.next
+        self._unproven.add(place.partition)
+        return partition.next - 1
 
     def _event(self, message: Message, error: KafkaError) -> None:
         """What comes instead of a message."""

@@ -15,11 +15,17 @@ from lineitem.adapters.address import Address
 from lineitem.adapters.opening import made_anew
 from lineitem.core.errors import EnvironmentProblem, InputError, Refused
 
-_ANSWER_S = 10
+_ANSWER_S, _ASK_S = 10, 2
 _PAUSE_S = 0.5
 _NO_ID = "AAAAAAAAAAAAAAAAAAAAAA"
 """What brokers answer that know no topic ids, before Kafka 2.8."""
 _GONE = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.UNKNOWN_TOPIC_ID, KafkaError._UNKNOWN_TOPIC})
+_REFUSALS = {
+    KafkaError._AUTHENTICATION: "the broker does not let this user in",
+    KafkaError.SASL_AUTHENTICATION_FAILED: "the broker does not let this user in",
+    KafkaError._SSL: "no TLS connection to the broker that can be trusted",
+}
+"""What trying again does not mend, and what it means."""
 _URL_SAFE = str.maketrans("+/", "-_")
 _LOG = logging.getLogger("lineitem.kafka")
 _LOG.addHandler(logging.NullHandler())  # what matters of librdkafka's own words comes as an error, too
@@ -55,8 +61,10 @@ class Broker:
     def __init__(self, address: Address, settings: Mapping[str, str]) -> None:
         self.address = address
         self.settings: dict[str, Any] = {"bootstrap.servers": address.servers, **settings, "logger": _LOG}
+        self._refusals: list[KafkaError] = []
         try:
-            self._admin = AdminClient(self.settings)
+            heard: dict[str, Any] = {**self.settings, "error_cb": self._heard}
+            self._admin = AdminClient(heard)
         except KafkaException as error:
             raise InputError(
                 f"a setting of --config is wrong: {_said(error)}", do="librdkafka's CONFIGURATION.md lists them."
@@ -66,7 +74,7 @@ class Broker:
         """Look the topic up. Raises EnvironmentProblem where no broker answers, Refused where there is no such topic."""
         name = self.address.topic
         try:
-            cluster: Any = self._admin.list_topics(name, timeout=_ANSWER_S).cluster_id
+            cluster: Any = self._metadata(name).cluster_id
             found = self._describe()
         except KafkaException as error:
             raise self.problem(error) from error
@@ -75,6 +83,23 @@ class Broker:
                 "the broker tells no cluster id or no topic id", where=name, do="Use Kafka 2.8 or newer."
             )
         return Topic(cluster, name, *found)
+
+    def _metadata(self, name: str) -> Any:
+        """Asked again after a moment: that a password is wrong is heard at once, but the client goes on trying."""
+        for _ in range(_ANSWER_S // _ASK_S - 1):
+            self._refusals.clear()
+            try:
+                return self._admin.list_topics(name, timeout=_ASK_S)
+            except KafkaException:
+                self._admin.poll(0)
+                if self._refusals:
+                    raise
+        return self._admin.list_topics(name, timeout=_ASK_S)
+
+    def _heard(self, error: KafkaError) -> None:
+        """What the client says between answers; called inside ``poll``."""
+        if error.code() in _REFUSALS:
+            self._refusals.append(error)
 
     def _describe(self) -> tuple[str, int]:
         name = self.address.topic
@@ -119,6 +144,12 @@ class Broker:
             return Refused(
                 f"there is no topic {self.address.topic!r}", where=self.address.servers,
                 do="Check --source; a topic is made with kafka-topics.sh --create.",
+            )  # fmt: skip
+        if self._refusals:
+            refusal = self._refusals[-1]
+            return EnvironmentProblem(
+                f"{_REFUSALS[refusal.code()]}: {refusal.str()}", where=self.address.servers,
+                do="Check the user, the password and the certificates (ssl.ca.location) in --config.",
             )  # fmt: skip
         return EnvironmentProblem(
             f"the broker does not answer as it should: {_said(error)}",

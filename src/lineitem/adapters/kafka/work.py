@@ -8,8 +8,10 @@ from lineitem.adapters.kafka.settings import OWN, PORT
 from lineitem.adapters.kafka.topic import Broker
 from lineitem.adapters.opening import check_known, open_partition, source_name
 from lineitem.adapters.streams import Around, StreamOrder, Worked
-from lineitem.core.errors import UsageError
+from lineitem.core.errors import IntegrityError, UsageError
+from lineitem.ingest import segments
 from lineitem.ingest.intake import Partition
+from lineitem.ledger import read
 from lineitem.worker import Desk
 
 
@@ -27,13 +29,30 @@ def work(order: StreamOrder, around: Around) -> Worked:
     def open_(number: int) -> Partition:
         return open_partition(around, namespace_key, topic.what, topic.stream(number), source)
 
+    def last_record(partition: Partition) -> bytes | None:
+        found = read.last_segment(around.connection, partition.lane, partition.key)
+        if found is None or found[2] != partition.next:
+            return None  # another worker has read on: whatever this one brings moves no position
+        try:
+            stored = segments.read(around.pipeline.segments, found[0], found[1])
+        except IntegrityError as error:  # for `verify --deep` to judge; reading does not depend on it
+            around.say(f"{error}: whether the broker still has what was read before cannot be compared")
+            return None
+        return bytes(stored.raw.records[-1].as_py())
+
     desk = Desk(
         around.pipeline, order.limits, certain=lambda: broker.check(topic, around.stop), chores=around.chores,
         watch=around.watch,
     )  # fmt: skip
     try:
         reader = Reader(
-            broker, topic, Asked(order.group, order.until_idle, order.skip_missing), desk, open_, around.say
+            broker,
+            topic,
+            Asked(order.group, order.until_idle, order.skip_missing),
+            desk,
+            open_,
+            last_record,
+            around.say,
         )
         around.say(f"{topic.what} (id {topic.id}, {topic.partitions} partitions), group {order.group!r}")
         reader.run(around.stop)

@@ -77,9 +77,14 @@ class Server:
             causes[:] = [error]
 
         servers = [f"nats://{one}" for one in address.servers.split(",")]
-        options = {"servers": servers, "connect_timeout": _CONNECT_S, "error_cb": told, **_options(settings)}
-        once = {"allow_reconnect": False, "max_reconnect_attempts": 1, "reconnect_time_wait": 1}
-        always = {
+        options: dict[str, Any] = {
+            "servers": servers,
+            "connect_timeout": _CONNECT_S,
+            "error_cb": told,
+            **_options(settings),
+        }
+        once: dict[str, Any] = {"allow_reconnect": False, "max_reconnect_attempts": 1, "reconnect_time_wait": 1}
+        always: dict[str, Any] = {
             "max_reconnect_attempts": -1,
             "reconnect_time_wait": 1,
             "disconnected_cb": lost,

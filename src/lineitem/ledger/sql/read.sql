@@ -119,3 +119,8 @@ from catalog.price p join catalog.price_version v using (price_key) where v.pric
 -- name: leaf_tags
 -- Text of tag sets.
 select tag_set_key, tags from catalog.tag_set where tag_set_key = any(%(keys)s)
+
+-- name: last_segment
+-- The raw segment of a partition's newest batch, and the position it ends at.
+select segment, recorded_us, position_end from ledger.batch
+where lane = %(lane)s and partition_key = %(partition_key)s order by batch desc limit 1
