@@ -187,13 +187,22 @@ WINDOW: dict[str, Any] = {"discount_rate": "0.2", "from": "2026-11-01T00:00:00Z"
     [
         (FLAT | {"minimum": "5", "maximum": "4"}, "minimum", "5 is more than maximum, 4"),
         (FLAT | {"minimum": "1" + "0" * 29}, "minimum", "more than a ledger holds"),
-        (TIERED | {"promotion": WINDOW}, "promotion", "a graduated price charges the month's quantity"),
-        (FLAT | {"promotion": WINDOW, "included": "5"}, "included", "with a promotion each event is charged by itself"),
         (
-            FLAT | {"promotion": WINDOW, "on_change": "continue"},
-            "on_change",
-            "with a promotion each event is charged by",
+            TIERED | {"model": "volume", "promotion": WINDOW, "included": "5", "pool": "a"},
+            "promotion",
+            "keep one of promotion and shared or carried units",
         ),
+        (
+            {"id": "p", "model": "flat", "currency": "EUR", "amount": "1", "promotion": WINDOW},
+            "promotion",
+            "a flat price charges the month, and no usage at a time",
+        ),
+        (
+            FLAT | {"model": "per_seat", "promotion": WINDOW},
+            "promotion",
+            "a per_seat price charges the month, and no usage at a time",
+        ),
+        (FLAT | {"promotion": [WINDOW, WINDOW]}, "promotion", "a mapping"),
         (EVENTFUL | {"promotion": WINDOW, "free_events": 3}, "promotion", "does not go with free_events"),
         (EVENTFUL | {"promotion": WINDOW | {"discount_rate": "1.5"}}, "promotion.discount_rate", "more than 1"),
         (EVENTFUL | {"promotion": {"discount_rate": "0.1"}}, "promotion", "has a window"),
