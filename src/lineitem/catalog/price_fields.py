@@ -17,7 +17,8 @@ FIELD_MEANINGS: dict[str, str] = {
     "minimum": "the least a month costs, once it is settled; what is missing is a line item `true_up`",
     "discount_rate": 'a share of the amount: `"0.15"` is 15 % off',
     "promotion": '`{discount_rate: "0.2", from: 2026-11-01T00:00:00Z, until: 2026-12-01T00:00:00Z}`: a share off what '
-    "the usage in that time adds, `until` excluded; one of the two may be left out. Tiers run on across its edges. The meter "
+    "the usage in that time adds, `until` excluded; one of the two may be left out. With a `zone` (Europe/Paris) they may be "
+    "days. Tiers run on across its edges. The meter "
     "a sum or a count; not with `free_events` or `free_units` ([how it counts](../../explanation/promotions.md))",
     "on_change": "where a new version changes the price inside a period: `restart` (default) starts tiers of its own, "
     "`continue` goes on with those of the version before it (no per-event prices; the meter a sum or a count)",
