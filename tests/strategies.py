@@ -9,6 +9,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from lineitem.catalog.model import Price
+from lineitem.catalog.promotion import WHOLE
 from tests.integration.oracle import EXPRESSIONS, FILTERS
 from tests.rate import event_oracle, oracle, telecom_oracle
 
@@ -129,6 +130,7 @@ _PROMOTIONS = st.sampled_from(
     [
         {"discount_rate": "0.125", "from": "2026-10-10T00:00:00+00:00", "until": "2026-11-05T00:00:00+00:00"},
         {"discount_rate": "1", "until": CHANGE.isoformat()},
+        {"discount_rate": "0.333333333333", "from": "2026-10-07T10:00:00+00:00", "until": "2026-10-21T16:30:00+02:00"},
     ]
 )
 _RATES = st.sampled_from(["0", "0.013", "0.0299", "0.333333333333", "1"])
@@ -199,7 +201,7 @@ def meters(draw: st.DrawFn, id_: str) -> dict[str, Any]:
 
 
 def _by_event(price: dict[str, Any]) -> bool:
-    return price["model"] in EVENT_MODELS or "promotion" in price
+    return price["model"] in EVENT_MODELS
 
 
 def continuing(
@@ -228,7 +230,8 @@ def pooled(draw: st.DrawFn, versions: list[list[dict[str, Any]]], found: list[di
         for at, price in enumerate(version):
             counts = scales.get(price.get("meter", "")) == scale and price["id"] in shares
             summable = any(m["id"] == price.get("meter") and m["aggregation"] in ("sum", "count") for m in found)
-            kept = {name: value for name, value in price.items() if name not in ("transform", "on_change", "included")}
+            left_out = ("transform", "on_change", "included", *(["promotion"] if price["model"] in WHOLE else []))
+            kept = {name: value for name, value in price.items() if name not in left_out}
             if counts and summable and not _by_event(price) and draw(st.integers(0, 3)):
                 version[at] = kept | pool
                 shared.add(price["id"])
@@ -278,8 +281,7 @@ def catalogs(draw: st.DrawFn) -> dict[str, Any]:
     def any_price(id_: str, meter: str) -> dict[str, Any]:
         per_event = meter in of_events and draw(st.integers(0, 2)) == 0
         price = draw(event_prices(id_, meter) if per_event else prices(id_, meter))
-        if price["model"] == "per_unit" and meter in of_events and draw(st.booleans()):
-            price = {name: held for name, held in price.items() if name not in ("included", "transform")}
+        if not _by_event(price) and meter in of_events and draw(st.booleans()):
             price["promotion"] = draw(_PROMOTIONS)
         return price
 

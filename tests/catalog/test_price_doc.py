@@ -187,13 +187,25 @@ WINDOW: dict[str, Any] = {"discount_rate": "0.2", "from": "2026-11-01T00:00:00Z"
     [
         (FLAT | {"minimum": "5", "maximum": "4"}, "minimum", "5 is more than maximum, 4"),
         (FLAT | {"minimum": "1" + "0" * 29}, "minimum", "more than a ledger holds"),
-        (TIERED | {"promotion": WINDOW}, "promotion", "a graduated price charges the month's quantity"),
-        (FLAT | {"promotion": WINDOW, "included": "5"}, "included", "with a promotion each event is charged by itself"),
         (
-            FLAT | {"promotion": WINDOW, "on_change": "continue"},
-            "on_change",
-            "with a promotion each event is charged by",
+            TIERED | {"model": "volume", "promotion": WINDOW, "included": "5", "pool": "a"},
+            "promotion",
+            "keep one of promotion and shared or carried units",
         ),
+        (
+            {"id": "p", "model": "flat", "currency": "EUR", "amount": "1", "promotion": WINDOW},
+            "promotion",
+            "a flat price charges the month, and no usage at a time",
+        ),
+        (
+            FLAT | {"model": "per_seat", "promotion": WINDOW},
+            "promotion",
+            "a per_seat price charges the month, and no usage at a time",
+        ),
+        (FLAT | {"promotion": [WINDOW, WINDOW]}, "promotion", "a mapping"),
+        (FLAT | {"promotion": WINDOW | {"zone": "Mars"}}, "promotion.zone", "does not exist"),
+        (FLAT | {"promotion": WINDOW | {"from": "2026-02-30", "zone": "UTC"}}, "promotion.from", "is no day"),
+        (FLAT | {"promotion": {"discount_rate": "0.1", "from": None}}, "promotion", "has a window"),
         (EVENTFUL | {"promotion": WINDOW, "free_events": 3}, "promotion", "does not go with free_events"),
         (EVENTFUL | {"promotion": WINDOW | {"discount_rate": "1.5"}}, "promotion.discount_rate", "more than 1"),
         (EVENTFUL | {"promotion": {"discount_rate": "0.1"}}, "promotion", "has a window"),
@@ -202,7 +214,7 @@ WINDOW: dict[str, Any] = {"discount_rate": "0.2", "from": "2026-11-01T00:00:00Z"
             "promotion.until",
             "must lie after from",
         ),
-        (EVENTFUL | {"promotion": WINDOW | {"from": "2026-11-01"}}, "promotion.from", "is not an instant"),
+        (EVENTFUL | {"promotion": WINDOW | {"from": "2026-11-01"}}, "promotion.from", "asks for the promotion's zone"),
         ({"id": "p", "model": "flat", "currency": "EUR"}, "amount", "is missing"),
         ({"id": "p", "model": "flat", "currency": "EUR", "amount": "data.x"}, "amount", "is not a decimal number"),
         (
@@ -227,3 +239,12 @@ def test_saying_what_holds_anyway_is_no_other_content() -> None:
     assert price == parse_price(short | {"charge": "in_arrears", "prorate": "none"})[0]
     assert price is not None
     assert (price.meter, price.amount) == ("", "49")
+
+
+def test_a_promotion_may_name_days_of_a_zone() -> None:
+    """They begin at midnight there: in Paris an hour before it does in UTC, in summer two."""
+    days = {"discount_rate": "0.2", "from": "2026-10-24", "until": "2026-10-26", "zone": "Europe/Paris"}
+    instants = {"discount_rate": "0.2", "from": "2026-10-23T22:00:00Z", "until": "2026-10-25T23:00:00Z"}
+    found = [parse_price(TIERED | {"promotion": promotion}) for promotion in (days, instants)]
+    assert found[0] == found[1]
+    assert found[0][1] == []

@@ -10,8 +10,8 @@ from typing import Any
 import click
 import pytest
 import yaml
-from lineitem.adapters.kafka.address import parse_address
 
+from lineitem.adapters.address import parse_address
 from lineitem.cli.main import cli
 
 ROOT = Path(__file__).parents[2]
@@ -44,7 +44,7 @@ def test_every_command_is_one(name: str) -> None:
 def test_the_worker_finds_what_the_others_offer() -> None:
     """The broker's listener and topic, the server's user and database."""
     options = _parsed(shlex.split(SERVICES["worker"]["command"]))
-    address = parse_address(options["source"])
+    address = parse_address(options["source"], "kafka", 9092)
     kafka = SERVICES["kafka"]["environment"]
     assert f"://{address.servers}" in kafka["KAFKA_ADVERTISED_LISTENERS"]
     assert f"--topic {address.topic} " in SERVICES["topic"]["command"]
@@ -87,3 +87,20 @@ def test_the_image_is_made_of_what_is_here() -> None:
     assert pin is not None
     assert "--hash=sha256:" in pin[0]
     assert COMPOSE["x-lineitem"]["build"] == {"context": "..", "dockerfile": "deploy/Dockerfile"}
+
+
+def test_kubernetes_runs_what_the_program_knows() -> None:
+    """The worker's arguments are options it has; what scales it looks at the group and the topic it reads."""
+    documents = list(yaml.safe_load_all((DEPLOY / "kubernetes" / "worker.yaml").read_text()))
+    kinds = {one["kind"]: one for one in documents}
+    container = kinds["Deployment"]["spec"]["template"]["spec"]["containers"][0]
+    options = _parsed(container["args"])
+    address = parse_address(options["source"], "kafka", 9092)
+    (trigger,) = kinds["ScaledObject"]["spec"]["triggers"]
+    assert kinds["ScaledObject"]["spec"]["scaleTargetRef"]["name"] == kinds["Deployment"]["metadata"]["name"]
+    assert trigger["authenticationRef"]["name"] == kinds["TriggerAuthentication"]["metadata"]["name"]
+    looked_at = (trigger["metadata"][name] for name in ("bootstrapServers", "topic", "consumerGroup"))
+    assert tuple(looked_at) == (address.servers, address.topic, options["group"])
+    mounts = {one["name"] for one in container["volumeMounts"]}
+    assert mounts == {one["name"] for one in kinds["Deployment"]["spec"]["template"]["spec"]["volumes"]}
+    assert container["image"] == SERVICES[OURS[0]]["image"]

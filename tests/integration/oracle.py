@@ -323,7 +323,9 @@ class Oracle:
         ]  # fmt: skip
         above = sum((one.value for one in earlier), Fraction(0))
         units = pool_oracle.counted(self, target, price, above + quantity)
-        charged = charged_in_order(price, usage) if by_event(price) else amount(price, units)
+        counts = quantity >= 0 or pool_oracle.name_of(price, name) is None
+        off = _promotion(price, above + pool_oracle.behind(self, target, price), usage) if counts else Fraction(0)
+        charged = charged_in_order(price, usage) if by_event(price) else amount(price, units, off)
         if price["model"] == "flat":
             charged *= self.settled[target]
         if target in self.settled:
@@ -602,16 +604,20 @@ FOLDS: dict[str, Callable[[list[Usage]], Fraction]] = {
 }
 
 
-def amount(price: Document, quantity: Fraction) -> Fraction:
-    """What ``quantity`` costs: convert and round, included, model, discount, maximum."""
+def amount(price: Document, quantity: Fraction, promotion: Fraction = Fraction(0)) -> Fraction:
+    """What ``quantity`` costs: convert and round, included, model, less what a promotion takes off, discount, maximum."""
+    charge = (listed(price, quantity) - promotion) * (1 - Fraction(price.get("discount_rate", "0")))
+    return min(charge, Fraction(price["maximum"])) if "maximum" in price else charge
+
+
+def listed(price: Document, quantity: Fraction) -> Fraction:
+    """What the model says: convert and round, included, model."""
     units = max(quantity, Fraction(0))
     if "transform" in price:
         units /= Fraction(str(price["transform"]["divide_by"]))
         units = ROUNDINGS[price["transform"].get("round", "none")](units)
     units = max(units - Fraction(price.get("included", "0")), Fraction(0))
-    charge = MODELS[price["model"]](price, units)
-    charge *= 1 - Fraction(price.get("discount_rate", "0"))
-    return min(charge, Fraction(price["maximum"])) if "maximum" in price else charge
+    return MODELS[price["model"]](price, units)
 
 
 def _share(price: Document, value: Fraction, _event: Document) -> Fraction:
@@ -655,25 +661,46 @@ CHARGES: dict[str, Callable[[Document, Fraction, Document], Fraction]] = {
     "dynamic": _carried,
     "matrix": _cell,
     "telecom": _call,
-    "per_unit": lambda price, value, _: value * Fraction(price["unit_price"]),
 }
-"""Per-event prices, and those that a promotion makes one: what one event is charged."""
+"""Per-event prices: what one event is charged."""
 
 
 def by_event(price: Document) -> bool:
     """Whether a price charges each event by itself."""
-    return price["model"] in CHARGES and (price["model"] != "per_unit" or "promotion" in price)
+    return price["model"] in CHARGES
 
 
 def _promoted(price: Document, value: Fraction, event: Document) -> Fraction:
     """What one event is charged, less the promotion of its time."""
-    charge, promotion = CHARGES[price["model"]](price, value, event), price.get("promotion")
-    if promotion is None:
-        return charge
-    since, until = (promotion.get(name) for name in ("from", "until"))
-    late = since is None or event["time"] >= datetime.fromisoformat(since)
-    early = until is None or event["time"] < datetime.fromisoformat(until)
-    return charge * (1 - Fraction(promotion["discount_rate"])) if late and early else charge
+    charge = CHARGES[price["model"]](price, value, event)
+    return (
+        charge * (1 - Fraction(price["promotion"]["discount_rate"])) if _segment(price, event["time"]) == 1 else charge
+    )
+
+
+def _segment(price: Document, time: datetime) -> int:
+    """Where a time lies: 0 before the promotion's window (or without one), 1 inside, 2 after."""
+    promotion = price.get("promotion", {})
+    if "from" in promotion and time < datetime.fromisoformat(promotion["from"]):
+        return 0
+    if "until" in promotion and time >= datetime.fromisoformat(promotion["until"]):
+        return 2
+    return 1 if promotion else 0
+
+
+def _promotion(price: Document, behind: Fraction, usage: list[Usage]) -> Fraction:
+    """What a promotion takes off the model's charge for ``usage``, where ``behind`` units come first."""
+    if by_event(price) or "promotion" not in price:
+        return Fraction(0)
+    share = Fraction(price["promotion"]["discount_rate"])
+    before, inside, after = (
+        sum((one.value for one in usage if _segment(price, one.time) == number), Fraction(0)) for number in range(3)
+    )
+    total = behind + before + inside + after
+    if price["model"] in ("volume", "stairstep"):
+        return share * listed(price, total) * min(max(inside, Fraction(0)), total) / total if total > 0 else Fraction(0)
+    added = listed(price, behind + before + inside) - listed(price, behind + before)
+    return min(share * max(added, Fraction(0)), max(listed(price, total) - listed(price, Fraction(0)), Fraction(0)))
 
 
 def charged_in_order(price: Document, usage: list[Usage]) -> Fraction:

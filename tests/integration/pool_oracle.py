@@ -21,10 +21,17 @@ def name_of(price: Document, id_: str) -> str | None:
 
 def counted(oracle: Oracle, target: Target, price: Document, quantity: Fraction) -> Fraction:
     """The quantity as the price counts it: behind what others have taken of the included units."""
+    if name_of(price, target[1]) is None:
+        return quantity
+    return max(Fraction(0), max(quantity, Fraction(0)) + behind(oracle, target, price))
+
+
+def behind(oracle: Oracle, target: Target, price: Document) -> Fraction:
+    """What others have taken of the included units, less what came from the month before; 0 without a pool."""
     account, id_, month, content = target
     book, name = json.loads(content)[0], name_of(price, id_)
     if name is None:
-        return quantity
+        return Fraction(0)
     taken = Fraction(0)
     usage = oracle.with_usage()
     for other_id, other in parts(oracle, account, book, name, month):
@@ -32,7 +39,7 @@ def counted(oracle: Oracle, target: Target, price: Document, quantity: Fraction)
             break
         taken += _used(oracle, usage.get((account, other_id, month, other), []), other)
     net = taken - oracle.carried.get((account, book, name, month), Fraction(0))
-    return max(Fraction(0), max(quantity, Fraction(0)) + min(net, _units(price, "included")))
+    return min(net, _units(price, "included"))
 
 
 def parts(oracle: Oracle, account: str, book: str, name: str, month: str) -> list[tuple[str, str]]:

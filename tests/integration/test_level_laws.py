@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
@@ -12,7 +13,10 @@ from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
 
 from lineitem.app import App
+from lineitem.catalog.load import parse_catalog
+from lineitem.core.period import Month
 from lineitem.ledger.rows import Kind
+from lineitem.ledger.shadow import Candidate, Wanted
 from tests.integration.drive import Space, World, microseconds
 from tests.integration.level_oracle import level_totals, readings_of
 from tests.integration.oracle import Oracle, parts_key
@@ -131,6 +135,23 @@ def expected(space: Space, catalog: dict[str, Any], events: list[dict[str, Any]]
     return totals | calls.totals()
 
 
+def in_all(space: Space) -> dict[tuple[str, str], int]:
+    """What each price of each account comes to in the months."""
+    sums: Counter[tuple[str, str]] = Counter()
+    for (account, price, month), (_, nano) in space.totals().items():
+        sums[(account, price)] += int(nano) if month in MONTHS else 0
+    return {key: nano for key, nano in sums.items() if nano}
+
+
+def tried(space: Space, catalog: dict[str, Any]) -> dict[tuple[str, str], int]:
+    """The same by shadow rating, of a draft that is what is in force."""
+    draft = Candidate("draft", parse_catalog(json.dumps(catalog), "draft"))
+    wanted = Wanted(Month.parse(MONTHS[0]), Month.parse(MONTHS[-1]), as_dated=True)
+    (trial,) = space.act(lambda app: app.shadow(space.name, [draft], wanted, lambda *_: None)).trials
+    assert all(row.delta_nano == 0 for row in trial.rows)
+    return {(row.account, row.price): row.draft_nano for row in trial.rows if row.draft_nano}
+
+
 def test_levels_come_to_the_same_whatever_happens_when(world: World) -> None:
     """Any order, repetition, cut into files and batches, months settled or closed and readings retracted in between."""
     seen: Counter[int] = Counter()
@@ -156,6 +177,8 @@ def test_levels_come_to_the_same_whatever_happens_when(world: World) -> None:
             space.bill(month)
         alive = [one for one in events if one["id"] not in gone]
         assert space.totals() == expected(space, catalog, alive)
+        if space.totals() and data.draw(st.integers(0, 3)) == 0:
+            assert tried(space, catalog) == in_all(space)
         before = space.line_items()
         for month in MONTHS:
             space.bill(month)

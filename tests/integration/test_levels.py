@@ -351,8 +351,8 @@ def test_explaining_a_level(world: World) -> None:
     assert told["target"]["readings_waiting"] == 1
 
 
-def test_trying_prices_says_what_it_leaves_out(world: World) -> None:
-    """Shadow rating names prices of levels and counts them nowhere; a canary that would change one is refused."""
+def test_trying_prices_of_levels(world: World) -> None:
+    """Shadow rating works out months that have ended; a canary that would change the price of a level is refused."""
     calls = {"id": "calls", "meter": "calls", "model": "per_unit", "unit_price": "1"}
     now = catalog(SEATS, calls)
     now["meters"].append({"id": "calls", "event_type": "call", "aggregation": "count"})
@@ -364,9 +364,11 @@ def test_trying_prices_says_what_it_leaves_out(world: World) -> None:
     draft = parse_catalog(json.dumps(now | {"pricebooks": [*now["pricebooks"], later]}), "draft")
     wanted = Wanted(since=Month(2026, 4))
     found = space.act(lambda app: app.shadow(space.name, [Candidate("draft", draft)], wanted, lambda *_: None))
-    assert found.document()["not_compared"] == ["seat"]
-    assert [(row.price, row.live_nano, row.draft_nano) for row in found.trials[0].rows] == [("calls", 10**9, 2 * 10**9)]
-    assert found.events == 1
+    assert found.document()["compared_in_part"] == []
+    assert [(row.price, row.live_nano, row.draft_nano) for row in found.trials[0].rows] == [
+        ("seat", 30 * 10**9, 297 * 10**9), ("calls", 10**9, 2 * 10**9),
+    ]  # fmt: skip
+    assert found.events == 2
     everybody = Choice(percent=Decimal(100))
     with pytest.raises(Refused, match=r"changes the price of a level \(seat\)"):
         space.act(lambda app: app.canary_start(space.name, draft, everybody, Bounds(), None, None, "ana"))

@@ -8,21 +8,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from lineitem.catalog.expression import parse_path
-from lineitem.catalog.model import Cell, Price, Promotion
+from lineitem.catalog.model import Cell, Price
 from lineitem.catalog.price_doc import parse_price
 from lineitem.core.errors import InputError
 from lineitem.core.reasons import Reason
 from lineitem.rate.columns import Column
-from lineitem.rate.exact import compact
 from lineitem.rate.models import MODELS
 from lineitem.rate.models.event import EventModel
 from lineitem.rate.price import compile_price
 from lineitem.rate.quote import quote_events, quote_events_explain, quote_line
-from tests.rate import oracle
 
 
 def price(model: str, **fields: Any) -> Price:
@@ -227,28 +223,6 @@ def test_a_promotion_asks_for_a_time() -> None:
     times = ["2026-11-30T23:59:59.999999Z", "2026-12-01T00:00:00Z"]
     assert quote_line(line | {"events": [{"value": "5", "time": time} for time in times]})["amounts"] == ["0.25", "0.5"]
     assert quote_line(line | {"events": []})["amounts"] == []
-
-
-@given(
-    st.lists(st.tuples(st.integers(-(10**20), 10**20), st.integers(-5, 5)), min_size=1, max_size=8),
-    oracle.decimals(),
-    st.sampled_from(["0", "0.125", "1"]),
-    st.integers(0, 12),
-)
-def test_a_promoted_unit_price_charges_each_event(
-    events: list[tuple[int, int]], unit_price: Decimal, rate: str, scale: int
-) -> None:
-    """The month's units, those of the window at less: exactly what the quantities of both parts come to."""
-    price = Price("p", "m", "per_unit", "EUR", unit_price=unit_price, promotion=Promotion(Decimal(rate), -2, 3))
-    compiled = compile_price(price, scale)
-    assert compiled.charge is not None
-    values = compact(np.array([value for value, _ in events], dtype=object))
-    charges, flaws = compiled.charge.charges(values, np.array([time for _, time in events]), {})
-    assert not flaws
-    inside = sum(value for value, time in events if -2 <= time < 3)
-    outside = sum(value for value, _ in events) - inside
-    exact = Fraction(unit_price) * (outside + inside * (1 - Fraction(rate))) / 10**scale
-    assert Fraction(sum(charges.tolist()), 10**compiled.charge.scale) == exact
 
 
 def test_a_promoted_unit_price_is_quoted_by_events() -> None:

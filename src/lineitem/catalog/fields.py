@@ -22,7 +22,7 @@ ID_RULE = "use up to 128 letters, digits and . _ : / -, beginning with a letter 
 """The same in words."""
 
 _INSTANT = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d(?:\.\d{1,6})?) ?(Z|z|[+-]\d\d:\d\d)", re.ASCII)
-_DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _NO_INSTANT = "is not an instant with an offset; write for example 2026-01-01T00:00:00Z"
 _EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 
@@ -176,7 +176,7 @@ class Fields:
     def day_or_instant_us(self, key: str, zone: str) -> int | None:
         """A calendar day (its start in ``zone``) or an instant with an offset, as microseconds since the epoch."""
         value = self._entries.get(key)
-        if not isinstance(value, str) or not _DAY.fullmatch(value):
+        if not isinstance(value, str) or not DAY.fullmatch(value):
             return self.instant_us(key)
         try:
             return day_start_us(value, zone)

@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from lineitem.catalog import commitments, pools
+from lineitem.catalog import commitments, pools, promotion
 from lineitem.catalog.continuing import change_problem, meter_problem, version_before
 from lineitem.catalog.currencies import currency_problem
 from lineitem.catalog.currency_fields import Money, read_conversion, read_currencies, read_invoice_currency
@@ -33,7 +33,7 @@ from lineitem.catalog.model import (
     Publishing,
     own_pricebook,
 )
-from lineitem.catalog.price_doc import MODEL_FIELDS, charges_events, parse_price
+from lineitem.catalog.price_doc import MODEL_FIELDS, parse_price
 from lineitem.catalog.price_reader import path_text, shorten
 from lineitem.catalog.tag_reader import check_account_tags, read_cost_centers, read_tags
 from lineitem.catalog.yaml_lines import KeyPath, read_yaml
@@ -290,10 +290,12 @@ class _PriceReader:
             if price.meter not in self.meters:
                 text = f"price {price.id!r} bills the meter {price.meter!r}, which does not exist; "
                 fields.problems.at((*path, "meter"), text + suggestion(price.meter, self.meters))
-            elif charges_events(price):
+            elif MODEL_FIELDS[price.model].per_event:
                 _check_per_event(fields, path, price, self.meters[price.meter].aggregation)
             elif problem := meter_problem(price, self.meters[price.meter].aggregation):
                 fields.problems.at((*path, "on_change"), problem)
+            elif problem := promotion.meter_problem(price, self.meters[price.meter].aggregation):
+                fields.problems.at((*path, "promotion"), problem)
             elif problem := pools.price_problem(price, self.meters[price.meter]):
                 fields.problems.at((*path, "included"), problem)
             meter = self.meters.get(price.meter)

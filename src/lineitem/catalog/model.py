@@ -172,7 +172,7 @@ class ChargeRounding:
 
 @dataclass(frozen=True, slots=True)
 class Promotion:
-    """A discount on the charges of events in ``[from_us, until_us)``; None is open."""
+    """A discount on what the usage in ``[from_us, until_us)`` costs, by event time; None is open."""
 
     discount_rate: Decimal
     from_us: int | None = None
@@ -181,7 +181,7 @@ class Promotion:
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """How one meter's quantity becomes an amount. Order: transform, included, model, discount_rate, maximum,
+    """How one meter's quantity becomes an amount. Order: transform, included, model, promotion, discount_rate, maximum,
     and minimum once the period is settled.
 
     Which fields a model reads stands in ``price_doc.MODEL_FIELDS``. ``price``, ``amount``, ``cost``, ``currency_from``,

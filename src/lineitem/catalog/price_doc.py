@@ -48,7 +48,7 @@ class ModelFields(NamedTuple):
     def keys(self) -> tuple[str, ...]:
         """Every key that a price of the model may have."""
         without = (
-            *(QUANTITY_FIELDS if self.per_event else EVENT_FIELDS),
+            *(QUANTITY_FIELDS if self.per_event else ()),
             *(() if self.metered else USAGE_FIELDS),
             *(LEVEL_FIELDS if self.level else ()),
             *self.without,
@@ -57,15 +57,8 @@ class ModelFields(NamedTuple):
         return (*common, *self.required, *self.optional)
 
 
-EVENT_FIELDS = ("promotion",)
-"""Common keys that work on the charge of an event, which only a per-event price has.
-
-A model over the month's quantity that names it among its own becomes one by it: where a unit always costs the same, that
-comes to the same.
-"""
-
 MODEL_FIELDS: dict[str, ModelFields] = {
-    "per_unit": ModelFields(("unit_price",), optional=EVENT_FIELDS),
+    "per_unit": ModelFields(("unit_price",)),
     "graduated": ModelFields(("tiers",), tier=("unit_price", "flat_price")),
     "volume": ModelFields(("tiers",), tier=("unit_price", "flat_price")),
     "package": ModelFields(("package_size", "package_price")),
@@ -97,16 +90,11 @@ COMMON_FIELDS = (
 QUANTITY_FIELDS = ("included", "transform", "pool", "rollover_max")
 """Common keys that work on the period's quantity, which a per-event price does not have."""
 USAGE_FIELDS = (
-    "meter", "itemize", "included", "transform", "maximum", "minimum", "on_change", "pool", "rollover_max",
+    "meter", "itemize", "included", "transform", "maximum", "minimum", "on_change", "promotion", "pool", "rollover_max",
 )  # fmt: skip
 """Common keys that work on usage, which a price without a meter does not have."""
-LEVEL_FIELDS = ("itemize", "on_change", "transform")
+LEVEL_FIELDS = ("itemize", "on_change", "promotion", "transform")
 """Common keys that a price of a level by the month has no use for."""
-
-
-def charges_events(price: Price) -> bool:
-    """Whether it charges each event by itself."""
-    return MODEL_FIELDS[price.model].per_event or price.promotion is not None
 
 
 def parse_price(
@@ -139,7 +127,7 @@ def _read_price(
     if fields is None:
         reader.problem("model", f"unknown price model {shorten(model)}; known are {', '.join(MODEL_FIELDS)}")
         return None
-    reader.check_keys((*fields.keys, *EVENT_FIELDS), f"a {model} price")
+    reader.check_keys((*fields.keys, "promotion"), f"a {model} price")  # which says itself where it does not go
     for key in fields.required:
         reader.require(key)
     on_change = _read_on_change(reader, fields)
@@ -183,18 +171,13 @@ def _read_price(
         on_change=on_change,
         charge=Charge.IN_ADVANCE if reader.choice("charge", Charge) is Charge.IN_ADVANCE else None,
         prorate=None if prorate is Prorate.NONE else prorate,
-        promotion=read_promotion(reader, model, per_event=fields.per_event or "promotion" in fields.optional),
+        promotion=read_promotion(reader, model, by_time="promotion" in fields.keys),
         prices=reader.texts("prices", PRICES_MAX),
         pool=reader.text("pool"),
         rollover_max=reader.decimal("rollover_max", positive=True),
         **telecom,
     )
     _check_pool(reader, price)
-    for key in (*QUANTITY_FIELDS, "on_change") if price.promotion is not None and not fields.per_event else ():
-        if reader.doc.get(key) is not None:
-            reader.problem(
-                key, "with a promotion each event is charged by itself, not the month's quantity; leave it out"
-            )
     low, high = price.minimum_per_event, price.maximum_per_event
     if low is not None and high is not None and low > high:
         reader.problem("minimum_per_event", f"{low} is more than maximum_per_event, {high}")

@@ -16,9 +16,10 @@ FIELD_MEANINGS: dict[str, str] = {
     "maximum": "the most a month costs",
     "minimum": "the least a month costs, once it is settled; what is missing is a line item `true_up`",
     "discount_rate": 'a share of the amount: `"0.15"` is 15 % off',
-    "promotion": '`{discount_rate: "0.2", from: 2026-11-01T00:00:00Z, until: 2026-12-01T00:00:00Z}`: a share off the '
-    "charges of the events in that time, `until` excluded; one of the two may be left out. Not with `free_events` or "
-    "`free_units`, nor with tiers",
+    "promotion": '`{discount_rate: "0.2", from: 2026-11-01T00:00:00Z, until: 2026-12-01T00:00:00Z}`: a share off what '
+    "the usage in that time adds, `until` excluded; one of the two may be left out. With a `zone` (Europe/Paris) they may be "
+    "days. Tiers run on across its edges. The meter "
+    "a sum or a count; not with `free_events` or `free_units` ([how it counts](../../explanation/promotions.md))",
     "on_change": "where a new version changes the price inside a period: `restart` (default) starts tiers of its own, "
     "`continue` goes on with those of the version before it (no per-event prices; the meter a sum or a count)",
     "transform": "`{divide_by: 1000, round: up}` converts the quantity first; `round` is `none` (default), "

@@ -315,6 +315,7 @@ def _add_events(node: Tree, events: Document) -> None:
     branch = node.add(_text(told))
     for event in events["items"]:
         charged = [_text(_charged(event["working"]))] if "working" in event else []
+        charged += [_text(f"in the window of the promotion: {event['promotion']}")] if "promotion" in event else []
         branch.add(_grouped(_event(event), *charged, _raw(event["raw"]), *_mended(event)))
 
 

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 @click.option("--price", type=click.Path(path_type=Path), help="A YAML or JSON file holding one catalog price.")
 @click.option("--quantity", "quantities", multiple=True, help="A reading of the period's meter; may be repeated.")
 @click.option(
-    "--event", "events", multiple=True, help='A value, or {"value", "data", "time"} as JSON, for a per-event price.'
+    "--event",
+    "events",
+    multiple=True,
+    help='A value, or {"value", "data", "time"} as JSON, for a per-event price or one with a promotion.',
 )
 @click.option("--period", help="A month, YYYY-MM: the events are readings of a level, each with its time.")
 @click.option("--timezone", default="UTC", show_default=True, help="Where that month begins.")
@@ -31,10 +34,10 @@ def quote(
 ) -> int:  # fmt: skip
     """What usage would cost under a price: exact amounts, with the working.
 
-    With --price and --quantity one price is quoted; with --event a price that charges each event, and with --event and
-    --period what readings of a level cost in that month. Without --price, JSON Lines {"id", "price", "quantities" or "events"}
-    are read from standard input and one line {"id", "amounts"} is printed for each, with the sum as "amount" for events; of
-    lines with a "period" (and "timezone") the "quantity" that is counted and the "amount".
+    With --price and --quantity one price is quoted; with --event a price that charges each event or has a promotion, and
+    with --event and --period what readings of a level cost in that month. Without --price, JSON Lines {"id", "price",
+    "quantities" or "events"} are read from standard input and one line {"id", "amounts"} is printed for each, with the sum
+    as "amount" for events; of lines with a "period" (and "timezone") the "quantity" that is counted and the "amount".
     """
     quantities += more
     if price is None:

@@ -129,11 +129,11 @@ def _totals(found: Comparison) -> None:
     for name, title in (("unpriced", "unpriced"), ("not_billable", "not billable"), ("dead_lettered", "dead letters")):
         rows.append([f"  {title}", "", *(f"{trial.losses[name]:,}" for trial in found.trials)])
     table(f"Totals, {found.since} to {found.until}", ["", "live", *names], rows, right=["live", *names])
-    if found.not_compared:
-        click.echo(
-            f"Not compared, neither above nor in the totals: {', '.join(found.not_compared)} (prices of time_weighted meters,"
-            " whose months depend on readings before them, and commitments; `lineitem quote` works one out).\n"
-        )
+    for name, why in found.not_compared.items():
+        click.echo(f"Not compared, neither above nor in the totals: {name} ({why}).\n")
+    for why in sorted(set(found.in_part.values())):
+        some = ", ".join(name for name, reason in found.in_part.items() if reason == why)
+        click.echo(f"Compared in part: {some} ({why}).\n")
 
 
 def _total_of(trial: Trial, currency: str) -> dict[str, Any]:

@@ -314,7 +314,7 @@ def _rated(
     rows: list[Beside] = []
     for index, accounts in connection.execute(SQL.members_with_usage, where).fetchall():
         month = Month.from_index(index)
-        wanted = Wanted(month, month, tuple(accounts), as_dated=True, without_canaries=True)
+        wanted = Wanted(month, month, tuple(accounts), as_dated=True, without_canaries=True, usage_only=True)
         found = shadow(connection, segments, namespace, [Candidate("without", current)], wanted, now_us, _silent)
         rows += [
             Beside(row.account, index, row.price, row.currency, row.live_nano, row.draft_nano)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
 
 from lineitem.catalog import published
 from lineitem.catalog.commitments import counts
+from lineitem.catalog.model import Account
 from lineitem.catalog.snapshot import PriceRow, Snapshot
 from lineitem.core.money import NANO
 from lineitem.core.period import month_start_us
@@ -60,8 +61,14 @@ def unsettled(
     where = {"namespace_key": snapshot.namespace_key, "months": list(months), "account": account, "prices": list(rows)}
     spent = _spent(connection, where)
     stored = {tuple(row[:3]): row[3:] for row in connection.execute(SQL.settled_commitments, where).fetchall()}
-    owed = {one.key: one for one in _of_users(connection, snapshot, spent, now_us)}
-    owed |= {one.key: one for one in _of_active(connection, snapshot, months, now_us, compile_, spent, account)}
+    accounts = published.accounts_by_key(connection, sorted({account_key for account_key, _ in spent}))
+    listed = [
+        one.id for one in snapshot.catalog.accounts if one.active_from_us is not None and account in (None, one.id)
+    ]
+    keys = {
+        name: row.account_key for name, row in published.accounts(connection, snapshot.namespace_key, listed).items()
+    }
+    owed = {one.key: one for one in owed_by(snapshot, accounts, keys, spent, months, now_us, compile_)}
     for key, (settled, quantity, start_us, end_us) in stored.items():
         if key not in owed:
             row = rows[key[1]]
@@ -78,30 +85,16 @@ def _spent(connection: Connection, where: dict[str, object]) -> Spent:
     return spent
 
 
-def _of_active(
-    connection: Connection,
+def owed_by(
     snapshot: Snapshot,
+    accounts: Mapping[int, Account],
+    keys: Mapping[str, int],
+    spent: Spent,
     months: Sequence[int],
     now_us: int,
     compile_: Callable[[PriceRow], CompiledPrice],
-    spent: Spent,
-    account: str | None,
 ) -> Iterator[Commitment]:
-    found = [
-        due
-        for due in dues(snapshot, months, now_us, compile_)
-        if due.row.price.is_commitment and account in (None, due.account)
-    ]
-    keys = published.accounts(connection, snapshot.namespace_key, sorted({due.account for due in found}))
-    for due in found:
-        place = (keys[due.account].account_key, due.month)
-        of = whole(due.row.price, due.month, due.start_us, due.end_us)
-        filled = _filled(due.row, spent.get(place, {}), due.parts, of)
-        yield Commitment(due.row, *place, due.start_us, due.end_us, due.since_us, due.parts, filled)
-
-
-def _of_users(connection: Connection, snapshot: Snapshot, spent: Spent, now_us: int) -> Iterator[Commitment]:
-    accounts = published.accounts_by_key(connection, sorted({account_key for account_key, _ in spent}))
+    """Every commitment of ``months`` that have ended. Pure. ``accounts``: those of ``spent``; ``keys``: of the active ones."""
     active = {one.id for one in snapshot.catalog.accounts if one.active_from_us is not None}
     for (account_key, month), amounts in spent.items():
         account = accounts[account_key]
@@ -114,6 +107,12 @@ def _of_users(connection: Connection, snapshot: Snapshot, spent: Spent, now_us: 
                 of = whole(row.price, month, start_us, end_us)
                 filled = _filled(row, amounts, of, of)
                 yield Commitment(row, account_key, month, start_us, end_us, start_us, of, filled)
+    for due in dues(snapshot, months, now_us, compile_):
+        if due.row.price.is_commitment and due.account in keys:
+            place = (keys[due.account], due.month)
+            of = whole(due.row.price, due.month, due.start_us, due.end_us)
+            filled = _filled(due.row, spent.get(place, {}), due.parts, of)
+            yield Commitment(due.row, *place, due.start_us, due.end_us, due.since_us, due.parts, filled)
 
 
 def _filled(row: PriceRow, amounts: dict[tuple[str, str], tuple[int, int]], parts: int, of: int) -> int:

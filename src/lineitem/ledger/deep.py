@@ -218,6 +218,8 @@ def _compare(
     if reading != (latest if fold.row.meter.aggregation is Aggregation.LATEST else (None, None)):
         return "another reading is the latest one"
     price = rater.compile(fold.row)
+    if price.promoted is not None and charge != int(fold.charge[i]):
+        return "its quantities before, in and after the promotion are others than folded again"
     if price.charge is not None and charge != int(fold.charge[i]):
         return f"charges of {charge}, folded again {int(fold.charge[i])} (at {price.charge.scale} decimals)"
     posted = posted_quantity if price.charge is None else posted_charge

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -33,8 +34,9 @@ from lineitem.ledger.refold import Replay
 from lineitem.ledger.rows import Kind
 from lineitem.rate.dues import whole
 from lineitem.rate.price import CompiledPrice, compile_price
-from lineitem.rate.quote import price_steps
+from lineitem.rate.quote import price_steps, promoted_steps
 from lineitem.rate.quote_events import EVENT_KEYS, one_event_step, reductions
+from lineitem.rate.quote_promoted import Used, promotion_at
 from lineitem.rate.targets import SETTLED, Base, base_of, total_nano
 from lineitem.rate.working import Step, fraction_text
 
@@ -282,7 +284,11 @@ def _pool(item: FoundItem, row: PriceRow, continued: _Continued) -> dict[str, An
 
 
 def _pooled(
-    item: FoundItem, price: CompiledPrice, steps: list[Step], continued: _Continued, settled: bool
+    item: FoundItem,
+    price: CompiledPrice,
+    steps: list[Step],
+    continued: _Continued,
+    steps_of: Callable[[Fraction], list[Step]],
 ) -> list[Step]:
     """The steps of a price that shares included units: its quantity is counted behind what others took of them."""
     assert price.pool_units is not None
@@ -293,7 +299,7 @@ def _pooled(
     counted = max(quantity + taken - carried, Fraction(0))
     if carried:
         behind.append(Step(f"less {fraction_text(carried)} carried over from the month before", counted))
-    return [*steps[:1], *behind, *price_steps(price, counted, settled=settled)[1:]]
+    return [*steps[:1], *behind, *steps_of(counted)[1:]]
 
 
 def _working(
@@ -303,15 +309,22 @@ def _working(
     if row.is_level:
         return level_working(row, item, target)
     price, settled = compile_price(row.price, row.quantity_scale), target["settled"] >= SETTLED
-    if price.charge is not None:
+    if price.charge is not None and price.promoted is None:
         gross = Fraction(target["posted_charge"], 10**price.charge.scale)
         return [
             Step("charges of the events", Fraction(quantity), amount=gross),
             *reductions(price, gross, settled=settled),
         ]
-    steps = price_steps(price, Fraction(quantity), settled=settled)
+    used = None if price.promoted is None else Used.of(target["posted_charge"], item.scale)
+
+    def steps_of(counted: Fraction) -> list[Step]:
+        if used is None:
+            return price_steps(price, counted, settled=settled)
+        return promoted_steps(price, used.behind(counted - used.total), settled=settled)
+
+    steps = steps_of(Fraction(quantity))
     if continued is not None and price.pool_units is not None:
-        steps = _pooled(item, price, steps, continued, settled)
+        steps = _pooled(item, price, steps, continued, steps_of)
     of = whole(row.price, item.service_month, target["start_us"], target["end_us"])
     if row.price.prorate is not None and target["settled"] != of:
         full = sum((step.amount for step in steps if step.amount is not None), Fraction(0))
@@ -322,8 +335,15 @@ def _working(
 
 
 def _charged(row: PriceRow, event: dict[str, Any]) -> dict[str, Any]:
-    """``event`` with the ``working`` of its charge, where the price charges each event as a function of it alone."""
+    """``event`` with the ``working`` of its charge, where the price charges each event as a function of it alone.
+
+    Under a promotion on the month's quantity: with the ``promotion``, where the event lies in its window.
+    """
     compiled = compile_price(row.price, DECIMALS_MAX)
+    promotion = row.price.promotion
+    if compiled.promoted is not None and promotion is not None:
+        off = promotion_at(promotion, event["time"])
+        return event if off is None else event | {"promotion": off}
     if compiled.charge is None or compiled.charge.allowance is not None:
         return event
     return event | {"working": _step(one_event_step(compiled, {key: event[key] for key in EVENT_KEYS}))}
@@ -340,6 +360,8 @@ def _moved(
     quantity_after, nano_after = quantity_before + item.quantity, nano_before + item.amount_nano
     price = compile_price(row.price, row.quantity_scale)
     if lanes != 1:
+        return None
+    if price.promoted is not None and base is not None:
         return None
     if price.charge is None and not row.is_level:
         total = int(total_nano(price, np.array([quantity_after], dtype=object), base)[0])

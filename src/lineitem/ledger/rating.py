@@ -168,7 +168,7 @@ class Rater:
                 new = None if new_member is None else new_member[kept]
                 return overflowing(price, *itemize(some, target[kept], before, price, now_us, new))
 
-            size = usage.value if usage.charge is None else usage.charge
+            size = usage.value if usage.charge is None or price.promoted is not None else usage.charge
             lost = leading_beyond(target, size, beyond, overflowing_with)
             raise AmountTooLarge(usage.event[lost].tolist())
         accumulators.save(connection, targets, after, aggregation is Aggregation.LATEST)

@@ -54,17 +54,33 @@ def unsettled(
     active = dict(_active(connection, snapshot, months, account))
     known |= {key: one for key, one in active.items() if key not in known}
     for month in sorted(months):
-        pools = {(key, name) for key, name, of in used if of == month}
-        pools |= {(key.account_key, (key.pricebook, key.pool)) for key in had if key.month == month and had[key]}
-        pools |= {(key, name) for key, one in active.items() for name in _pools_of(snapshot, chains, one, month)}
-        found = [
-            one
-            for key, name in sorted(pools)
-            for one in _carry(chains, known[key], (key, name, month), used, had, now_us)
-        ]
+        found = carries(snapshot, chains, known, active, used, had, month, now_us)
         if found:
             return found[:MOST]
     return []
+
+
+def carries(
+    snapshot: Snapshot,
+    chains: TierChains,
+    known: Mapping[int, Account],
+    active: Mapping[int, Account],
+    used: Mapping[Pool, dict[int, int]],
+    had: Mapping[Key, int],
+    month: int,
+    now_us: int,
+) -> list[Carry]:
+    """What one month that has ended leaves for the next, where that is not what the next one has. Pure.
+
+    ``known``: accounts by key; ``active``: those that say when they are; ``used``: price key -> quantity of each pool;
+    ``had``: what months got so far.
+    """
+    pools = {(key, name) for key, name, of in used if of == month}
+    pools |= {(key.account_key, (key.pricebook, key.pool)) for key in had if key.month == month and had[key]}
+    pools |= {(key, name) for key, one in active.items() for name in _pools_of(snapshot, chains, one, month)}
+    return [
+        one for key, name in sorted(pools) for one in _carry(chains, known[key], (key, name, month), used, had, now_us)
+    ]
 
 
 def _carry(

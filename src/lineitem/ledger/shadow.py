@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from lineitem.catalog import published
 from lineitem.catalog.model import Catalog, Meter
-from lineitem.catalog.snapshot import AccountRow, Snapshot, TierChains, canonical_tags
+from lineitem.catalog.snapshot import AccountRow, PriceRow, Snapshot, canonical_tags
 from lineitem.catalog.trial import draft_snapshot
 from lineitem.core.errors import InputError, Refused, UsageError
 from lineitem.core.period import Month
@@ -28,10 +28,9 @@ from lineitem.kit.sqlfiles import load_queries
 from lineitem.ledger.publishing import refusals
 from lineitem.ledger.refold import DecodedBatch, PriceFold, Replay, bases, rows_by_ordinal
 from lineitem.ledger.shadow_rows import LOSSES, Comparison, Difference, Trial, largest_first
+from lineitem.ledger.shadow_settled import Ledger, Scope, Side, uncompared, unended, usage_of
 from lineitem.rate.enrich import Accounts, PriceUsage, enrich
 from lineitem.rate.match import MeterMatch, match
-from lineitem.rate.price import compile_price
-from lineitem.rate.targets import SETTLED, totals
 
 SQL = load_queries("lineitem.ledger", "shadow.sql")
 
@@ -55,7 +54,7 @@ class Candidate:
 class Wanted:
     """Which usage to rate: service months, both included (None: the last full month with usage, and what came after),
     and accounts (none: all of them). ``as_dated``: a draft's prices count from when it says, not all the time.
-    ``without_canaries``: as if no account were in one.
+    ``without_canaries``: as if no account were in one. ``usage_only``: without what months owe beside their usage.
     """
 
     since: Month | None = None
@@ -63,6 +62,7 @@ class Wanted:
     accounts: tuple[str, ...] = ()
     as_dated: bool = False
     without_canaries: bool = False
+    usage_only: bool = False
 
 
 def shadow(
@@ -84,8 +84,8 @@ def shadow(
     with explained(), connection.transaction():
         connection.execute("set transaction isolation level repeatable read, read only")
         in_force = _in_force(connection, namespace)
-        since, until = _months(connection, namespace, wanted, now_us)
-        return _Shadow(connection, store, in_force, drafts, wanted, since, until).run(progress)
+        since, until = _months(connection, in_force, wanted, now_us)
+        return _Shadow(connection, store, in_force, drafts, wanted, since, until, now_us).run(progress)
 
 
 def _in_force(connection: Connection, namespace: str) -> Snapshot:
@@ -97,15 +97,17 @@ def _in_force(connection: Connection, namespace: str) -> Snapshot:
     return snapshot
 
 
-def _months(connection: Connection, namespace: str, wanted: Wanted, now_us: int) -> tuple[Month, Month]:
+def _months(connection: Connection, in_force: Snapshot, wanted: Wanted, now_us: int) -> tuple[Month, Month]:
     """The range to rate: what was asked for, else from the last full month with usage (in UTC) up to the latest usage."""
+    namespace = in_force.namespace
     used = [Month.from_index(row[0]) for row in connection.execute(SQL.usage_months, {"namespace": namespace})]
     if not used:
         raise InputError(f"namespace {namespace!r} has no usage to rate", do="Ingest some first: lineitem ingest FILE")
     until = wanted.until or max(used[-1], wanted.since or used[-1])
     full = [month for month in used if month < Month.of_us(now_us) and month <= until]
     since = wanted.since or (full[-1] if full else used[0])
-    if not any(since <= month <= until for month in used):
+    owes_without = any(row.is_level or not row.price.meter for row in in_force.rows)
+    if not owes_without and not any(since <= month <= until for month in used):
         raise InputError(
             f"there is no usage from {since} to {until}", do=f"There is some from {used[0]} to {used[-1]}."
         )
@@ -150,18 +152,17 @@ class _Shadow:
         wanted: Wanted,
         since: Month,
         until: Month,
+        now_us: int,
     ) -> None:
         self._connection, self._in_force, self._wanted = connection, in_force, wanted
-        self._since, self._until = since, until
+        self._since, self._until, self._now_us = since, until, now_us
         self._replay = Replay(connection, store, in_force.namespace)
         self._only = _account_keys(connection, in_force, wanted.accounts)
         self._names: dict[int, str] = {}
         self._live: dict[int, PriceFold] = {}
+        self._rows: dict[int, PriceRow] = {}  # the prices that bill usage in the ledger, levels too
         self._events = 0
-        self._left_out = {row.price.id for row in in_force.rows if row.is_level or row.price.is_commitment}
         self._runs = [self._start(draft) for draft in drafts]
-        every = (row for run in self._runs for row in run.snapshot.rows)
-        self._left_out |= {row.price.id for row in every if row.is_level or row.price.is_commitment}
 
     def _start(self, draft: Candidate) -> _Run:
         snapshot = draft_snapshot(
@@ -186,13 +187,45 @@ class _Shadow:
             self._add(batch)
             done += len(batch.raw.records)
             progress(done, total)
-        live = _differences(self._live, self._names, self._in_force.tier_chains)
-        trials = [self._finish(run, live) for run in self._runs]
-        chosen = self._wanted.since is None
+        return self._compared()
+
+    def _compared(self) -> Comparison:
+        drafts = [run.snapshot for run in self._runs]
+        months = range(self._since.index, self._until.index + 1)
+        left_out = {} if self._wanted.usage_only else uncompared(self._in_force, drafts)
+        in_part = {} if self._wanted.usage_only else unended([self._in_force, *drafts], months, self._now_us)
+        only = None if self._only is None else set(self._only.tolist())
+        scope = Scope(months, self._now_us, only, left_out)
+        ledger = Ledger()
+        if not self._wanted.usage_only:
+            folds = [fold for one in (self._live, *(run.folds for run in self._runs)) for fold in one.values()]
+            used = {code >> 20 for fold in folds for code in fold.code.tolist()}
+            listed = {one.id for snapshot in (self._in_force, *drafts) for one in snapshot.catalog.accounts}
+            ledger = Ledger.read(self._connection, self._in_force, scope, used, listed)
+            self._names |= {key: name for name, key in ledger.keys.items()}
+            self._names |= {key: one.id for key, one in ledger.accounts.items()}
+        live = self._differences(Side(self._in_force, self._live), ledger, scope)
+        trials = [self._finish(run, live, ledger, scope) for run in self._runs]
         return Comparison(
-            self._in_force.namespace, self._since, self._until, chosen, self._wanted.as_dated, self._events, trials,
-            sorted(self._left_out),
+            self._in_force.namespace, self._since, self._until, self._wanted.since is None, self._wanted.as_dated,
+            self._events, trials, {name: why for name, why in sorted(in_part.items()) if name not in left_out},
+            dict(sorted(left_out.items())),
         )  # fmt: skip
+
+    def _differences(self, side: Side, ledger: Ledger, scope: Scope) -> dict[_Key, Difference]:
+        """What each price comes to, summed over months and contents, as the live side of differences."""
+        if self._wanted.usage_only:
+            owed = list(usage_of(side.folds, bases(side.folds, side.snapshot.tier_chains)))
+        else:
+            owed = side.owed(ledger, scope)
+        found: dict[_Key, Difference] = {}
+        for one in owed:
+            key = (one.account_key, one.price, one.currency)
+            row = found.setdefault(key, Difference(self._names[one.account_key], one.price, one.currency))
+            row.live_nano += one.nano
+            row.events += one.events
+            row.zero_priced += one.free
+        return found
 
     def _add(self, batch: DecodedBatch) -> None:
         """Fold one batch under the catalog it was rated with and under every draft."""
@@ -210,6 +243,7 @@ class _Shadow:
         if not wanted.any():
             return
         live = _selected(enriched.usage, wanted)
+        self._rows |= {one.row.price_key: one.row for one in live}
         billed = _fold(live, self._live, len(events))
         self._events += int(billed.sum())
         for run in self._runs:
@@ -225,16 +259,17 @@ class _Shadow:
             run.fates += np.bincount(fate[billed], minlength=len(run.fates))
             _count_lost(live, fate, run.lost)
 
-    def _finish(self, run: _Run, live: dict[_Key, Difference]) -> Trial:
+    def _finish(self, run: _Run, live: dict[_Key, Difference], ledger: Ledger, scope: Scope) -> Trial:
         rows = {key: replace(row, zero_priced=0) for key, row in live.items()}
-        for key, found in _differences(run.folds, self._names, run.snapshot.tier_chains).items():
+        side = Side(run.snapshot, run.folds, {account: book for account, (book, _) in run.listed.items()})
+        for key, found in self._differences(side, ledger, scope).items():
             row = rows.setdefault(key, Difference(found.account, found.price, found.currency))
             row.draft_nano, row.draft_events, row.zero_priced = found.live_nano, found.events, found.zero_priced
         for (account_key, price_key, fate), events in run.lost.items():
-            price = self._live[price_key].row.price
-            row = rows[(account_key, price.id, price.currency)]
-            name = LOSSES[fate - 1]
-            setattr(row, name, getattr(row, name) + events)
+            price = self._rows[price_key].price
+            billed = rows.get((account_key, price.id, price.currency))
+            if billed is not None:  # else a level whose month is not compared
+                setattr(billed, LOSSES[fate - 1], getattr(billed, LOSSES[fate - 1]) + events)
         losses = dict(zip(LOSSES, run.fates[1:].tolist(), strict=True))
         refused = refusals(self._connection, self._in_force.namespace_key, run.draft.catalog)
         return Trial(run.draft.name, refused, largest_first(rows.values()), run.events, losses, run.reasons)
@@ -255,20 +290,23 @@ def _account_keys(connection: Connection, in_force: Snapshot, names: Sequence[st
 
 
 def _selected(usage: Iterable[PriceUsage], wanted: NDArray[np.bool_]) -> list[PriceUsage]:
-    """Usage of the events wanted, without that of levels: what a month owes for one depends on readings before it too."""
-    usage = [one for one in usage if not one.row.is_level]
+    """Usage of the events wanted."""
     if wanted.all():
-        return usage
+        return list(usage)
     kept = [one.select(wanted[one.event]) for one in usage]
     return [one for one in kept if len(one.event)]
 
 
 def _fold(usage: Iterable[PriceUsage], folds: dict[int, PriceFold], events: int) -> NDArray[np.bool_]:
-    """Fold usage in. Returns (events,) bool: the events it stands for."""
+    """Fold usage in. Returns (events,) bool: the events it stands for.
+
+    Not that of levels, whose months depend on readings before them: the ledger keeps all of those.
+    """
     billed = np.zeros(events, dtype=np.bool_)
     for one in usage:
         billed[one.event] = True
-        folds.setdefault(one.row.price_key, PriceFold.empty(one.row)).add(one)
+        if not one.row.is_level:
+            folds.setdefault(one.row.price_key, PriceFold.empty(one.row)).add(one)
     return billed
 
 
@@ -305,27 +343,3 @@ def _count_lost(live: Iterable[PriceUsage], fate: NDArray[np.int8], lost: Counte
 
 _Key = tuple[int, str, str]
 """Account key, price id, currency: what is compared with what."""
-
-
-def _differences(
-    folds: dict[int, PriceFold], names: dict[int, str], chains: TierChains | None
-) -> dict[_Key, Difference]:
-    """T of every target, summed over months and contents of a price, as the live side of differences."""
-    found: dict[_Key, Difference] = {}
-    base_of = bases(folds, chains)
-    for price_key, fold in folds.items():
-        price = fold.row.price
-        compiled = compile_price(price, fold.row.quantity_scale)
-        settled = np.full(len(fold.code), SETTLED)  # what the month costs in the end
-        amounts = totals(compiled, fold.billed, fold.events, settled, base=base_of.get(price_key)).tolist()
-        free = (fold.state.quantity > 0).tolist()
-        columns = (fold.code.tolist(), amounts, free, fold.events.tolist())
-        for code, nano, used, events in zip(*columns, strict=True):
-            key = (code >> 20, price.id, price.currency)
-            if key not in found:
-                found[key] = Difference(names[code >> 20], price.id, price.currency)
-            row = found[key]
-            row.live_nano += nano
-            row.events += events
-            row.zero_priced += events if used and not nano else 0
-    return found

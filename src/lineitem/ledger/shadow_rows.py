@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -115,7 +115,7 @@ class Comparison:
     """Drafts beside the ledger over the service months ``since`` to ``until``, both included.
 
     ``chosen``: nobody named the months. ``events``: what the ledger bills in them, each counted once. ``not_compared``:
-    prices of levels, in force or in a draft, which stand in no row and no sum.
+    prices that stand in no row and no sum, ``in_part`` those of which some months do, by id and with the reason.
     """
 
     namespace: str
@@ -125,7 +125,8 @@ class Comparison:
     as_dated: bool
     events: int
     trials: Sequence[Trial]
-    not_compared: Sequence[str] = ()
+    in_part: Mapping[str, str] = field(default_factory=dict)
+    not_compared: Mapping[str, str] = field(default_factory=dict)
 
     def document(self) -> dict[str, Any]:
         """What all drafts have in common, as JSON has it."""
@@ -136,6 +137,8 @@ class Comparison:
             "as_dated": self.as_dated,
             "events": self.events,
             "not_compared": list(self.not_compared),
+            "compared_in_part": list(self.in_part),
+            "reasons_not_compared": dict(self.not_compared) | dict(self.in_part),
         }
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lineitem.catalog.snapshot import PriceRow, TierChains
 from lineitem.kit.db import Connection
-from lineitem.ledger import accumulators, carried
+from lineitem.ledger import accumulators, carried, charges
 from lineitem.ledger.accumulators import Targets
 from lineitem.ledger.carried import Key
 from lineitem.ledger.rows import Kind, LineItems
@@ -120,15 +120,18 @@ class Held:
         base = self.base(row, targets) if len(at) else None
         if base is None:
             return None
-        total = totals(price, state.posted_quantity, state.events, state.settled, base=base)
+        counted = state if price.charge is None else charges.load(connection, targets, state)
+        posted = price.counted(counted.posted_quantity, counted.posted_charge)
+        everything = price.counted(counted.fold.quantity, counted.charge)
+        total = totals(price, posted, state.events, state.settled, base=base)
         amount = subtract(total[at], state.posted_nano[at])
-        later = total_nano(price, state.fold.quantity, base)  # also once what waits is posted
+        later = total_nano(price, everything, base)  # also once what waits is posted
         beyond = np.zeros(len(targets), dtype=np.bool_)
         beyond[at] = exceeds_ledger(total)[at] | exceeds_ledger(later)[at] | exceeds_ledger(amount)
         if not beyond.any():
-            posted = state.posted_nano.astype(object)
-            posted[at] = total[at]
-            accumulators.save(connection, targets, replace(state, posted_nano=compact(posted)), keep_latest=False)
+            nano = state.posted_nano.astype(object)
+            nano[at] = total[at]
+            accumulators.save(connection, targets, replace(state, posted_nano=compact(nano)), keep_latest=False)
         owing = at[amount != 0]
         count = len(owing)
         rows = Rows(

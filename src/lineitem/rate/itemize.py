@@ -23,7 +23,8 @@ class TargetState:
     """What the ledger remembers of k targets of one price; every column has shape (k,).
 
     ``fold`` and ``charge`` cover every accepted event; what is posted only what line items stand for. The charges are those
-    of a per-event price, at its charge scale, and 0 under any other. ``base``: whose tiers the targets go on with.
+    of a per-event price, at its charge scale, or quantities placed in time (``promoted``), and 0 under any other price.
+    ``base``: whose tiers the targets go on with.
     """
 
     events: NDArray[np.int64]

@@ -18,7 +18,8 @@ def overflowing(price: CompiledPrice, rows: Rows, waiting: Waiting, after: Targe
     beyond = exceeds_ledger(after.fold.quantity) | exceeds_ledger(after.posted_quantity)
     beyond |= exceeds_ledger(after.posted_nano)
     if len(waiting.target):
-        beyond |= exceeds_ledger(total_nano(price, after.fold.quantity, after.base))
+        everything = price.counted(after.fold.quantity, after.charge)
+        beyond |= exceeds_ledger(total_nano(price, everything, after.base))
         beyond[waiting.target[exceeds_ledger(waiting.quantity)]] = True
     for numbers in (rows.quantity, rows.amount_nano):
         beyond[rows.target[exceeds_ledger(numbers)]] = True

@@ -1,8 +1,8 @@
 """A price compiled for one quantity scale: from quantities to exact amounts, as columns and one at a time.
 
-Order inside a price (DESIGN, Rating): clamp at zero, convert and round, included units, model, percentage discount,
-maximum; and the minimum once the period is settled (``targets``). All prices are decimals, so the amount is a rational
-function of the quantity with a denominator fixed here. Rounding to nano-units is half away from zero; it happens once,
+Order inside a price (DESIGN, Rating): clamp at zero, convert and round, included units, model, promotion, percentage
+discount, maximum; and the minimum once the period is settled (``targets``). All prices are decimals, so the amount is a
+rational function of the quantity with a denominator fixed here. Rounding to nano-units is half away from zero; it happens once,
 on T, and since rounding keeps order the maximum and the minimum may follow it.
 """
 
@@ -16,13 +16,14 @@ from math import ceil, floor
 
 from lineitem.catalog.model import Price, Rounding
 from lineitem.catalog.pools import pool_units
-from lineitem.catalog.price_doc import MODEL_FIELDS, charges_events
+from lineitem.catalog.price_doc import MODEL_FIELDS
 from lineitem.core.errors import InputError
 from lineitem.core.money import NANO, round_half_away
 from lineitem.rate.exact import IntArray, Line, PiecewiseRatio, cap, clamp_at_zero
-from lineitem.rate.models import BY_EVENT, MODELS
+from lineitem.rate.models import MODELS
 from lineitem.rate.models.event import EventCharge, EventModel, promoted
 from lineitem.rate.models.shape import Model, Piece, Shape
+from lineitem.rate.promoted import PromotedTotal, counter
 
 _ZERO = Fraction(0)
 _CHARGES = Shape((Piece(None, Fraction(1), _ZERO),))
@@ -41,11 +42,16 @@ class CompiledPrice:
     """Integer functions one after the other: units after rounding, packages begun, nano-units. The last one is T."""
     maximum_nano: int | None
     charge: EventCharge | None = None
-    """A per-event price: how each event is charged. The sums of charges then take the place of quantities."""
+    """A per-event price: how each event is charged. The sums of charges then take the place of quantities.
+
+    Under a promotion on tiers an event's charge is its value, placed in time (``promoted.place``).
+    """
     minimum_nano: int = 0
     """What T is at least once the period is settled; 0 without one."""
     pool_units: int | None = None
     """Included units it shares or carries over, at ``quantity_scale``, before any conversion; None: they are plain."""
+    promoted: PromotedTotal | None = None
+    """T under a promotion on the month's quantity; None without one, and under a per-event price."""
 
     def amount_nano(self, quantity: IntArray) -> IntArray:
         """T of each quantity, or of each sum of charges where ``charge`` is not None.
@@ -55,10 +61,17 @@ class CompiledPrice:
         Returns (n,) nano-units, half away from zero: int64 if all fit, else an object column of Python ints. Nothing
         wraps; what the ledger cannot hold shows in ``exact.exceeds_ledger``.
         """
-        values = clamp_at_zero(quantity)
-        for stage in self.stages:
-            values = stage.apply(values)
+        if self.promoted is not None:
+            values = self.promoted.nano(quantity)
+        else:
+            values = clamp_at_zero(quantity)
+            for stage in self.stages:
+                values = stage.apply(values)
         return values if self.maximum_nano is None else cap(values, self.maximum_nano)
+
+    def counted(self, quantity: IntArray, charge: IntArray) -> IntArray:
+        """What T is a function of, of these two."""
+        return quantity if self.charge is None else charge
 
     def converted(self, quantity: Decimal | Fraction | int) -> Fraction:
         """The quantity in priced units: clamped at zero, divided and rounded as ``transform`` says."""
@@ -88,7 +101,11 @@ class CompiledPrice:
 
     def running(self, quantity: Decimal | Fraction | int) -> Fraction:
         """The same before the period is settled."""
-        return self.capped(self.discounted(self.shape.at(self.billable(self.converted(quantity)))))
+        return self.capped(self.discounted(self.listed(quantity)))
+
+    def listed(self, quantity: Decimal | Fraction | int) -> Fraction:
+        """What the model charges for one quantity, before promotion, discount and maximum."""
+        return self.shape.at(self.billable(self.converted(quantity)))
 
 
 @lru_cache(maxsize=4096)
@@ -99,14 +116,12 @@ def compile_price(price: Price, quantity_scale: int) -> CompiledPrice:
     ``catalog.price_doc`` accepted holds none).
     """
     model: Model | EventModel | None = MODELS.get(price.model)
-    if price.promotion is not None:
-        model = BY_EVENT.get(price.model, model)
     if model is None:
         raise InputError(
             f"unknown price model {price.model!r}", where=f"price {price.id}", do=f"Use one of {', '.join(MODELS)}."
         )
     _check(price)
-    charge, shape, scale = None, _CHARGES, quantity_scale
+    charge, shape, scale, total = None, _CHARGES, quantity_scale, None
     if isinstance(model, EventModel):
         charge = model.compile(price, quantity_scale)
         if price.promotion is not None:
@@ -114,10 +129,13 @@ def compile_price(price: Price, quantity_scale: int) -> CompiledPrice:
         scale = charge.scale
     else:
         shape = model.shape(price)
-    stages = _stages(price, shape, scale)
+    stages, lines = _stages(price, shape, scale)
+    if isinstance(model, Model) and price.promotion is not None:
+        charge = counter(price.promotion, quantity_scale)
+        total = PromotedTotal.of(price.promotion, stages[:-1], lines, whole=model.whole)
     maximum, minimum = _nano(price.maximum), _nano(price.minimum) or 0
-    units = pool_units(price, quantity_scale) if charge is None else None
-    return CompiledPrice(price, quantity_scale, model, shape, stages, maximum, charge, minimum, units)
+    units = None if isinstance(model, EventModel) else pool_units(price, quantity_scale)
+    return CompiledPrice(price, quantity_scale, model, shape, stages, maximum, charge, minimum, units, total)
 
 
 def _check(price: Price) -> None:
@@ -134,7 +152,7 @@ def _check(price: Price) -> None:
         or any(step is not None and step <= 0 for step in steps)
         or (price.discount_rate or 0) > 1
         or (price.maximum is not None and (price.minimum or 0) > price.maximum)
-        or (charges_events(price) and (price.transform or price.included is not None))
+        or (MODEL_FIELDS[price.model].per_event and (price.transform or price.included is not None))
         or ("tiers" in MODEL_FIELDS[price.model].required and not bounds)
         or bounds[-1:] not in ([], [None])
         or None in bounds[:-1]
@@ -147,8 +165,11 @@ def _check(price: Price) -> None:
         )
 
 
-def _stages(price: Price, shape: Shape, quantity_scale: int) -> tuple[PiecewiseRatio, ...]:
-    """Compose the price into as few integer functions as it has roundings; ``unit`` is what one integer stands for."""
+def _stages(price: Price, shape: Shape, quantity_scale: int) -> tuple[tuple[PiecewiseRatio, ...], list[Line]]:
+    """Compose the price into as few integer functions as it has roundings; ``unit`` is what one integer stands for.
+
+    With the lines of the last one, which leads to nano-units.
+    """
     stages: list[PiecewiseRatio] = []
     unit = Fraction(1, 10**quantity_scale)
     if price.transform is not None:
@@ -161,8 +182,9 @@ def _stages(price: Price, shape: Shape, quantity_scale: int) -> tuple[PiecewiseR
         begun = Line(None, unit / shape.step, -included / shape.step)
         stages.append(PiecewiseRatio([*_free(included / unit, _ZERO), begun], Rounding.UP))
         unit, included = Fraction(1), _ZERO
-    stages.append(PiecewiseRatio(_amount_lines(price, shape, unit, included), Rounding.HALF_UP))
-    return tuple(stages)
+    lines = _amount_lines(price, shape, unit, included)
+    stages.append(PiecewiseRatio(lines, Rounding.HALF_UP))
+    return tuple(stages), lines
 
 
 def _amount_lines(price: Price, shape: Shape, unit: Fraction, included: Fraction) -> list[Line]:

@@ -17,6 +17,7 @@ from lineitem.rate.models.shape import Model
 from lineitem.rate.price import CompiledPrice, compile_price
 from lineitem.rate.quote_events import event_amounts, event_steps, read_decimal, read_events, reductions
 from lineitem.rate.quote_levels import read_level
+from lineitem.rate.quote_promoted import Used, promoted_amounts, promotion_steps, used_by
 from lineitem.rate.working import Step, fraction_text
 
 
@@ -45,6 +46,9 @@ def quote(price_doc: object, quantities: Iterable[object]) -> list[str]:
     charges each event.
     """
     price = price_from_doc(price_doc)
+    if price.promoted is not None:
+        what = f"this {price.price.model} price has a promotion, which asks when its units are used"
+        raise InputError(what, where="quantities", do=f"Give events with their times. {LINE_HELP}")
     if price.charge is not None:
         raise InputError(
             f"this {price.price.model} price charges each event", where="quantities", do=f"Give events. {LINE_HELP}"
@@ -78,8 +82,18 @@ def quote_explain(price_doc: object, quantity: object) -> list[Step]:
     return price_steps(price_from_doc(price_doc), Fraction(_quantity(quantity, 0)))
 
 
-def price_steps(compiled: CompiledPrice, metered: Fraction, *, settled: bool = True) -> list[Step]:
-    """The same for a price that is compiled; the minimum does not count before the period is ``settled``."""
+def promoted_steps(price: CompiledPrice, used: Used, *, settled: bool = True) -> list[Step]:
+    """The same under a promotion on the month's quantity."""
+    return price_steps(price, used.total, settled=settled, off=promotion_steps(price, used))
+
+
+def price_steps(
+    compiled: CompiledPrice, metered: Fraction, *, settled: bool = True, off: Sequence[Step] = ()
+) -> list[Step]:
+    """The same for a price that is compiled; the minimum does not count before the period is ``settled``.
+
+    ``off``: what a promotion takes off the charges, before the percentage discount.
+    """
     price = compiled.price
     steps = [Step("quantity", metered)]
     if metered < 0:
@@ -95,23 +109,29 @@ def price_steps(compiled: CompiledPrice, metered: Fraction, *, settled: bool = T
     steps += [
         Step(charge.label, charge.quantity, charge.unit_price, charge.flat_price, charge.amount) for charge in charges
     ]
-    return steps + reductions(compiled, sum((charge.amount for charge in charges), Fraction(0)), settled=settled)
+    gross = sum((step.amount or Fraction(0) for step in (*steps, *off)), Fraction(0))
+    return [*steps, *off, *reductions(compiled, gross, settled=settled)]
 
 
 def quote_events(price_doc: object, events: Sequence[object]) -> tuple[list[str], str]:
-    """What each event costs under a per-event price, and all of them together, as plain decimal text.
+    """What each event costs under a per-event price or one with a promotion, and all of them together, as decimal text.
 
     An event is a value, or ``{"value", "data", "time"}`` where the price reads more. The sum is at least the price's
     minimum, which no single event bears. Raises InputError as ``quote``.
     """
     price = _per_event(price_doc)
-    amounts = event_amounts(price, read_events(events))
+    found = read_events(events)
+    amounts = event_amounts(price, found) if price.promoted is None else promoted_amounts(price, found)
     return list(map(fraction_text, amounts)), fraction_text(price.raised(sum(amounts, Fraction(0))))
 
 
 def quote_events_explain(price_doc: object, events: Sequence[object]) -> list[Step]:
-    """How the charges of events come about, one step an event, then discount and maximum; they sum to the amount."""
-    return event_steps(_per_event(price_doc), read_events(events))
+    """How the charges of events come about, one step an event, then discount and maximum; they sum to the amount.
+
+    Under a promotion on the month's quantity the steps are those of the whole quantity.
+    """
+    price, found = _per_event(price_doc), read_events(events)
+    return event_steps(price, found) if price.promoted is None else promoted_steps(price, used_by(price, found))
 
 
 def quote_level(

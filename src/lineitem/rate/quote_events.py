@@ -23,7 +23,7 @@ from lineitem.rate.price import CompiledPrice
 from lineitem.rate.working import Step, fraction_text
 
 EVENT_KEYS = ("value", "time", "data", "type", "source", "subject", "id")
-_HELP = 'Write "12.5", or {"value": "12.5", "data": {"region": "eu"}, "time": "2026-10-01T12:00:00Z"}.'
+HELP = 'Write "12.5", or {"value": "12.5", "data": {"region": "eu"}, "time": "2026-10-01T12:00:00Z"}.'
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +64,10 @@ def read_events(events: Sequence[object]) -> QuotedEvents:
         for key in content:
             if key not in EVENT_KEYS:
                 raise InputError(
-                    f"unknown key {shorten(key)}; known are {', '.join(EVENT_KEYS)}", where=f"events[{index}]", do=_HELP
+                    f"unknown key {shorten(key)}; known are {', '.join(EVENT_KEYS)}", where=f"events[{index}]", do=HELP
                 )
         if not isinstance(content.get("data", {}), Mapping):
-            raise InputError("data is an object", where=f"events[{index}].data", do=_HELP)
+            raise InputError("data is an object", where=f"events[{index}].data", do=HELP)
     values = [
         int(Fraction(read_decimal(content.get("value", 1), f"events[{index}]")) * 10**DECIMALS_MAX)
         for index, content in enumerate(contents)
@@ -87,7 +87,7 @@ def _times(contents: list[Mapping[str, Any]]) -> NDArray[np.int64]:
             raise InputError(
                 f"{shorten(text)} is not an RFC 3339 time; all events have one, or none",
                 where=f"events[{index}].time",
-                do=_HELP,
+                do=HELP,
             )
     return parse_rfc3339([str(text) for text in texts])[0]
 
@@ -167,7 +167,7 @@ def _charges(price: CompiledPrice, events: QuotedEvents) -> list[Fraction]:
     charge = price.charge
     assert charge is not None
     if charge.reads_time and not events.timed:
-        raise InputError("the price asks for the event's time", where="events[0].time", do=_HELP)
+        raise InputError("the price asks for the event's time", where="events[0].time", do=HELP)
     charges, flaws = charge.charges(events.values, events.time_us, events.inputs(charge.inputs))
     if flaws:
         row = min(flaws)

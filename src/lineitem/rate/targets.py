@@ -14,6 +14,7 @@ from lineitem.core.money import NANO, round_half_away
 from lineitem.rate.exact import BoolArray, IntArray, add, at_least, cap, clamp_at_zero, compact, select, subtract
 from lineitem.rate.folds import Groups
 from lineitem.rate.price import CompiledPrice
+from lineitem.rate.promoted import clamped
 
 NOT_SETTLED = -1
 """``settled`` of a target whose period nobody has billed or closed yet."""
@@ -69,7 +70,8 @@ def total_nano(price: CompiledPrice, quantity: IntArray, base: Base | None) -> I
     if base is None:
         return price.amount_nano(quantity)
     if price.pool_units is not None:
-        return price.amount_nano(add(clamp_at_zero(quantity), cap(base.quantity, price.pool_units)))
+        own = clamp_at_zero(quantity) if price.promoted is None else clamped(quantity)
+        return price.amount_nano(add(own, cap(base.quantity, price.pool_units)))
     return subtract(price.amount_nano(add(quantity, base.quantity)), base.nano(price))
 
 

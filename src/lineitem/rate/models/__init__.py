@@ -40,5 +40,3 @@ MODELS: dict[str, Model | EventModel] = {
     "commitment": commitment.MODEL,
     "per_seat": per_seat.MODEL,
 }
-BY_EVENT: dict[str, EventModel] = {"per_unit": per_unit.BY_EVENT}
-"""Models over the month's quantity that charge each event where the price has a promotion."""

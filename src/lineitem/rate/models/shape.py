@@ -71,6 +71,8 @@ class Model:
     page: Page
     monotone: bool = False
     """Whether more usage never costs less, whatever the price says. (``volume`` and ``stairstep`` may step down.)"""
+    whole: bool = False
+    """Whether the tier reached prices the whole quantity: no unit comes before another."""
 
 
 def decimal_field(price: Price, name: str) -> Fraction:

@@ -46,4 +46,4 @@ PAGE = Page(
     },
     usage=("10", "11"),
 )
-MODEL = Model(shape, charges, PAGE)
+MODEL = Model(shape, charges, PAGE, whole=True)

@@ -41,4 +41,4 @@ PAGE = Page(
     },
     usage=("9999", "10000"),
 )
-MODEL = Model(shape, charges, PAGE)
+MODEL = Model(shape, charges, PAGE, whole=True)
