@@ -38,6 +38,7 @@ from lineitem.flow import Pipeline, Progress, Source, Summary, ingest
 from lineitem.ingest import acts, formats, letters
 from lineitem.ingest.acts import Chosen
 from lineitem.ingest.events import BatchLimits
+from lineitem.ingest.gate import SourceGate
 from lineitem.ingest.mapping import parse_mapping
 from lineitem.kit import db
 from lineitem.kit.config import Config, actor
@@ -45,7 +46,7 @@ from lineitem.kit.db import Connection
 from lineitem.kit.embedded import EmbeddedServer
 from lineitem.kit.migrate import migrate
 from lineitem.kit.pace import Pace
-from lineitem.ledger import canary, drafting, fx, grants
+from lineitem.ledger import canary, drafting, fx, grants, throttling
 from lineitem.ledger import letters as ledger_letters
 from lineitem.ledger.canary import Checked, Choice, Flag
 from lineitem.ledger.canary import Done as CanaryDone
@@ -68,6 +69,7 @@ from lineitem.ledger.shadow import Candidate, Wanted, shadow
 from lineitem.ledger.shadow import Progress as ShadowProgress
 from lineitem.ledger.shadow_rows import Comparison
 from lineitem.ledger.verify import verify
+from lineitem.release import Releaser
 from lineitem.replay import Mended, Replayed, Replayer, dry_run, try_patch
 
 _SIGN_NS = 10_000_000_000
@@ -289,12 +291,17 @@ class App:
         limits: BatchLimits,
         progress: Progress,
         two_processes: bool | None = None,
+        say: Callable[[str], None] = lambda _: None,
     ) -> Summary:
-        """Flush what is due, read a source to its end, sign the ledger. ``two_processes`` None: for a large file."""
+        """Flush what is due, read a source to its end, sign the ledger. ``two_processes`` None: for a large file.
+
+        While a switch holds the source back it waits, and says so.
+        """
         if two_processes is None:
             two_processes = os.fstat(source.file.fileno()).st_size >= _LARGE_BYTES
         flush(pipeline.writer, pipeline.snapshot(), self.clock.now_us(), pipeline.rater)
-        summary = ingest(pipeline, source, limits, progress, two_processes=two_processes)
+        gate = SourceGate(pipeline.reader, self.clock, say)
+        summary = ingest(pipeline, source, limits, progress, two_processes=two_processes, gate=gate)
         summarize_ranges(pipeline.writer)
         self.checkpoint()
         return summary
@@ -368,6 +375,32 @@ class App:
         """Settle dead letters as never to be billed, sign the ledger."""
         done = ledger_letters.discard(self.control, namespace, keys, actor(by), reason, self.clock.now_us())
         self.checkpoint()
+        return done
+
+    def throttle_set(
+        self, namespace: str, target: throttling.Target, per_second: int | None, until_us: int | None, by: str | None,
+        reason: str,
+    ) -> throttling.Kept:  # fmt: skip
+        """Pause or limit an account, a type or a source, sign the ledger."""
+        now_us = self.clock.now_us()
+        done = throttling.set_switch(self.control, namespace, target, per_second, until_us, actor(by), reason, now_us)
+        self.checkpoint()
+        return done
+
+    def throttle_clear(
+        self, namespace: str, numbers: Sequence[int], by: str | None, reason: str
+    ) -> list[throttling.Kept]:
+        """Lift switches, sign the ledger."""
+        done = throttling.clear(self.control, namespace, numbers, actor(by), reason, self.clock.now_us())
+        self.checkpoint()
+        return done
+
+    def release(self, namespace: str, progress: Callable[[int], None] = lambda _: None) -> Summary:
+        """Let go on what switches have made wait and no longer do, sign the ledger."""
+        done = Releaser(self.pipeline(namespace)).all(progress)
+        if done.batches:
+            summarize_ranges(self.control)
+            self.checkpoint()
         return done
 
     def _in_force(self, namespace: str) -> Snapshot:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from lineitem.catalog import published
 from lineitem.core.period import age_text
-from lineitem.ingest import intake, letters, segments
+from lineitem.ingest import intake, segments
 from lineitem.kit.blobs import BlobStore
 from lineitem.kit.db import Connection
 from lineitem.kit.sqlfiles import load_queries
-from lineitem.ledger.letters import age_seconds
+from lineitem.ledger.letters import depth
 
 SQL = load_queries("lineitem.ledger", "health.sql")
 
@@ -60,17 +60,9 @@ def database_checks(connection: Connection, now_us: int) -> list[Check]:
     ]
 
 
-def dead_letters(connection: Connection, now_us: int) -> dict[str, dict[str, int]]:
-    """Open dead letters of the whole ledger: code -> ``dead_letters`` and ``oldest_seconds``, most first."""
-    return {
-        reason.code: {"dead_letters": number, "oldest_seconds": age_seconds(since, now_us)}
-        for reason, number, since in letters.depth(connection)
-    }
-
-
 def _depth(connection: Connection, now_us: int) -> str:
     """In words: ``3 open: no_price 2 (oldest 5 h), bad_json 1 (oldest 3 d)``."""
-    found = dead_letters(connection, now_us)
+    found = depth(connection, now_us)
     parts = [f"{code} {one['dead_letters']} (oldest {age_text(one['oldest_seconds'])})" for code, one in found.items()]
     count = sum(one["dead_letters"] for one in found.values())
     return f"{count} open" + (": " + ", ".join(parts) if parts else "")

@@ -12,7 +12,8 @@ with guarded as (
   join pg_namespace n on n.oid = c.relnamespace
   where (n.nspname, c.relname) in (('ledger', 'batch'), ('ledger', 'line_item'), ('ledger', 'fact'),
     ('ledger', 'supersession'), ('ingest', 'identity'), ('ingest', 'retraction'), ('ingest', 'dead_letter'),
-    ('ingest', 'dead_letter_sighting'), ('ingest', 'letter_act'), ('catalog', 'publication'), ('catalog', 'pricebook_version'), ('catalog', 'price'),
+    ('ingest', 'dead_letter_sighting'), ('ingest', 'letter_act'), ('ingest', 'throttle'), ('ingest', 'held'),
+    ('catalog', 'publication'), ('catalog', 'pricebook_version'), ('catalog', 'price'),
     ('catalog', 'price_version'), ('catalog', 'tag_set'), ('catalog', 'retirement'), ('catalog', 'draft'),
     ('catalog', 'draft_step'), ('billing', 'invoice'))
     or c.oid in (select inhrelid from pg_inherits where inhparent = 'ledger.line_item'::regclass)
