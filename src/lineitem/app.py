@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
@@ -29,6 +27,7 @@ from lineitem.catalog.draft import Act, Draft, Retirement
 from lineitem.catalog.model import Catalog, Pricebook
 from lineitem.catalog.rate_file import RATES_BYTES_MAX, parse_rates
 from lineitem.catalog.snapshot import Snapshot
+from lineitem.chores import Chores
 from lineitem.core.clock import Clock, SystemClock
 from lineitem.core.errors import DatabaseUnavailable, EnvironmentProblem, InputError, Refused
 from lineitem.core.limits import CATALOG_BYTES_MAX, REPLAY_LETTERS_MAX, RETRY_LETTERS_MAX
@@ -72,8 +71,6 @@ from lineitem.ledger.verify import verify
 from lineitem.release import Releaser
 from lineitem.replay import Mended, Replayed, Replayer, dry_run, try_patch
 
-_SIGN_NS = 10_000_000_000
-"""A worker signs the ledger after a batch when it has not for so long: what is cut off since shows only then."""
 _LARGE_BYTES = 32 << 20
 """Files from this size on are worth a second process, which takes as long to start as 10 MB take to read."""
 
@@ -306,25 +303,19 @@ class App:
         self.checkpoint()
         return summary
 
-    def work(self, namespace: str, order: StreamOrder, stop: Event, say: Callable[[str], None]) -> Worked:
-        """Read a stream until ``stop`` is set, or to its end where asked; the ledger is signed every ``_SIGN_NS``."""
+    def work(
+        self, namespace: str, order: StreamOrder, stop: Event, say: Callable[[str], None], *, retry: bool = True
+    ) -> Worked:
+        """Read a stream until ``stop`` is set, or to its end where asked, and do what is due beside it (see ``chores``).
+
+        ``retry``: whether dead letters are tried again and records go on that a switch no longer makes wait.
+        """
         read = work_of(order.url)
         pipeline = self.pipeline(namespace)
         flush(pipeline.writer, pipeline.snapshot(), self.clock.now_us(), pipeline.rater)
-        signed_ns = time.monotonic_ns()
-
-        def chores() -> None:
-            nonlocal signed_ns
-            if time.monotonic_ns() - signed_ns >= _SIGN_NS:
-                summarize_ranges(pipeline.writer)
-                self.checkpoint()
-                gc.collect()  # a process that moves batches does not look for cycles by itself
-                signed_ns = time.monotonic_ns()
-
+        chores = Chores(self, pipeline, say, retry=retry)
         done = read(order, Around(pipeline, self.connection(), chores, say, stop))
-        if done.summary.batches:
-            summarize_ranges(pipeline.writer)
-            self.checkpoint()
+        chores.finish(done.summary.batches)
         return done
 
     def choose_letters(
@@ -339,11 +330,11 @@ class App:
 
     def replay_letters(
         self, namespace: str, chosen: Sequence[Chosen], by: str | None, note: str, per_second: int | None,
-        progress: Callable[[int], None],
+        progress: Callable[[int], None], pipeline: Pipeline | None = None,
     ) -> Replayed:  # fmt: skip
         """Try dead letters again and sign the ledger. ``per_second``: at most so many, None as many as there are."""
         batch = REPLAY_LETTERS_MAX if per_second is None else max(1, min(per_second, REPLAY_LETTERS_MAX))
-        replayer = Replayer(self.pipeline(namespace), actor(by), note, Pace(per_second), batch)
+        replayer = Replayer(pipeline or self.pipeline(namespace), actor(by), note, Pace(per_second), batch)
         done = replayer.run(chosen, progress)
         if done.tried:
             summarize_ranges(self.control)
@@ -354,14 +345,14 @@ class App:
         """What replaying dead letters would do; nothing is written."""
         return dry_run(self.connection(), self.segments, self.clock, namespace, chosen, progress)
 
-    def retry_letters(self, namespace: str) -> Replayed | None:
+    def retry_letters(self, namespace: str, pipeline: Pipeline | None = None) -> Replayed | None:
         """Try those again that the catalog in force may help and that have rested; None where there are none."""
         snapshot, now_us = self._in_force(namespace), self.clock.now_us()
         chosen = acts.due(self.control, snapshot.namespace_key, snapshot.revision, now_us, RETRY_LETTERS_MAX)
         if not chosen:
             return None
         note = f"automatic, catalog revision {snapshot.revision}"
-        return self.replay_letters(namespace, chosen, None, note, None, lambda _: None)
+        return self.replay_letters(namespace, chosen, None, note, None, lambda _: None, pipeline)
 
     def fix_letter(self, namespace: str, key: int, patch: Mapping[str, Any], by: str | None, reason: str) -> Mended:
         """Record a patch for a dead letter, sign the ledger; how it reads with all its fixes."""

@@ -41,13 +41,14 @@ class Releaser:
     _look_at_ns: int = 0
 
     def all(self, progress: Callable[[int], None] = lambda _: None) -> Summary:
-        """Everything that may go on now."""
-        while self.step():
+        """Everything that may go on now; of what a limit lets through, what it does at once."""
+        shut = _Shut([], [])
+        while self.step(shut):
             progress(self.summary.counts.received)
         return self.summary
 
-    def step(self) -> int:
-        """One large batch, or several small ones, of what may go on: how many records."""
+    def step(self, shut: _Shut | None = None) -> int:
+        """One large batch, or several small ones, of what may go on: how many records. ``shut`` remembers used up limits."""
         begun_ns = self.clock_ns()
         if begun_ns < self._look_at_ns:
             return 0
@@ -56,7 +57,8 @@ class Releaser:
             key = self.pipeline.snapshot().namespace_key
             now_us = self.pipeline.clock.now_us()
             switches = {one.number: one for one in throttle.in_force(self.pipeline.reader, key, now_us)}
-            shut = _Shut([one.number for one in switches.values() if one.per_second is None], [])
+            shut = shut or _Shut([], [])
+            shut.numbers += [one.number for one in switches.values() if one.per_second is None]
             while not released:
                 some = held.waiting(self.pipeline.reader, key, shut.numbers, shut.accounts, _PARTS)
                 for part in some:

@@ -11,6 +11,7 @@ from types import FrameType
 
 import click
 
+from lineitem.cli.dlq import retrying
 from lineitem.cli.output import Scope, fields, ledger_command, print_json, say
 
 
@@ -26,15 +27,26 @@ from lineitem.cli.output import Scope, fields, ledger_command, print_json, say
 )
 @click.option("--until-idle", is_flag=True, help="End when everything is read instead of waiting for more.")
 @click.option(
-    "--batch-size", default=100_000, show_default=True, type=click.IntRange(1, 1_000_000), help="Records a batch."
+    "--batch-size",
+    default=100_000,
+    show_default=True,
+    type=click.IntRange(1, 1_000_000),
+    help="Records a batch, at most.",
 )
-@click.option("--batch-mb", default=64, show_default=True, type=click.IntRange(1, 512), help="Megabytes a batch.")
+@click.option(
+    "--batch-mb", default=64, show_default=True, type=click.IntRange(1, 512), help="Megabytes a batch, at most."
+)
 @click.option(
     "--batch-ms", default=1000, show_default=True, type=click.IntRange(0, 600_000),
     help="Milliseconds a record may wait for others to join its batch.",
 )  # fmt: skip
+@click.option(
+    "--commit-ms", default=500, show_default=True, type=click.IntRange(0, 600_000),
+    help="Milliseconds that committing a batch should take: batches grow and shrink to that.  0: always as large as can be.",
+)  # fmt: skip
 @click.option("--topic-id", metavar="ID", help="A topic of a known name made anew: read it, it has this id.")
 @click.option("--skip-missing", is_flag=True, help="Go on without records that the broker no longer has.")
+@retrying
 @ledger_command
 def worker(
     source: str,
@@ -45,8 +57,10 @@ def worker(
     batch_size: int,
     batch_mb: int,
     batch_ms: int,
+    commit_ms: int,
     topic_id: str | None,
     skip_missing: bool,
+    retry: bool,
     scope: Scope,
 ) -> int:
     """Read a Kafka topic of CloudEvents into the ledger, exactly once.
@@ -55,16 +69,19 @@ def worker(
     Start as many as there is work for, with one --group: they share the partitions. Positions are kept in the ledger, in
     the transaction of each batch; offsets stored in Kafka only show other tools how far it is. Records of aborted
     transactions are not read; a record that cannot be billed is a dead letter.
+
+    Beside reading it tries dead letters again that waited for the catalog, lets go on what `lineitem throttle` no longer makes
+    wait, itemizes windows that have ended, and looks after canaries.
     """
     from lineitem.adapters.streams import StreamOrder
     from lineitem.kit.process import tune_for_batches
     from lineitem.worker import StreamLimits
 
     tune_for_batches()
-    limits = StreamLimits(batch_size, batch_mb << 20, batch_ms)
+    limits = StreamLimits(batch_size, batch_mb << 20, batch_ms, commit_ms)
     order = StreamOrder(source, group, config, source_name, topic_id, skip_missing, until_idle, limits)
     with _stopped_by_signals() as stop, scope.app() as app:
-        done = app.work(scope.namespace, order, stop.event, say)
+        done = app.work(scope.namespace, order, stop.event, say, retry=retry)
     if scope.as_json:
         print_json(done.document())
     else:

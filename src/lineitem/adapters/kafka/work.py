@@ -9,6 +9,7 @@ from lineitem.adapters.streams import Around, StreamOrder, Worked
 from lineitem.core.errors import Refused, UsageError
 from lineitem.core.limits import FIELD_CHARS_MAX
 from lineitem.ingest import intake
+from lineitem.ingest.gate import SourceWatch
 from lineitem.ledger.post import LANES
 from lineitem.worker import Desk
 
@@ -39,10 +40,14 @@ def work(order: StreamOrder, around: Around) -> Worked:
             )
         return partition
 
-    desk = Desk(around.pipeline, order.limits, certain=lambda: broker.check(topic, around.stop), chores=around.chores)
+    watch = SourceWatch(around.connection, namespace_key, around.pipeline.clock)
+    desk = Desk(
+        around.pipeline, order.limits,
+        certain=lambda: broker.check(topic, around.stop), chores=around.chores, allowed=watch.allowed,
+    )  # fmt: skip
     try:
         reader = Reader(
-            broker, topic, Asked(order.group, order.until_idle, order.skip_missing), desk, open_, around.say
+            broker, topic, Asked(order.group, order.until_idle, order.skip_missing), desk, open_, watch, around.say
         )
         around.say(f"topic {topic.name!r} (id {topic.id}, {topic.partitions} partitions), group {order.group!r}")
         reader.run(around.stop)
