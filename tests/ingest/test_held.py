@@ -59,7 +59,9 @@ def test_pauses_by_account_and_type() -> None:
     assert found is not None
     assert waits(found.parts) == {1: [0, 2, 5], 2: [1, 3]}
     assert found.rows.tolist() == [4]
-    assert [bytes(key) for part in found.parts for key in part.keys] == [bytes(events.key[at]) for at in (0, 2, 5, 1, 3)]
+    assert [bytes(key) for part in found.parts for key in part.keys] == [
+        bytes(events.key[at]) for at in (0, 2, 5, 1, 3)
+    ]
     assert sift(events, switches[2:], none_of, EachAccount(), NOW_US) is None
 
 

@@ -300,7 +300,7 @@ def test_a_restored_old_copy(crime: Crime, tmp_path: Path) -> None:
         _cut(crime, lane, 0)
     for table in ("ledger.accumulator", "ledger.pending", "ledger.fold_member", "ledger.allowance_member", "ledger.period",
                   "ledger.level",
-                  "billing.invoice", "billing.series", "ingest.retraction", "ingest.dead_letter", "ingest.partition", "ingest.throttle",
+                  "billing.invoice", "billing.series", "ingest.retraction", "ingest.dead_letter", "ingest.partition",
                   "catalog.publication", "catalog.pricebook_version", "catalog.account", "catalog.namespace", "catalog.price",
                   "catalog.price_version", "catalog.effective_range", "catalog.retirement", "catalog.draft",
                   "catalog.draft_step", "catalog.fx_rate",
