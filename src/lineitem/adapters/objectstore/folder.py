@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from threading import get_ident
 
 from lineitem.core.errors import EnvironmentProblem, IntegrityError, LineitemError
 from lineitem.kit.failpoint import failpoint
@@ -23,7 +24,7 @@ class FolderStore:
     def create(self, name: str, content: bytes | memoryview) -> None:
         """Write to a temporary name, sync, then link exclusively: a reader never sees half a segment."""
         path = self._path(name)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary = path.with_name(f".{path.name}.{os.getpid()}-{get_ident()}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             try:
