@@ -64,6 +64,21 @@ class Ledger:
             row = connection.execute("select count(*) from ledger.batch where partition_key is not null").fetchone()
         return 0 if row is None else int(row[0])
 
+    def accepted(self) -> int:
+        """How many events are billed."""
+        with connect(self.server.dsn) as connection:
+            row = connection.execute("select count(*) from ingest.identity").fetchone()
+        return 0 if row is None else int(row[0])
+
+    def smallest_full_batch(self) -> int:
+        """Records of the smallest batch that another one of its partition followed, of those with more than 500."""
+        with connect(self.server.dsn) as connection:
+            row = connection.execute(
+                "select min(received) from ledger.batch b where received > 500 and partition_key is not null and exists "
+                "(select from ledger.batch n where n.partition_key = b.partition_key and n.position_start = b.position_end)"
+            ).fetchone()
+        return 1_000_000 if row is None or row[0] is None else int(row[0])
+
     def wait_for(self, batches: int, process: subprocess.Popen[bytes]) -> None:
         """Until the ledger has so many batches, or the worker has ended."""
         assert until(lambda: process.poll() is not None or self.batches() >= batches)

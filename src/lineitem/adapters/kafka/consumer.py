@@ -278,6 +278,7 @@ class Reader:
                 one.offset = self._start(consumer, partition, one)
                 self._begin(one.partition, partition)
             consumer.incremental_assign(partitions)
+            consumer.resume(partitions)  # one that was paused when it was lost is still
             self._assigned = True
             if partitions:
                 self._say(f"reading partitions {_listed(self._held)}")
@@ -342,8 +343,8 @@ class Reader:
         place.offset = self._start(self._consumer, partition, place)
         self._consumer.incremental_unassign([place])
         self._consumer.incremental_assign([place])
-        if number in self._paused:
-            self._consumer.pause([place])
+        self._paused.discard(number)
+        self._consumer.resume([place])  # paused again in a moment where it still has to be
         self._begin(number, partition)
 
     # --- where to start, and what must not be passed over ----------------------------------------------------------------
