@@ -70,14 +70,13 @@ class Ledger:
             row = connection.execute("select count(*) from ingest.identity").fetchone()
         return 0 if row is None else int(row[0])
 
-    def smallest_full_batch(self) -> int:
-        """Records of the smallest batch that another one of its partition followed, of those with more than 500."""
+    def batch_sizes(self) -> list[int]:
+        """Records of each batch, those of one partition in order."""
         with connect(self.server.dsn) as connection:
-            row = connection.execute(
-                "select min(received) from ledger.batch b where received > 500 and partition_key is not null and exists "
-                "(select from ledger.batch n where n.partition_key = b.partition_key and n.position_start = b.position_end)"
-            ).fetchone()
-        return 1_000_000 if row is None or row[0] is None else int(row[0])
+            rows = connection.execute(
+                "select received from ledger.batch where partition_key is not null order by partition_key, position_start"
+            ).fetchall()
+        return [int(row[0]) for row in rows]
 
     def wait_for(self, batches: int, process: subprocess.Popen[bytes]) -> None:
         """Until the ledger has so many batches, or the worker has ended."""
