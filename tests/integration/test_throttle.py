@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from lineitem.app import App
+from lineitem.chores import Chores
 from lineitem.core.errors import InputError, Refused
 from lineitem.ingest.gate import SourceGate, SourceWatch
 from lineitem.ingest.intake import open_stream
@@ -168,6 +169,25 @@ def test_dead_letters_of_a_paused_account_stay_until_it_goes_on(world: World) ->
     assert space.act(lambda app: app.retry_letters(space.name)).document()["replayed"] == 1
     assert len(space.keys()) == 1
     assert world.findings(deep=True) == []
+
+
+def test_a_worker_tries_again_and_lets_go_on_by_itself(world: World) -> None:
+    """As it ends at the latest: dead letters that waited for the catalog, what waited for a switch; then it signs."""
+    space = world.space(CLOSED, NOW)
+    number = space.throttle(What.ACCOUNT, "known")
+    space.send(file(line("late", "new"), line("waits")), "s")
+    space.publish(CATALOG)
+    space.unthrottle(number)
+    said: list[str] = []
+    space.act(lambda app: Chores(app, space.pipeline(), said.append, retry=False).finish(0))
+    assert (said, len(space.keys())) == ([], 0)
+    space.act(lambda app: Chores(app, space.pipeline(), said.append, retry=True).finish(0))
+    assert len(space.keys()) == 2
+    assert said == [
+        "Records that waited for a switch: 1 went on.",
+        "Dead letters tried again: 1 replayed, 0 still open.",
+    ]
+    assert world.verify().findings == []
 
 
 def test_a_letter_of_what_went_on_is_mended_like_any(world: World) -> None:
