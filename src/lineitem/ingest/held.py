@@ -268,8 +268,6 @@ class Sum(NamedTuple):
     records: int
     since_us: int
     until_us: int
-    accounts: int
-    parts: int
 
 
 def sums(connection: Connection, namespace_key: int | None = None) -> list[Sum]:

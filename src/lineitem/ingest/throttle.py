@@ -34,7 +34,6 @@ class Switch(NamedTuple):
     what: What
     name: str
     per_second: int | None
-    until_us: int | None = None
 
     @property
     def reason(self) -> Reason:

@@ -18,8 +18,7 @@ order by h.held_us, h.lane, h.batch, h.part limit %(limit)s
 
 -- name: sums
 -- What waits, by number: how many records, since when, and of which code; all namespaces where none is named.
-select h.namespace_key, h.number, h.reason, sum(h.records - p.next)::bigint, min(h.held_us), max(h.held_us),
-  count(distinct coalesce(h.account, '')), count(*)
+select h.namespace_key, h.number, h.reason, sum(h.records - p.next)::bigint, min(h.held_us), max(h.held_us)
 from ingest.partition p join ingest.held h using (partition_key)
 where p.stream = 'held' and p.completed_at is null
   and (%(namespace_key)s::int is null or h.namespace_key = %(namespace_key)s::int)

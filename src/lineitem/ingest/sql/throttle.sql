@@ -1,6 +1,6 @@
 -- name: in_force
 -- The newest change of each switch of a namespace where it sets something that has not run out.
-select number, what, name, per_second, until_us from (
+select number, what, name, per_second from (
   select distinct on (number) * from ingest.throttle where namespace_key = %(namespace_key)s order by number, change desc
 ) newest
 where act = 'set' and (until_us is null or until_us > %(now_us)s) order by number
