@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
@@ -31,6 +29,7 @@ from lineitem.catalog.draft import Act, Draft, Retirement
 from lineitem.catalog.model import Catalog, Pricebook
 from lineitem.catalog.rate_file import RATES_BYTES_MAX, parse_rates
 from lineitem.catalog.snapshot import Snapshot
+from lineitem.chores import Chores
 from lineitem.core.clock import Clock, SystemClock
 from lineitem.core.errors import DatabaseUnavailable, EnvironmentProblem, InputError, Refused
 from lineitem.core.limits import CATALOG_BYTES_MAX, REPLAY_LETTERS_MAX, RETRY_LETTERS_MAX
@@ -40,6 +39,7 @@ from lineitem.flow import Pipeline, Progress, Source, Summary, ingest
 from lineitem.ingest import acts, formats, letters
 from lineitem.ingest.acts import Chosen
 from lineitem.ingest.events import BatchLimits
+from lineitem.ingest.gate import SourceGate
 from lineitem.ingest.mapping import parse_mapping
 from lineitem.ingest.segment_table import TableStore
 from lineitem.kit import db
@@ -49,7 +49,7 @@ from lineitem.kit.db import Connection
 from lineitem.kit.embedded import EmbeddedServer
 from lineitem.kit.migrate import migrate
 from lineitem.kit.pace import Pace
-from lineitem.ledger import canary, drafting, fx, gaps, grants
+from lineitem.ledger import canary, drafting, fx, gaps, grants, throttling
 from lineitem.ledger import letters as ledger_letters
 from lineitem.ledger.canary import Checked, Choice, Flag
 from lineitem.ledger.canary import Done as CanaryDone
@@ -74,10 +74,9 @@ from lineitem.ledger.shadow_rows import Comparison
 from lineitem.ledger.verify import verify
 from lineitem.observability import metrics
 from lineitem.observability.recorder import Recorder
+from lineitem.release import Releaser
 from lineitem.replay import Mended, Replayed, Replayer, dry_run, try_patch
 
-_SIGN_NS = 10_000_000_000
-"""A worker signs the ledger after a batch when it has not for so long: what is cut off since shows only then."""
 _LARGE_BYTES = 32 << 20
 """Files from this size on are worth a second process, which takes as long to start as 10 MB take to read."""
 
@@ -302,12 +301,17 @@ class App:
         limits: BatchLimits,
         progress: Progress,
         two_processes: bool | None = None,
+        say: Callable[[str], None] = lambda _: None,
     ) -> Summary:
-        """Flush what is due, read a source to its end, sign the ledger. ``two_processes`` None: for a large file."""
+        """Flush what is due, read a source to its end, sign the ledger. ``two_processes`` None: for a large file.
+
+        While a switch holds the source back it waits, and says so.
+        """
         if two_processes is None:
             two_processes = os.fstat(source.file.fileno()).st_size >= _LARGE_BYTES
         flush(pipeline.writer, pipeline.snapshot(), self.clock.now_us(), pipeline.rater)
-        summary = ingest(pipeline, source, limits, progress, two_processes=two_processes)
+        gate = SourceGate(pipeline.reader, self.clock, say)
+        summary = ingest(pipeline, source, limits, progress, two_processes=two_processes, gate=gate)
         summarize_ranges(pipeline.writer)
         self.checkpoint()
         return summary
@@ -325,29 +329,24 @@ class App:
         stop: Event,
         say: Callable[[str], None],
         watching: Watching | None = None,
+        *,
+        retry: bool = True,
     ) -> Worked:
-        """Read a stream until ``stop`` is set, or to its end where asked; the ledger is signed every ``_SIGN_NS``."""
+        """Read a stream until ``stop`` is set, or to its end where asked, and do what is due beside it (see ``chores``).
+
+        ``retry``: whether dead letters are tried again and records go on that a switch no longer makes wait.
+        """
         read = work_of(order.url)
         pipeline = self.pipeline(namespace)
         flush(pipeline.writer, pipeline.snapshot(), self.clock.now_us(), pipeline.rater)
-        signed_ns = time.monotonic_ns()
-
-        def chores() -> None:
-            nonlocal signed_ns
-            if time.monotonic_ns() - signed_ns >= _SIGN_NS:
-                summarize_ranges(pipeline.writer)
-                self.checkpoint()
-                gc.collect()  # a process that moves batches does not look for cycles by itself
-                signed_ns = time.monotonic_ns()
+        chores = Chores(self, pipeline, say, retry=retry)
 
         def connect() -> Connection:
             return db.connect(self.dsn, role=db.POST)
 
         with watched(watching or Watching(), namespace, order, connect, self.clock, say) as watch:
             done = read(order, Around(pipeline, self.connection(), chores, say, stop, watch))
-        if done.summary.batches:
-            summarize_ranges(pipeline.writer)
-            self.checkpoint()
+        chores.finish(done.summary.batches)
         return done
 
     def choose_letters(
@@ -362,11 +361,11 @@ class App:
 
     def replay_letters(
         self, namespace: str, chosen: Sequence[Chosen], by: str | None, note: str, per_second: int | None,
-        progress: Callable[[int], None],
+        progress: Callable[[int], None], pipeline: Pipeline | None = None,
     ) -> Replayed:  # fmt: skip
         """Try dead letters again and sign the ledger. ``per_second``: at most so many, None as many as there are."""
         batch = REPLAY_LETTERS_MAX if per_second is None else max(1, min(per_second, REPLAY_LETTERS_MAX))
-        replayer = Replayer(self.pipeline(namespace), actor(by), note, Pace(per_second), batch)
+        replayer = Replayer(pipeline or self.pipeline(namespace), actor(by), note, Pace(per_second), batch)
         done = replayer.run(chosen, progress)
         if done.tried:
             summarize_ranges(self.control)
@@ -377,14 +376,14 @@ class App:
         """What replaying dead letters would do; nothing is written."""
         return dry_run(self.connection(), self.segments, self.clock, namespace, chosen, progress)
 
-    def retry_letters(self, namespace: str) -> Replayed | None:
+    def retry_letters(self, namespace: str, pipeline: Pipeline | None = None) -> Replayed | None:
         """Try those again that the catalog in force may help and that have rested; None where there are none."""
         snapshot, now_us = self._in_force(namespace), self.clock.now_us()
         chosen = acts.due(self.control, snapshot.namespace_key, snapshot.revision, now_us, RETRY_LETTERS_MAX)
         if not chosen:
             return None
         note = f"automatic, catalog revision {snapshot.revision}"
-        return self.replay_letters(namespace, chosen, None, note, None, lambda _: None)
+        return self.replay_letters(namespace, chosen, None, note, None, lambda _: None, pipeline)
 
     def fix_letter(self, namespace: str, key: int, patch: Mapping[str, Any], by: str | None, reason: str) -> Mended:
         """Record a patch for a dead letter, sign the ledger; how it reads with all its fixes."""
@@ -416,6 +415,32 @@ class App:
         now_us = self.clock.now_us()
         done = gaps.reopen(self.control, namespace, source, first, last, actor(by), reason, now_us)
         self.checkpoint()
+        return done
+
+    def throttle_set(
+        self, namespace: str, target: throttling.Target, per_second: int | None, until_us: int | None, by: str | None,
+        reason: str,
+    ) -> throttling.Kept:  # fmt: skip
+        """Pause or limit an account, a type or a source, sign the ledger."""
+        now_us = self.clock.now_us()
+        done = throttling.set_switch(self.control, namespace, target, per_second, until_us, actor(by), reason, now_us)
+        self.checkpoint()
+        return done
+
+    def throttle_clear(
+        self, namespace: str, numbers: Sequence[int], by: str | None, reason: str
+    ) -> list[throttling.Kept]:
+        """Lift switches, sign the ledger."""
+        done = throttling.clear(self.control, namespace, numbers, actor(by), reason, self.clock.now_us())
+        self.checkpoint()
+        return done
+
+    def release(self, namespace: str, progress: Callable[[int], None] = lambda _: None) -> Summary:
+        """Let go on what switches have made wait and no longer do, sign the ledger."""
+        done = Releaser(self.pipeline(namespace)).all(progress)
+        if done.batches:
+            summarize_ranges(self.control)
+            self.checkpoint()
         return done
 
     def _in_force(self, namespace: str) -> Snapshot:

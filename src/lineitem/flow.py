@@ -28,8 +28,9 @@ from lineitem.catalog.snapshot import AccountRow, Snapshot, TierChains, account_
 from lineitem.core.clock import Clock
 from lineitem.core.errors import CatalogMoved, Refused
 from lineitem.core.reasons import Reason
-from lineitem.ingest import acts, formats, intake, producers, segments, sequences
+from lineitem.ingest import acts, formats, held, intake, producers, segments, sequences, throttle
 from lineitem.ingest.events import BatchLimits, DecodeContext, EventColumns, RawRecords, Reject
+from lineitem.ingest.formats.dead_letters import DeadLetters
 from lineitem.ingest.identity import Fate, repeats_inside, settle
 from lineitem.ingest.segments import Segment
 from lineitem.kit.ahead import ahead
@@ -79,6 +80,8 @@ class Prepared:
     too_large: list[Reject] = field(default_factory=list)
     attempts: acts.Attempts | None = None  # where the records are dead letters that are tried again
     sightings: sequences.Sightings | None = None  # where records have a sequence
+    waiting: list[held.Part] = field(default_factory=list)  # what a switch makes wait; not among ``events``
+    completes: bool = False  # whether these are the last records of the partition
 
     def __post_init__(self) -> None:
         self.find_repeats()
@@ -120,6 +123,7 @@ class Pipeline:
     _digests: Digests = field(default_factory=lambda: Digests({}, {}, {}))
     _told: Digests = field(default_factory=lambda: Digests({}, {}, {}))
     _expect_repeats: bool = False
+    each_account: throttle.EachAccount = field(default_factory=throttle.EachAccount)
     _aside: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "identities"))
 
     def snapshot(self) -> Snapshot:
@@ -136,8 +140,11 @@ class Pipeline:
         self._snapshot = found
         return found
 
-    def prepare(self, partition: intake.Partition, raw: RawRecords) -> Prepared:
-        """Decode, resolve accounts and prices, write the raw segment."""
+    def prepare(self, partition: intake.Partition, raw: RawRecords, released: int | None = None) -> Prepared:
+        """Decode, sift out what has to wait, resolve accounts and prices, write the raw segment.
+
+        ``released``: the number of a switch that has let these records through already.
+        """
         now_us = self.clock.now_us()
         context = DecodeContext(self.namespace, partition.stream, now_us, partition.settings)
         events, undecoded = formats.get(partition.format).decode(raw, context)
@@ -148,15 +155,44 @@ class Pipeline:
         segments.write(self.segments, name, Segment(raw, partition.format, context))
         failpoint("after_segment")
         self.watch.lap(Stage.SEGMENT)
+        seen = sequences.sightings(events, undecoded)
+        events, waiting = self._sift(partition, events, undecoded, now_us, released)
         priced = self._price(events)
         self.watch.lap(Stage.ENRICH)
         bad = [reject.ordinal for reject in undecoded + priced[1].rejects]
         records = intake.records_at(raw, bad)
         place = (partition, raw.start, raw.end, len(raw.records), records, events.without_payload(), undecoded)
-        seen = sequences.sightings(events, undecoded)
-        prepared = Prepared(*place, name, digest, now_us, *priced, sightings=seen)
+        prepared = Prepared(*place, name, digest, now_us, *priced, sightings=seen, waiting=waiting)
         self.watch.lap(Stage.IDENTITY)
         return prepared
+
+    def _sift(
+        self,
+        partition: intake.Partition,
+        events: EventColumns,
+        rejects: list[Reject],
+        now_us: int,
+        released: int | None,
+    ) -> tuple[EventColumns, list[held.Part]]:
+        """The events that may go on, and what waits; dead letters that may not are ``rejects`` again."""
+        key = partition.namespace_key
+        switches = throttle.in_force(self.reader, key, now_us)
+
+        def allowed(switch: throttle.Switch, wanted: int) -> int:
+            return throttle.allowed(self.reader, key, switch, wanted, now_us)
+
+        found = held.sift(events, switches, allowed, self.each_account, now_us, released)
+        if found is None:
+            return events, []
+        going = events.take(found.rows)
+        if partition.format != DeadLetters.name:
+            return going, found.parts
+        digests = dict(zip(events.ordinal.tolist(), events.digest, strict=True))
+        for part in found.parts:
+            for at, identity in zip(part.ordinals.tolist(), part.keys, strict=True):
+                detail = f"switch {part.number} of `lineitem throttle list`"
+                rejects.append(Reject(at, part.reason, detail, bytes(identity), bytes(digests[at])))
+        return going, []
 
     def prepare_all(
         self, partition: intake.Partition, file: BinaryIO, start: int, limits: BatchLimits
@@ -229,6 +265,7 @@ class Pipeline:
     def _price_again(self, batch: Prepared) -> None:
         raw = self._stored(batch)
         events, _ = formats.get(raw.format).decode(raw.raw, raw.context)
+        events = events.take(np.flatnonzero(np.isin(events.ordinal, batch.events.ordinal)))  # the others wait
         batch.revision, batch.enriched, batch.tag_set_keys, batch.digests = self._price(events)
         batch.too_large.clear()  # found under the prices of before
         batch.find_repeats()
@@ -284,6 +321,7 @@ class Pipeline:
             seen = _seen(batch, rows, aside)
             if seen is not None:
                 facts.append(Fact(sequences.FACT, canonical({"namespace": self.namespace} | seen.fact())))
+            facts += self._hold(batch, head)
             reasons = Counter(reject.reason for reject in rejects)
             self.watch.settled(events.time_us[rows], events.ordinal[rows], fate.repeats, reasons)
             self.watch.lap(Stage.SETTLE)
@@ -298,7 +336,7 @@ class Pipeline:
                 chains,
             )
             self.watch.lap(Stage.RATE)
-            counts = _counts(batch, fate, len(rejects), itemized)
+            counts = _counts(batch, fate, len(rejects) + len(held.ordinals_of(batch.waiting)), itemized)
             # The server takes the identities in while the rows are encoded here.
             identities = self._aside.submit(self._add_identities, batch, head, rows)
             written = write_batch(
@@ -339,6 +377,16 @@ class Pipeline:
         aside = acts.record_attempts(connection, attempts, acts.Place(partition.namespace_key, *place))
         body = {"namespace": self.namespace, "by": attempts.by, "reason": attempts.note}
         return aside, [Fact("letter_replay", canonical(body | {"letters": acts.attempts_fact(attempts)}))]
+
+    def _hold(self, batch: Prepared, head: Head) -> list[Fact]:
+        """Keep what has to wait; where the batch read the last of what had waited, that is over."""
+        place = (head.lane, head.batch + 1)
+        if batch.completes:
+            intake.complete(self.writer, batch.partition.key, batch.recorded_us)
+        if not batch.waiting:
+            return []
+        held.add(self.writer, batch.partition, batch.waiting, *place, batch.recorded_us, LANES)
+        return [Fact("held", canonical({"namespace": self.namespace, "held": held.fact(batch.waiting)}))]
 
     def _tier_chains(self, revision: int) -> TierChains | None:
         """Which prices share tiers at ``revision``: of a catalog that moves meanwhile, the batch is priced again anyway."""
@@ -395,10 +443,22 @@ class Summary:
 
 Progress = Callable[[int, Summary], None]
 """Called after every batch with the position reached and the summary so far."""
+Gate = Callable[[intake.Partition, int], None]
+"""Called before every batch with its partition and its records: returns once they may go on."""
+
+
+def _open_gate(partition: intake.Partition, records: int) -> None:
+    """Nothing holds a source back."""
 
 
 def ingest(
-    pipeline: Pipeline, source: Source, limits: BatchLimits, progress: Progress, *, two_processes: bool = False
+    pipeline: Pipeline,
+    source: Source,
+    limits: BatchLimits,
+    progress: Progress,
+    *,
+    two_processes: bool = False,
+    gate: Gate = _open_gate,
 ) -> Summary:
     """Read a file to its end: an interrupted pass goes on where it stopped, a finished one starts again (all duplicates).
 
@@ -415,6 +475,7 @@ def ingest(
         summary.resumed_at = partition.next
         with _batches(pipeline, partition, source.file, limits, two_processes) as batches:
             for batch in batches:
+                gate(partition, batch.received)
                 summary.add(*pipeline.commit(batch))
                 progress(batch.end, summary)
         failpoint("before_complete")
@@ -493,7 +554,8 @@ def _seen(batch: Prepared, rows: NDArray[np.int64], aside: list[tuple[int, bytes
     """Which sequence numbers the batch saw; ``rows`` are the accepted events."""
     if batch.sightings is None:
         return None
-    return sequences.seen(batch.sightings, batch.events.ordinal[rows], [ordinal for ordinal, _ in aside])
+    set_aside = [ordinal for ordinal, _ in aside] + held.ordinals_of(batch.waiting).tolist()
+    return sequences.seen(batch.sightings, batch.events.ordinal[rows], set_aside)
 
 
 def _origin(batch: Prepared, rows: NDArray[np.int64], aside: list[tuple[int, bytes]]) -> Origin:

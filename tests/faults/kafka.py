@@ -55,6 +55,20 @@ class Ledger:
             row = connection.execute("select count(*) from ledger.batch where partition_key is not null").fetchone()
         return 0 if row is None else int(row[0])
 
+    def accepted(self) -> int:
+        """How many events are billed."""
+        with connect(self.server.dsn) as connection:
+            row = connection.execute("select count(*) from ingest.identity").fetchone()
+        return 0 if row is None else int(row[0])
+
+    def batch_sizes(self) -> list[int]:
+        """Records of each batch, those of one partition in order."""
+        with connect(self.server.dsn) as connection:
+            rows = connection.execute(
+                "select received from ledger.batch where partition_key is not null order by partition_key, position_start"
+            ).fetchall()
+        return [int(row[0]) for row in rows]
+
     def wait_for(self, batches: int, process: subprocess.Popen[bytes]) -> None:
         """Until the ledger has so many batches, or the worker has ended."""
         assert until(lambda: process.poll() is not None or self.batches() >= batches)

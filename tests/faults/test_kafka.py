@@ -135,6 +135,81 @@ def test_stalled_it_pauses_and_told_to_stop_it_finishes_its_batch(ledger: Ledger
     ledger.equals(expected)
 
 
+def test_a_slow_ledger_slows_the_worker_down(ledger: Ledger, tmp_path: Path) -> None:
+    """While it stalls, memory stays flat however much waits on the broker; while it is slow, batches shrink; healed, the lag
+    returns to zero and every record was billed once."""
+    (tmp_path / "catalog.yaml").write_text(CATALOG)
+    ledger.command.json("catalog", "publish", tmp_path / "catalog.yaml")
+    ledger.broker.create(ledger.topic, 4)
+    large = [(f"key-{n}", line(f"large {n}", note="y" * 300_000)) for n in range(400)]
+    worker = ledger.start("--batch-size", "20000", "--batch-mb", "8", "--commit-ms", "1000")
+    assert worker.stderr is not None
+    assert b"topic" in worker.stderr.readline()
+    before_kb = resident_kb(worker.pid)
+    with connect(ledger.server.dsn, autocommit=False) as holder:
+        holder.execute("select from ledger.lane for update")
+        ledger.broker.produce(ledger.topic, large)
+        said = b""
+        while b"paused until it does" not in said:
+            said = worker.stderr.readline()
+            assert said, "it ended without a word"
+        assert resident_kb(worker.pid) - before_kb < 90_000, "of 120 MB on the broker"
+        holder.rollback()
+    with connect(ledger.server.dsn) as superuser:
+        superuser.execute(
+            """create function public.slow() returns trigger language plpgsql as
+               $$ begin perform pg_sleep(new.received * 0.001); return new; end $$"""
+        )
+        superuser.execute(
+            "create trigger slow before insert on ledger.batch for each row execute function public.slow()"
+        )
+        ledger.broker.produce(ledger.topic, keyed([line(f"small {n}") for n in range(12_000)]))
+        assert until(lambda: shrank(ledger.batch_sizes()))
+        superuser.execute("alter table ledger.batch disable trigger slow")
+    assert until(lambda: ledger.accepted() == 12_400)
+    worker.send_signal(signal.SIGTERM)
+    ended(worker, 0)
+    assert ledger.verified()["accepted_events"] == 12_400
+
+
+def shrank(sizes: list[int]) -> bool:
+    """Whether a batch behind the largest one, the last aside, was much smaller."""
+    behind = sizes[sizes.index(max(sizes)) + 1 : -1] if sizes else []
+    return bool(behind) and min(behind) * 10 <= max(sizes) * 6
+
+
+def resident_kb(pid: int) -> int:
+    """How much memory a process has."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return next(int(row.split()[1]) for row in status.splitlines() if row.startswith("VmRSS"))
+
+
+def test_a_paused_source_and_a_paused_account(ledger: Ledger, tmp_path: Path) -> None:
+    """While a worker runs: a partition is left where it is and the others go on; an account waits and its neighbours do not;
+    both are read and billed once the switches are cleared, without anybody's doing."""
+    (tmp_path / "catalog.yaml").write_text(CATALOG)
+    ledger.command.json("catalog", "publish", tmp_path / "catalog.yaml")
+    ledger.broker.create(ledger.topic, 2)
+    source = f"kafka:{ledger.topic}"
+    ledger.command.json("throttle", "set", "--source", f"{source}/1", "--pause", "--reason", "maintenance")
+    ledger.command.json("throttle", "set", "--account", "other", "--pause", "--reason", "a wrong price")
+    for partition in (0, 1):
+        lines = [line(f"{partition} {n}", subject="other" if n % 4 == 0 else "acme") for n in range(40)]
+        ledger.broker.produce(ledger.topic, keyed(lines), partition=partition)
+    ended(ledger.start("--until-idle"), 0)
+    worker = ledger.start()
+    assert ledger.accepted() == 30
+    (found,) = [one for one in ledger.command.json("throttle", "list")["switches"] if one["what"] == "account"]
+    assert found["waiting"] == 10
+    ledger.command.json("throttle", "clear", "--account", "other", "--reason", "mended", "--no-retry")
+    assert until(lambda: ledger.accepted() == 40), "a running worker lets them go on"
+    ledger.command.json("throttle", "clear", "--source", f"{source}/1", "--reason", "done")
+    assert until(lambda: ledger.accepted() == 80)
+    worker.send_signal(signal.SIGTERM)
+    ended(worker, 0)
+    assert ledger.verified()["accepted_events"] == 80
+
+
 def usage(topic: Ledger, *ids: str) -> list[bytes]:
     """Good events, each with an id of its own in the shared ledger."""
     return [line(f"{topic.topic} {one}") for one in ids]

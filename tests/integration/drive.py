@@ -22,10 +22,13 @@ from lineitem.flow import Pipeline, Source, Summary, ingest
 from lineitem.ingest import acts
 from lineitem.ingest.events import BatchLimits
 from lineitem.ingest.letters import Filter, dead_letters, namespace_key
+from lineitem.ingest.throttle import What
 from lineitem.kit.db import Connection
 from lineitem.ledger.flush import flush
 from lineitem.ledger.rating import Rater
 from lineitem.ledger.report import Report
+from lineitem.ledger.throttling import Kept, Target, shown
+from lineitem.release import Releaser
 from lineitem.replay import Replayed, Replayer
 from tests.integration.oracle import EPOCH, Tally, Totals, tally_of
 
@@ -141,6 +144,26 @@ class Space:
     def discard(self, *keys: int) -> None:
         """Settle dead letters as never to be billed."""
         self.act(lambda app: app.discard_letters(self.name, keys, "ben", "a test says so"))
+
+    def throttle(self, what: What, name: str, per_second: int | None = None, until: datetime | None = None) -> int:
+        """Set a switch: its number."""
+        until_us = None if until is None else microseconds(until)
+        made: Kept = self.act(
+            lambda app: app.throttle_set(self.name, Target(what, name), per_second, until_us, "ana", "a test says so")
+        )
+        return made.number
+
+    def unthrottle(self, *numbers: int) -> None:
+        """Clear switches."""
+        self.act(lambda app: app.throttle_clear(self.name, numbers, "ben", "a test says so"))
+
+    def release(self, *, pipeline: int = 0, records: int = 100_000) -> Summary:
+        """Let go on what may."""
+        return Releaser(self.pipeline(pipeline), BatchLimits(records), clock_ns=lambda: 0).all()
+
+    def waits(self) -> int:
+        """How many records wait for a switch."""
+        return sum(one["waiting"] for one in self.act(lambda app: shown(app.control, self.name, self.clock.now_us())))
 
     def close(self, month: str) -> None:
         """Close a posting period."""

@@ -14,6 +14,7 @@ from lineitem.catalog.draft import Act, Retirement
 from lineitem.catalog.load import parse_catalog
 from lineitem.catalog.rate_file import Rate
 from lineitem.core.period import Month
+from lineitem.ingest.throttle import What
 from lineitem.kit.db import Connection
 from lineitem.ledger import fx
 from lineitem.ledger.canary import Choice
@@ -171,7 +172,22 @@ def fill(world: World) -> Space:
     space.act(lambda app: app.retire(space.name, Retirement("book", 2, end_us), "ana"))
     _work_off_dead_letters(space)
     _number(space)
+    _throttle(space)
     return space
+
+
+def _throttle(space: Space) -> None:
+    """A switch of every sort; of what waited, some went on, some waits, some waits again for another switch."""
+    space.throttle(What.ACCOUNT, "walk-in")
+    space.throttle(What.ACCOUNT, "idle")
+    space.throttle(What.ACCOUNT, "slow", per_second=1, until=datetime(2026, 12, 1, tzinfo=UTC))
+    space.throttle(What.EACH_ACCOUNT, "", per_second=1)
+    accounts = ["walk-in", "paris", "slow", "idle", "walk-in"]
+    lines = [event(f"t-{n}", accounts[n % 5], f"2026-11-02T12:{n:02}:00Z", "1") for n in range(20)]
+    space.send(b"".join(lines), "throttled", 15)
+    space.throttle(What.TYPE, "a.used", per_second=1)
+    space.unthrottle(1)
+    space.act(lambda app: app.release(space.name))
 
 
 def _work_off_dead_letters(space: Space) -> None:
@@ -301,6 +317,8 @@ _KINDS = {
     "catalog.effective_range": "upper(during) is null",
     "ingest.dead_letter": "reason",
     "ingest.letter_act": "act, outcome",
+    "ingest.throttle": "act, what",
+    "ingest.held": "reason, account is null",
     "billing.invoice": "converted",
 }
 _MUTATORS = {

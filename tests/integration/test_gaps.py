@@ -297,8 +297,8 @@ def test_raw_records_say_what_was_seen(world: World) -> None:
     }
     first, plain = batches[3], batches[1]
     told = RawSequences.read(app.control, space.name)
-    assert told.agree(first)
-    assert told.agree(plain)
+    assert told.agree(first, ())
+    assert told.agree(plain, ())
     place = (first.lane, first.batch)
     (fact,) = told.facts.values()
     for facts, aside in (
@@ -307,5 +307,5 @@ def test_raw_records_say_what_was_seen(world: World) -> None:
         (told.facts, {}),
         (told.facts, {place: [0, 2]}),
     ):
-        assert not RawSequences(space.name, facts, aside).agree(first)
-    assert not RawSequences(space.name, {(plain.lane, plain.batch): fact}, {}).agree(plain)
+        assert not RawSequences(space.name, facts, aside).agree(first, ())
+    assert not RawSequences(space.name, {(plain.lane, plain.batch): fact}, {}).agree(plain, ())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from lineitem.app import App
@@ -162,6 +164,103 @@ def test_a_stalled_ledger_leaves_the_desk_full(worker_ledger: App) -> None:
     assert not finish(desk)
     desk.close()
     assert opened(worker_ledger, 0).next == 4
+
+
+def test_a_flood_in_one_partition_does_not_starve_a_trickle_in_another(worker_ledger: App) -> None:
+    """However much waits in the flood's pile, between two batches of the trickle there is one of the flood; and while the desk
+    is full of the flood, there is room for the trickle's share."""
+    clock = Hands()
+    desk = Desk(worker_ledger.pipeline(NAMESPACE), StreamLimits(records=8, age_ms=1000, commit_ms=0), clock=clock)
+    flood, trickle = opened(worker_ledger, 0), opened(worker_ledger, 1)
+    desk.take(flood)
+    desk.take(trickle)
+    order = []
+    sent = 0
+    for second in range(6):
+        while not desk.over(flood.key):
+            fill(desk, flood, sent)
+            sent += 1
+        assert not desk.over(trickle.key)
+        fill(desk, trickle, second)
+        clock.now += 1_000_000_000
+        for _ in range(2):
+            desk.step()
+            desk.wait(30)
+            done = desk.finished()
+            assert done is not None
+            order.append(done.partition.key)
+    desk.close()
+    assert order.count(trickle.key) == 6
+    assert all(trickle.key in pair for pair in pairwise(order)), order
+    assert opened(worker_ledger, 1).next == 6
+    assert opened(worker_ledger, 0).next == 6 * 8
+
+
+def test_a_batch_takes_what_it_may_and_the_rest_waits_its_turn(worker_ledger: App) -> None:
+    """By records and by bytes; of a limited source what the limit allows, and nothing more than twice that is gathered."""
+    allowed = [2, 0, 3]
+    desk = Desk(
+        worker_ledger.pipeline(NAMESPACE), StreamLimits(records=4, age_ms=0, commit_ms=0),
+        allowed=lambda _, wanted: min(wanted, allowed.pop(0)), clock=Hands(),
+    )  # fmt: skip
+    partition = opened(worker_ledger, 0)
+    desk.take(partition)
+    desk.bound(partition.key, 4)
+    fill(desk, partition, 0, 1, 2)
+    assert not desk.over(partition.key)
+    fill(desk, partition, 3)
+    assert desk.over(partition.key)
+    desk.step()
+    assert not finish(desk)
+    assert opened(worker_ledger, 0).next == 2
+    assert desk.step() is None
+    assert not desk.busy, "its limit is used up"
+    desk.close()
+
+
+def test_memory_stays_bounded_while_the_ledger_stalls(worker_ledger: App) -> None:
+    """Many partitions of large records: beside the batch in work no more is gathered than twice what the desk holds."""
+    limits = StreamLimits(records=1000, bytes=4 << 20, age_ms=0)
+    desk = Desk(worker_ledger.pipeline(NAMESPACE), limits)
+    partitions = [opened(worker_ledger, number) for number in range(12)]
+    for partition in partitions:
+        desk.take(partition)
+    with connect(worker_ledger.dsn, autocommit=False) as holder:
+        holder.execute("select from ledger.lane for update")
+        taken = 0
+        for position in range(200):
+            for partition in partitions:
+                if not desk.over(partition.key):
+                    desk.add(partition.key, position, line("x", note="y" * 200_000))
+                    taken += 1
+                desk.step()
+        assert desk.busy
+        assert all(desk.over(partition.key) for partition in partitions)
+        assert desk.gathered_bytes <= 2 * limits.bytes + 12 * 210_000
+        assert taken < 100
+        holder.rollback()
+    desk.close()
+
+
+def test_chores_are_done_with_and_without_batches(worker_ledger: App) -> None:
+    """After each batch, and every second without one."""
+    clock, done = Hands(), []
+    desk = Desk(
+        worker_ledger.pipeline(NAMESPACE), StreamLimits(age_ms=0), chores=lambda: done.append(clock.now), clock=clock
+    )
+    partition = opened(worker_ledger, 0)
+    desk.take(partition)
+    desk.step()
+    assert not desk.busy
+    clock.now = 1_000_000_000
+    desk.step()
+    desk.wait_for_all()
+    assert done == [1_000_000_000]
+    fill(desk, partition, 0)
+    desk.step()
+    assert not finish(desk)
+    assert len(done) == 2
+    desk.close()
 
 
 def test_a_recreated_topic_is_another_stream(worker_ledger: App) -> None:

@@ -8,7 +8,8 @@ from lineitem.adapters.streams import place_of, positions_of
 from lineitem.ingest import intake
 from lineitem.ingest.letters import namespace_key
 from lineitem.kit.db import Connection
-from lineitem.ledger.health import dead_letters, totals
+from lineitem.ledger.health import totals
+from lineitem.ledger.letters import depth
 from lineitem.observability import metrics
 from lineitem.observability.recorder import Recorder
 
@@ -40,7 +41,7 @@ def measure(
 
 def measure_dead_letters(recorder: Recorder, connection: Connection, now_us: int) -> None:
     """Set depth and oldest age of open dead letters, and that the ledger answers."""
-    found = dead_letters(connection, now_us)
+    found = depth(connection, now_us)
     for code in metrics.REASON_CODES:
         one = found.get(code, {"dead_letters": 0, "oldest_seconds": 0})
         recorder.set(metrics.DEAD_LETTERS_OPEN, one["dead_letters"], code)

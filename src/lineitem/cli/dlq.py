@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -63,7 +64,9 @@ def list_(code: str | None, since: str | None, state: str, limit: int, grouped: 
         groups = beside.groups(app.control, scope.namespace, wanted, now_us)
         summary = beside.summary(app.control, scope.namespace, now_us)
         found = [] if grouped else letters.dead_letters(app.control, scope.namespace, limit, wanted)
-    reasons = {one["reason"]: {name: one[name] for name in ("dead_letters", "records")} for one in groups}
+    reasons: dict[str, Counter[str]] = {}
+    for one in groups:
+        reasons.setdefault(one["reason"], Counter()).update({name: one[name] for name in ("dead_letters", "records")})
     if scope.as_json:
         document = {"reasons": reasons, "groups": groups, "summary": summary}
         print_json(document if grouped else {"dead_letters": found} | document)
@@ -86,10 +89,14 @@ def _show_groups(groups: list[dict[str, Any]], state: str) -> None:
     columns = ["reason", "dead letters", "records", "attempts", "first seen", "last seen", "oldest", "example"]
     rows = [
         [one["reason"], one["dead_letters"], one["records"], one["attempts"], one["first_seen"], one["last_seen"],
-         age_text(one["oldest_seconds"]), f"{one['example']['key']}: {one['example']['detail']}"]
+         age_text(one["oldest_seconds"]), _example(one["example"])]
         for one in groups
     ]  # fmt: skip
     table("By reason", columns, rows, right=["dead letters", "records", "attempts", "oldest"])
+
+
+def _example(one: dict[str, Any]) -> str:
+    return str(one["detail"]) if one["key"] is None else f"{one['key']}: {one['detail']}"
 
 
 @dlq.command()
@@ -152,7 +159,7 @@ def replay(
     """
     _one_choice(keys, code, every)
     _possible(scope, *keys)
-    per_second = _per_second(rate)
+    per_second = per_second_option(rate)
     with scope.app() as app:
         chosen = app.choose_letters(scope.namespace, keys or None, _reason(code), limit)
         with progress_bar("Replaying", len(chosen), quiet=scope.as_json) as progress:
@@ -287,7 +294,7 @@ def _reason(code: str | None) -> Reason | None:
     return None if code is None else Reason[code.upper()]
 
 
-def _per_second(rate: str | None) -> int | None:
+def per_second_option(rate: str | None) -> int | None:
     """``200/s`` or ``200``. Raises UsageError."""
     from lineitem.core.errors import UsageError
 
@@ -295,7 +302,7 @@ def _per_second(rate: str | None) -> int | None:
         return None
     found = re.fullmatch(r"([1-9][0-9]{0,8})(?:/s)?", rate, re.ASCII)
     if found is None:
-        raise UsageError(f"{rate!r} is no rate", do="Write letters a second, e.g. --rate 200/s.")
+        raise UsageError(f"{rate!r} is no rate", do="Write how many a second, e.g. --rate 200/s.")
     return int(found[1])
 
 

@@ -23,12 +23,13 @@ _FREE_BYTES_MIN = 1 << 30
 def doctor(fix: bool, scope: Scope) -> int:
     """Check the machine, the database and the data folder, and say what to do. Exit code 1 when something is wrong."""
     from lineitem.ledger.gaps import everywhere
-    from lineitem.ledger.health import database_checks, dead_letters
+    from lineitem.ledger.health import database_checks
+    from lineitem.ledger.letters import depth
 
     with scope.app() as app:
         now_us = app.clock.now_us()
         checks = [*_folder_checks(app), *database_checks(app.control, now_us), *_segment_checks(app, fix)]
-        waiting, open_gaps = dead_letters(app.control, now_us), everywhere(app.control)
+        waiting, open_gaps = depth(app.control, now_us), everywhere(app.control)
     if scope.as_json:
         print_json(
             {

@@ -9,6 +9,7 @@ import click
 from lineitem.cli.canary import check_canaries
 from lineitem.cli.dlq import retry_letters, retrying
 from lineitem.cli.output import Scope, fields, ledger_command, print_json, progress_bar, say
+from lineitem.cli.throttle import release_waiting
 
 
 @click.command()
@@ -55,13 +56,13 @@ def ingest(
                 size = path.stat().st_size
                 with progress_bar(path.name, size, quiet=scope.as_json) as show:
                     limits = BatchLimits(batch_size)
-                    done = app.ingest(pipeline, found, limits, lambda position, _: show(position), two_processes)
+                    done = app.ingest(pipeline, found, limits, lambda position, _: show(position), two_processes, say)
             if done.resumed_at:
                 say(f"{path}: went on at position {done.resumed_at}, where an earlier run stopped")
             total.counts += done.counts
             total.line_items += done.line_items
             total.batches += done.batches
-        retried = retry_letters(app, scope.namespace, wanted=retry)
+        retried = retry_letters(app, scope.namespace, wanted=retry) | release_waiting(app, scope, wanted=retry)
         check_canaries(app, scope.namespace)
     if scope.as_json:
         print_json(total.document() | retried)

@@ -12,6 +12,7 @@ from types import FrameType
 
 import click
 
+from lineitem.cli.dlq import retrying
 from lineitem.cli.output import Scope, fields, ledger_command, print_json, say
 
 
@@ -31,12 +32,22 @@ from lineitem.cli.output import Scope, fields, ledger_command, print_json, say
 )
 @click.option("--until-idle", is_flag=True, help="End when everything is read instead of waiting for more.")
 @click.option(
-    "--batch-size", default=100_000, show_default=True, type=click.IntRange(1, 1_000_000), help="Records a batch."
+    "--batch-size",
+    default=100_000,
+    show_default=True,
+    type=click.IntRange(1, 1_000_000),
+    help="Records a batch, at most.",
 )
-@click.option("--batch-mb", default=64, show_default=True, type=click.IntRange(1, 512), help="Megabytes a batch.")
+@click.option(
+    "--batch-mb", default=64, show_default=True, type=click.IntRange(1, 512), help="Megabytes a batch, at most."
+)
 @click.option(
     "--batch-ms", default=1000, show_default=True, type=click.IntRange(0, 600_000),
     help="Milliseconds a record may wait for others to join its batch.",
+)  # fmt: skip
+@click.option(
+    "--commit-ms", default=500, show_default=True, type=click.IntRange(0, 600_000),
+    help="Milliseconds that committing a batch should take: batches grow and shrink to that.  0: always as large as can be.",
 )  # fmt: skip
 @click.option("--topic-id", metavar="ID", help="A topic or stream of a known name made anew: read it, it has this id.")
 @click.option("--skip-missing", is_flag=True, help="Go on without records that the broker no longer has.")
@@ -63,6 +74,7 @@ from lineitem.cli.output import Scope, fields, ledger_command, print_json, say
     help="A batch that takes longer is a warning in the log, and its trace is always kept.",
 )
 @click.option("--otlp", metavar="URL", help="Send traces to this collector.  [default: OTEL_EXPORTER_OTLP_ENDPOINT]")
+@retrying
 @ledger_command
 def worker(
     source: str,
@@ -73,6 +85,7 @@ def worker(
     batch_size: int,
     batch_mb: int,
     batch_ms: int,
+    commit_ms: int,
     topic_id: str | None,
     skip_missing: bool,
     metrics_listen: str | None,
@@ -80,6 +93,7 @@ def worker(
     log_format: str | None,
     slow_ms: int,
     otlp: str | None,
+    retry: bool,
     scope: Scope,
 ) -> int:
     """Read a Kafka topic or a NATS JetStream stream of CloudEvents into the ledger, exactly once.
@@ -88,6 +102,9 @@ def worker(
     Start as many as there is work for, with one --group: they share the partitions. Positions are kept in the ledger, in
     the transaction of each batch; offsets stored in Kafka only show other tools how far it is. Records of aborted
     transactions are not read; a record that cannot be billed is a dead letter.
+
+    Beside reading it tries dead letters again that waited for the catalog, lets go on what `lineitem throttle` no longer makes
+    wait, itemizes windows that have ended, and looks after canaries.
     """
     from lineitem.adapters.streams import StreamOrder
     from lineitem.adapters.watched import Watching
@@ -96,12 +113,12 @@ def worker(
     from lineitem.worker import StreamLimits
 
     tune_for_batches()
-    limits = StreamLimits(batch_size, batch_mb << 20, batch_ms)
+    limits = StreamLimits(batch_size, batch_mb << 20, batch_ms, commit_ms)
     order = StreamOrder(source, group, config, source_name, topic_id, skip_missing, until_idle, limits)
     log = Log(LogFormat(log_format), say, time.time_ns, slow_ms) if log_format else None
     watching = Watching(metrics_listen, otlp, log.batch if log else None, slow_ms, stuck_after)
     with _stopped_by_signals() as stop, scope.app() as app:
-        done = app.work(scope.namespace, order, stop.event, log.message if log else say, watching)
+        done = app.work(scope.namespace, order, stop.event, log.message if log else say, watching, retry=retry)
     if scope.as_json:
         print_json(done.document())
     else:

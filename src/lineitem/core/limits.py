@@ -7,7 +7,7 @@ RECORD_BYTES_MAX = 1 << 20
 DEAD_LETTER_RAW_BYTES_MAX = 1 << 16
 """Bytes of a raw record kept with a dead letter; the segment keeps up to ``RECORD_BYTES_MAX``."""
 LETTER_REASON_CHARS_MAX = 2000
-"""Characters of the reason for fixing or discarding a dead letter."""
+"""Characters of the reason for fixing or discarding a dead letter, and for a switch."""
 GAP_REASON_CHARS_MAX = 2000
 """Characters of the reason for waiving a gap, or for opening it again."""
 REPLAY_LETTERS_MAX = 5_000
@@ -18,6 +18,12 @@ RETRY_LETTERS_MAX = 10_000
 """Dead letters that one run of `ingest` or `catalog publish` tries again by itself."""
 RETRY_FIRST_SECONDS, RETRY_LONGEST_SECONDS = 60, 86_400
 """How long a dead letter that was tried again rests before it is by itself: doubled with every attempt, up to a day."""
+SWITCHES_MAX = 1_000
+"""Switches of `lineitem throttle` in force at once in a namespace."""
+SWITCH_RATE_MAX = 100_000_000
+"""Events a second that a switch may allow."""
+ACCOUNTS_HELD_MAX = 100
+"""Accounts of one batch whose excess waits under a limit that each account has; those with the largest."""
 NESTING_MAX = 64
 """Levels of JSON nesting."""
 FIELD_CHARS_MAX = 1024

@@ -29,6 +29,8 @@ class Reason(IntEnum):
     CURRENCY_MISMATCH = 18
     MISSING_TAG = 19
     UNKNOWN_TAG = 20
+    PAUSED = 40
+    THROTTLED = 41
 
     @property
     def code(self) -> str:
@@ -38,6 +40,9 @@ class Reason(IntEnum):
 
 TRANSIENT = frozenset({Reason.UNKNOWN_ACCOUNT, Reason.NO_PRICE})
 """Codes of good records that came before the catalog was ready for them: tried again by itself once the catalog has moved."""
+
+SWITCHED = frozenset({Reason.PAUSED, Reason.THROTTLED})
+"""Codes of good records that a switch of `lineitem throttle` has made wait: they go on by themselves once it lets them."""
 
 
 class Explanation(NamedTuple):
@@ -117,5 +122,13 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.UNKNOWN_TAG: Explanation(
         "A tag's value is none of the values, or not of the pattern, registered for the event's time (`unknown: dead_letter`).",
         "Correct the value, or register it in the catalog's `tags` and publish, then replay.",
+    ),
+    Reason.PAUSED: Explanation(
+        "Somebody has paused the event's account or type.",
+        "Nothing is lost: it is billed by itself once `lineitem throttle clear` lifts the switch that `throttle list` shows.",
+    ),
+    Reason.THROTTLED: Explanation(
+        "The event's account or type brings more events than somebody allows it a second.",
+        "Nothing is lost: it is billed by itself, as fast as the switch that `lineitem throttle list` shows allows.",
     ),
 }

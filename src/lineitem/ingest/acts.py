@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from lineitem.core.errors import PositionMoved
 from lineitem.core.limits import RETRY_FIRST_SECONDS, RETRY_LONGEST_SECONDS
-from lineitem.core.reasons import TRANSIENT, Reason
+from lineitem.core.reasons import SWITCHED, TRANSIENT, Reason
 from lineitem.ingest.events import EventColumns, Reject
 from lineitem.ingest.formats.dead_letters import Fix
 from lineitem.kit.db import Connection
@@ -111,10 +111,11 @@ def choose(
 
 
 def due(connection: Connection, namespace_key: int, revision: int, now_us: int, limit: int) -> list[Chosen]:
-    """Open letters of transient codes that the catalog in force may help, those tried least first."""
+    """Open letters of transient codes that the catalog in force may help or a switch may let go on, those tried least first."""
     where = {
         "namespace_key": namespace_key,
         "reasons": sorted(map(int, TRANSIENT)),
+        "switched": sorted(map(int, SWITCHED)),
         "revision": revision,
         "now_us": now_us,
         "first_us": RETRY_FIRST_SECONDS * 1_000_000,

@@ -79,6 +79,27 @@ class EventColumns:
     def __len__(self) -> int:
         return len(self.ordinal)
 
+    def take(self, rows: NDArray[np.int64]) -> EventColumns:
+        """The events of some rows, in that order."""
+        some = rows.tolist()
+
+        def pick(values: list[Any]) -> list[Any]:
+            return [values[row] for row in some]
+
+        return EventColumns(
+            ordinal=self.ordinal[rows],
+            id=pick(self.id),
+            source=pick(self.source),
+            type=pick(self.type),
+            subject=pick(self.subject),
+            time_us=self.time_us[rows],
+            data=pick(self.data),
+            traceparent=pick(self.traceparent),
+            key=self.key[rows],
+            digest=self.digest[rows],
+            sequence=None if self.sequence is None else self.sequence[rows],
+        )
+
     def without_payload(self) -> EventColumns:
         """The same events without what only matching and pricing read; those columns are empty lists."""
         return replace(self, type=[], subject=[], data=[], traceparent=[])

@@ -89,7 +89,7 @@ def open_pass(
             row[0], namespace, namespace_key, stream, content, row[1], row[2], row[5], json.loads(row[6]), row[3]
         )
     number = 1 if row is None else row[1] + 1
-    lane = _lane(namespace, stream, content, number, lanes)
+    lane = lane_of(namespace, stream, content, number, lanes)
     values = where | {
         "pass": number,
         "lane": lane,
@@ -101,7 +101,8 @@ def open_pass(
     return Partition(added[0], namespace, namespace_key, stream, content, number, lane, format, settings, 0)
 
 
-def _lane(namespace: str, stream: str, content: str, number: int, lanes: int) -> int:
+def lane_of(namespace: str, stream: str, content: str, number: int, lanes: int) -> int:
+    """The lane of ``lanes`` that a partition hashes to."""
     return int(text_digest(partition_name(namespace, stream, content, number)).hex()[:8], 16) % lanes + 1
 
 
@@ -121,7 +122,7 @@ def open_stream(
     where = {"namespace_key": namespace_key, "stream": stream, "content": STREAM}
     made = {
         "pass": 0,
-        "lane": _lane(namespace, stream, STREAM, 0, lanes),
+        "lane": lane_of(namespace, stream, STREAM, 0, lanes),
         "format": format,
         "settings": settings_text(settings),
     }

@@ -12,6 +12,8 @@ from lineitem.catalog import published
 from lineitem.core.errors import InputError
 from lineitem.core.period import us_to_text
 from lineitem.core.reasons import EXPLANATIONS, Reason
+from lineitem.ingest import held
+from lineitem.ingest.formats.held import PLACE_BYTES
 from lineitem.kit.db import Connection, explained
 from lineitem.kit.sqlfiles import load_queries
 
@@ -149,16 +151,19 @@ def moment(time: datetime) -> str:
 
 
 def _summary(row: tuple[Any, ...]) -> dict[str, Any]:
+    raw, position = row[6], row[4]
+    if row[3] == held.STREAM:  # it had waited for a switch: its record stands behind the place it came in at
+        raw, position = raw[PLACE_BYTES:], int.from_bytes(raw[:PLACE_BYTES], "big")
     return {
         "key": row[0],
         "reason": Reason(row[1]).code,
         "detail": row[2],
         "stream": row[3],
-        "position": row[4],
+        "position": position,
         "seen": row[8],
         "first_seen": moment(row[5]),
-        "raw": row[6].decode("utf-8", "backslashreplace"),
-        "trace_id": _trace_id(row[6]),
+        "raw": raw.decode("utf-8", "backslashreplace"),
+        "trace_id": _trace_id(raw),
         "state": row[9],
         "first_reason": Reason(row[10]).code,
         "attempts": row[11],

@@ -33,6 +33,7 @@ class BatchKind(IntEnum):
     SETTLE = 7
     CREDIT = 8
     LETTER = 10
+    THROTTLE = 17
     GAP = 18
 
 

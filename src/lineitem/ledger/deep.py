@@ -23,6 +23,7 @@ from lineitem.ledger.rating import Rater
 from lineitem.ledger.refold import BatchDamaged, PriceFold, Replay, UsageBatch, bases
 from lineitem.ledger.report import Report
 from lineitem.ledger.verify_credits import check_cuts
+from lineitem.ledger.verify_held import HeldRecords
 from lineitem.ledger.verify_letters import Replays
 from lineitem.ledger.verify_sequences import RawSequences
 from lineitem.rate.dues import whole
@@ -49,6 +50,7 @@ def _verify_namespace(
     replay = Replay(connection, store, namespace)
     folds: dict[int, PriceFold] = {}
     letters, replays = _letters(connection, namespace), Replays.read(connection, namespace)
+    waiting = HeldRecords.read(connection, namespace)
     raw_levels, raw_sequences = RawLevels(), RawSequences.read(connection, namespace)
     windows = set(connection.execute(STATE.windows_waiting, where).fetchall())
     events = 0
@@ -57,9 +59,11 @@ def _verify_namespace(
             place = (batch.lane, batch.batch)
             if place in letters and not _letters_agree(batch, letters[place]):
                 report.add(place, "a dead letter of it is not in its raw records")
+            if not waiting.agree(batch):
+                report.add(place, "the records of it that wait or have gone on are not those in its raw records")
             if batch.replayed is not None and not replays.agree(batch, batch.replayed):
                 report.add(place, "the dead letters it tried again are not those in its raw records")
-            if not raw_sequences.agree(batch):
+            if not raw_sequences.agree(batch, waiting.ordinals(place)):
                 report.add(place, "the sequence numbers it saw are not those of its raw records")
             for usage in batch.usage:
                 if usage.row.is_level:

@@ -26,6 +26,8 @@ from lineitem.core.period import Month, us_to_text
 from lineitem.ingest import formats, intake, segments
 from lineitem.ingest.events import EventColumns, RawRecords
 from lineitem.ingest.formats.dead_letters import DeadLetters, mended, opened
+from lineitem.ingest.formats.held import Held
+from lineitem.ingest.formats.held import opened as opened_held
 from lineitem.ingest.segments import Segment
 from lineitem.kit.blobs import BlobStore
 from lineitem.kit.db import Connection
@@ -250,6 +252,8 @@ def _event(connection: Connection, decoded: _Decoded, row: int, value: str | Non
 
 def _replayed(segment: Segment, ordinal: int) -> dict[str, Any]:
     """Of an event that was a dead letter: where it came in first, its original record, and what was changed of it."""
+    if segment.format == Held.name:
+        return _waited(segment, ordinal)
     if segment.format != DeadLetters.name:
         return {}
     envelope = opened(segment.raw.records[ordinal].as_py())
@@ -267,6 +271,18 @@ def _replayed(segment: Segment, ordinal: int) -> dict[str, Any]:
         "dead_letter": envelope.letter,
         "fixes": fixes,
         "mended": record.decode("utf-8", "backslashreplace") if fixes else None,
+    }
+
+
+def _waited(segment: Segment, ordinal: int) -> dict[str, Any]:
+    """Of an event that had to wait for a switch: where it came in, and its record without the envelope."""
+    came_in, about = opened_held(segment.raw), segment.context.settings
+    return {
+        "stream": about["stream"],
+        "format": about["format"],
+        "position": int(came_in.positions[ordinal]),
+        "raw": came_in.records[ordinal].as_py().decode("utf-8", "backslashreplace"),
+        "waited": True,
     }
 
 

@@ -8,13 +8,13 @@ from typing import NamedTuple
 
 from lineitem.catalog import published
 from lineitem.core.period import age_text
-from lineitem.ingest import intake, letters, segments
+from lineitem.ingest import intake, segments
 from lineitem.kit.blobs import BlobStore
 from lineitem.kit.db import Connection, explained
 from lineitem.kit.sqlfiles import load_queries
 from lineitem.ledger import gaps
 from lineitem.ledger.chain import BatchKind
-from lineitem.ledger.letters import age_seconds
+from lineitem.ledger.letters import depth
 from lineitem.ledger.post import Counts, outcomes
 
 SQL = load_queries("lineitem.ledger", "health.sql")
@@ -65,14 +65,6 @@ def database_checks(connection: Connection, now_us: int) -> list[Check]:
     ]
 
 
-def dead_letters(connection: Connection, now_us: int) -> dict[str, dict[str, int]]:
-    """Open dead letters of the whole ledger: code -> ``dead_letters`` and ``oldest_seconds``, most first."""
-    return {
-        reason.code: {"dead_letters": number, "oldest_seconds": age_seconds(since, now_us)}
-        for reason, number, since in letters.depth(connection)
-    }
-
-
 class Totals(NamedTuple):
     """The ledger in figures. ``outcomes``: records of usage by what became of them when they came in."""
 
@@ -93,7 +85,7 @@ def totals(connection: Connection) -> Totals:
 
 def _depth(connection: Connection, now_us: int) -> str:
     """In words: ``3 open: no_price 2 (oldest 5 h), bad_json 1 (oldest 3 d)``."""
-    found = dead_letters(connection, now_us)
+    found = depth(connection, now_us)
     parts = [f"{code} {one['dead_letters']} (oldest {age_text(one['oldest_seconds'])})" for code, one in found.items()]
     count = sum(one["dead_letters"] for one in found.values())
     return f"{count} open" + (": " + ", ".join(parts) if parts else "")

@@ -15,7 +15,8 @@ from lineitem.catalog import published
 from lineitem.core.errors import IntegrityError, Refused
 from lineitem.core.limits import LETTER_REASON_CHARS_MAX, REPLAY_LETTERS_MAX
 from lineitem.core.period import us_to_datetime
-from lineitem.ingest import acts, intake, letters, segments
+from lineitem.core.reasons import Reason
+from lineitem.ingest import acts, held, intake, letters, segments
 from lineitem.ingest.acts import Act, Letter, Place
 from lineitem.ingest.intake import Partition
 from lineitem.ingest.letters import Filter, moment
@@ -30,8 +31,8 @@ SQL = load_queries("lineitem.ledger", "letters.sql")
 _TRIES = 10
 
 
-class _Batch(NamedTuple):
-    """A row of ``batches``."""
+class BatchAt(NamedTuple):
+    """Where the raw records of a batch lie, and when it was recorded."""
 
     lane: int
     batch: int
@@ -47,12 +48,12 @@ class Origins:
 
     connection: Connection
     store: BlobStore
-    _batches: dict[tuple[int, int], _Batch] = field(default_factory=dict)
+    _batches: dict[tuple[int, int], BatchAt] = field(default_factory=dict)
     _partitions: dict[int, Partition] = field(default_factory=dict)
 
     def load(self, wanted: Sequence[Letter]) -> None:
         """Look up the batches of some letters."""
-        self._batches = _batches(self.connection, {(one.lane, one.batch) for one in wanted})
+        self._batches = batches_at(self.connection, {(one.lane, one.batch) for one in wanted})
         keys = sorted({batch.partition_key for batch in self._batches.values()})
         self._partitions = intake.partitions(self.connection, published.namespaces(self.connection), keys)
 
@@ -86,10 +87,11 @@ class Origins:
         return found
 
 
-def _batches(connection: Connection, places: Iterable[tuple[int, int]]) -> dict[tuple[int, int], _Batch]:
+def batches_at(connection: Connection, places: Iterable[tuple[int, int]]) -> dict[tuple[int, int], BatchAt]:
+    """The batches at some places (lane, number), by place."""
     listed = list(places)
     where = {"lanes": [lane for lane, _ in listed], "batches": [batch for _, batch in listed]}
-    rows = [_Batch(*row) for row in connection.execute(SQL.batches, where).fetchall()]
+    rows = [BatchAt(*row) for row in connection.execute(SQL.batches, where).fetchall()]
     return {(row.lane, row.batch): row for row in rows}
 
 
@@ -110,12 +112,12 @@ def groups(connection: Connection, namespace: str, wanted: Filter, now_us: int) 
     """Dead letters by code: ``reason``, ``dead_letters``, ``records``, ``first_seen``, ``last_seen``, ``oldest_seconds``,
     ``attempts``, and an ``example``: the oldest one's ``key`` and ``detail``."""
     places = letters.last_batches(connection, namespace, wanted)
-    recorded = _batches(connection, {(lane, batch) for _, lane, batch in places})
+    recorded = batches_at(connection, {(lane, batch) for _, lane, batch in places})
     last: dict[Any, int] = {}
     for reason, lane, batch in places:
         if (lane, batch) in recorded:
             last[reason] = max(last.get(reason, 0), recorded[(lane, batch)].recorded_us)
-    return [
+    found = [
         {
             "reason": one.reason.code,
             "dead_letters": one.letters,
@@ -128,20 +130,68 @@ def groups(connection: Connection, namespace: str, wanted: Filter, now_us: int) 
         }
         for one in letters.groups(connection, namespace, wanted)
     ]
+    waiting = _waiting(connection, namespace) if wanted.state in (None, "open") and wanted.since is None else {}
+    for reason, some in waiting.items():
+        if wanted.reason in (None, reason):
+            found.append(_waiting_group(reason, some, now_us))
+    return found
+
+
+def _waiting(connection: Connection, namespace: str) -> dict[Reason, list[held.Sum]]:
+    """What switches make wait, by code."""
+    found: dict[Reason, list[held.Sum]] = {}
+    for one in held.sums(connection, letters.namespace_key(connection, namespace)):
+        found.setdefault(one.reason, []).append(one)
+    return found
+
+
+def _waiting_group(reason: Reason, some: Sequence[held.Sum], now_us: int) -> dict[str, Any]:
+    """Records that a switch makes wait, as a group of dead letters: they have no keys, for nobody has to act on them."""
+    first = us_to_datetime(min(one.since_us for one in some))
+    last = us_to_datetime(max(one.until_us for one in some))
+    records = sum(one.records for one in some)
+    numbers = ", ".join(str(one.number) for one in some)
+    return {
+        "reason": reason.code,
+        "dead_letters": records,
+        "records": records,
+        "first_seen": moment(first),
+        "last_seen": moment(last),
+        "oldest_seconds": age_seconds(first, now_us),
+        "attempts": 0,
+        "example": {"key": None, "detail": f"wait for switch {numbers} of `lineitem throttle list`"},
+    }
 
 
 @explained()
 def summary(connection: Connection, namespace: str, now_us: int) -> dict[str, Any]:
     """How deep the queue is: letters by state, and the open ones by code with the age of the oldest in seconds."""
-    open_ones = letters.groups(connection, namespace, Filter("open"))
+    open_ones = groups(connection, namespace, Filter("open"), now_us)
+    states = letters.states(connection, namespace)
+    states["open"] += sum(one["dead_letters"] for one in open_ones if one["example"]["key"] is None)
     return {
-        **letters.states(connection, namespace),
-        "open_by_reason": {
-            one.reason.code: {"dead_letters": one.letters, "oldest_seconds": age_seconds(one.first_seen, now_us)}
-            for one in open_ones
-        },
-        "oldest_seconds": max((age_seconds(one.first_seen, now_us) for one in open_ones), default=None),
+        **states,
+        "open_by_reason": _by_reason((one["reason"], one["dead_letters"], one["oldest_seconds"]) for one in open_ones),
+        "oldest_seconds": max((one["oldest_seconds"] for one in open_ones), default=None),
     }
+
+
+def _by_reason(some: Iterable[tuple[str, int, int]]) -> dict[str, dict[str, int]]:
+    """Code, how many and age of the oldest as a document; letters and what waits may share a code."""
+    found: dict[str, dict[str, int]] = {}
+    for code, count, oldest in some:
+        one = found.setdefault(code, {"dead_letters": 0, "oldest_seconds": 0})
+        one["dead_letters"] += count
+        one["oldest_seconds"] = max(one["oldest_seconds"], oldest)
+    return found
+
+
+def depth(connection: Connection, now_us: int) -> dict[str, dict[str, int]]:
+    """Open dead letters of the whole ledger, with what switches make wait: code -> ``dead_letters`` and ``oldest_seconds``."""
+    kept = [(reason.code, number, age_seconds(since, now_us)) for reason, number, since in letters.depth(connection)]
+    waiting = [(one.reason.code, one.records, age_seconds(us_to_datetime(one.since_us), now_us))
+               for one in held.sums(connection)]  # fmt: skip
+    return _by_reason([*kept, *waiting])
 
 
 def age_seconds(since: datetime, now_us: int) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 from lineitem.catalog import canaries, published
 from lineitem.catalog.audit import audit, publications, retirements
 from lineitem.core.period import Month
-from lineitem.ingest import intake, sequences
+from lineitem.ingest import held, intake, sequences
 from lineitem.kit.db import Connection, asked_beside
 from lineitem.kit.sqlfiles import load_queries
 from lineitem.ledger import carried, gaps
@@ -26,6 +26,7 @@ from lineitem.ledger.post import LANES, NO_DIGEST
 from lineitem.ledger.report import Link, Place, Progress, Report
 from lineitem.ledger.verify_accepted import check_accepted
 from lineitem.ledger.verify_credits import check_credits
+from lineitem.ledger.verify_held import FACT_HELD, SWITCH_FACTS, check_held, check_switches
 from lineitem.ledger.verify_letters import LETTER_FACTS, check_letter_acts
 from lineitem.ledger.verify_lifecycle import check_beside, check_canaries, check_lifecycle
 from lineitem.ledger.verify_rows import check_line_items
@@ -57,6 +58,11 @@ def verify(connection: Connection, beside: Connection, notary: Notary, progress:
         _check_periods(connection, report)
         recorded = {kind: _recorded(connection, kind) for kind in LETTER_FACTS}
         for place, what in check_letter_acts(connection, recorded, links):
+            report.add(place, what)
+        switches = {kind: _recorded(connection, kind) for kind in SWITCH_FACTS}
+        for place, what in check_switches(connection, switches, links):
+            report.add(place, what)
+        for place, what in check_held(connection, _recorded(connection, FACT_HELD), links):
             report.add(place, what)
         for place, what in check_state(connection, _recorded(connection, "retraction")):
             report.add(place, what)
@@ -122,10 +128,13 @@ def _check_set_aside(connection: Connection, links: dict[Place, Link], report: R
     sightings: dict[Place, list[tuple[int, bytes]]] = {}
     for lane, batch, ordinal, mark in intake.sightings(connection):
         sightings.setdefault((lane, batch), []).append((ordinal, mark))
+    waiting: dict[Place, int] = {}
+    for row in held.stored(connection):
+        waiting[row.place] = waiting.get(row.place, 0) + row.records
     for place, link in links.items():
         seen = sightings.pop(place, [])
         expected = set_aside_digest(seen) if link.partition_key is not None else NO_DIGEST
-        if expected != link.batch.set_aside_digest or len(seen) != link.batch.dead_lettered:
+        if expected != link.batch.set_aside_digest or len(seen) + waiting.get(place, 0) != link.batch.dead_lettered:
             report.add(place, "the dead letters are not those it recorded")
     for place in sightings:
         report.add(place, "dead letters name it, which is no batch")
@@ -186,6 +195,9 @@ _FACT_KEYS = {
     "letter_fix": {"namespace", "by", "reason", "letters", "patch"},
     "letter_replay": {"namespace", "by", "reason", "letters"},
     "letter_discard": {"namespace", "by", "reason", "letters"},
+    "throttle_set": {"namespace", "by", "reason", "switches"},
+    "throttle_clear": {"namespace", "by", "reason", "switches"},
+    "held": {"namespace", "held"},
     "period": {"namespace", "month", "state"},
     "retraction": {"namespace", "source", "id"},
     "settle": {"namespace", "targets"},

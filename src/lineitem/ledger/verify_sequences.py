@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -68,12 +68,12 @@ class RawSequences:
             {(lane, batch): ordinals for lane, batch, ordinals in rows},
         )
 
-    def agree(self, batch: UsageBatch) -> bool:
-        """Whether a batch recorded what its raw records say."""
+    def agree(self, batch: UsageBatch, waiting: Sequence[int]) -> bool:
+        """Whether a batch recorded what its raw records say. ``waiting``: ordinals of records that a switch made wait."""
         place = (batch.lane, batch.batch)
         found = sequences.sightings(batch.events, batch.undecoded)
         if found is None:
             return place not in self.facts
         accepted = batch.events.ordinal[np.flatnonzero(batch.accepted)]
-        seen = sequences.seen(found, accepted, self.set_aside.get(place, ()))
+        seen = sequences.seen(found, accepted, [*self.set_aside.get(place, ()), *waiting])
         return self.facts.get(place) == canonical({"namespace": self.namespace} | seen.fact())

@@ -20,18 +20,27 @@ from lineitem.adapters.kafka.records import record_of
 from lineitem.adapters.kafka.topic import Broker, Topic
 from lineitem.core.errors import EnvironmentProblem, InputError, Refused
 from lineitem.core.limits import RECORD_BYTES_MAX
+from lineitem.ingest.gate import SourceWatch
 from lineitem.ingest.intake import Partition
+from lineitem.ingest.throttle import Switch
 from lineitem.worker import Desk, Done
 
 _ANSWER_S = 10
+_FETCHED_KBYTES = 8 << 10
+"""Messages that the client holds ahead, of all partitions in one queue: what a flood in one keeps the others waiting for."""
 _POLLS = 20_000
 """Messages taken between two looks at the desk."""
 _WAIT_S, _WAIT_BUSY_S = 0.1, 0.02
 _STALLED_S = 5
 """How long a full desk is waited for before the partitions are paused and the broker is talked to in between."""
+_SHARE_S = 0.2
+"""How long, where some partitions have gathered less than their share: then the others are paused, and these read on.
+Pausing throws away what the client has fetched; a desk that keeps up has room again before."""
 _PATIENCE_S = 30
 """How long a partition that is taken away may keep its batch in work: far below ``max.poll.interval.ms``."""
 _TRIES, _PAUSE_S = 20, 0.5
+_BOUND_MIN = 100
+"""Records of a limited partition that are gathered at least; else what its limit allows in two seconds."""
 _OUT_OF_RANGE = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE})
 _TOPIC_GONE = frozenset(
     {
@@ -65,10 +74,11 @@ class Reader:
         desk: Desk,
         open_: Callable[[int], Partition],
         last_record: Callable[[Partition], bytes | None],
+        watch: SourceWatch,
         say: Callable[[str], None],
     ) -> None:
         self._broker, self._topic, self._asked, self._desk = broker, topic, asked, desk
-        self._open, self._last_record, self._say = open_, last_record, say
+        self._open, self._last_record, self._watch, self._say = open_, last_record, watch, say
         self.reached: dict[int, int] = {}
         """Partition -> position of the ledger, for every one this worker ever had."""
         self._held: dict[int, Partition] = {}
@@ -77,7 +87,9 @@ class Reader:
         self._unproven: set[int] = set()  # partitions whose broker has not shown yet that it is the one that was read
         self._moved: set[int] = set()  # partitions that stand elsewhere than this worker thought
         self._last_said = ""
-        self._paused = False
+        self._switched: set[int] = set()  # partitions that a switch pauses
+        self._paused: set[int] = set()  # those, and others the desk has no room for
+        self._may_read = True
         self._assigned = False
         self._failure: BaseException | None = None
         self._stop = Event()
@@ -87,7 +99,7 @@ class Reader:
 
     def _connect(self) -> Consumer:
         own: dict[str, Any] = {
-            "queued.max.messages.kbytes": 32 << 10,
+            "queued.max.messages.kbytes": _FETCHED_KBYTES,
             **self._broker.settings,
             "group.id": self._asked.group,
             "enable.auto.commit": False,
@@ -115,6 +127,7 @@ class Reader:
                 [self._topic.name], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
             )
             while not stop.is_set():
+                self._heed()
                 self._make_room()
                 self._poll()
                 self._hand_over()
@@ -128,32 +141,70 @@ class Reader:
             self._failure = None
             self._consumer.close()  # gives the partitions back, which reports how far each has come
 
+    def _heed(self) -> None:
+        """Stop reading partitions that a switch pauses, read those again that none does any more, from where the ledger is."""
+        if self._watch.look():
+            for number, partition in self._held.items():
+                switch = self._watch.of(partition)
+                if switch is not None and switch.per_second is None:
+                    self._switch_off(number, partition, switch)
+                elif number not in self._switched:
+                    self._desk.bound(partition.key, switch and max(2 * (switch.per_second or 0), _BOUND_MIN))
+        for number in sorted(self._switched):
+            switch = self._watch.of(self._held[number])
+            if (switch is None or switch.per_second is not None) and self._desk.quiet(self._held[number].key):
+                self._say(f"partition {number}: no longer paused")
+                self._switched.discard(number)
+                self._paused.discard(number)
+                self._again(number)
+
+    def _switch_off(self, number: int, partition: Partition, switch: Switch) -> None:
+        if number in self._switched:
+            return
+        self._say(f"partition {number}: paused by switch {switch.number} (`lineitem throttle list`)")
+        self._switched.add(number)
+        self._ends.pop(number, None)  # what is gathered is given up: it is not in the ledger
+        self._desk.leave(partition.key, 0)
+
     def _make_room(self) -> None:
-        """Where the desk is full, wait for it; where that takes long, pause and go on talking to the broker."""
+        """Pause what is not to be read: by a switch, or because the desk has no room for it. Where that is all there is,
+        wait for the desk before; where that takes long, pause and go on talking to the broker."""
+        crowded = {number for number, one in self._held.items() if self._desk.over(one.key)}
+        wanted = set(self._switched)
         if not self._desk.full:
             self._full_since = None
-            if self._paused:
-                self._consumer.resume(self._all_held())
-                self._paused = False
-            return
-        now = time.monotonic()
-        self._full_since = self._full_since or now
-        if now - self._full_since < _STALLED_S:
-            self._desk.wait(_WAIT_S)
-        elif not self._paused:
-            self._say("the ledger does not keep up: paused until it does")
-            self._consumer.pause(self._all_held())
-            self._paused = True
+            wanted |= crowded  # their sources are limited
+        else:
+            now = time.monotonic()
+            self._full_since = self._full_since or now
+            others = self._held.keys() - crowded - self._switched
+            if now - self._full_since >= (_SHARE_S if others else _STALLED_S):
+                if not others and not crowded <= self._paused:
+                    self._say("the ledger does not keep up: paused until it does")
+                wanted |= crowded
+            else:
+                wanted |= crowded & self._paused
+                self._desk.wait(_WAIT_S)
+        self._pause(wanted)
+        self._may_read = not self._desk.full or crowded <= self._paused
 
-    def _all_held(self) -> list[TopicPartition]:
-        return [TopicPartition(self._topic.name, number) for number in self._held]
+    def _pause(self, wanted: set[int]) -> None:
+        """Of the partitions held, pause these and no others."""
+        if more := wanted - self._paused:
+            self._consumer.pause(self._places(more))
+        if fewer := self._paused - wanted:
+            self._consumer.resume(self._places(fewer))
+        self._paused = wanted
+
+    def _places(self, numbers: Iterable[int]) -> list[TopicPartition]:
+        return [TopicPartition(self._topic.name, number) for number in sorted(numbers)]
 
     def _poll(self) -> None:
         """Take what has come: one message at a time, for what came before a rebalance must not be taken for what comes after.
 
         An array of messages fetched at once may hold both.
         """
-        if self._desk.full and not self._paused:
+        if not self._may_read:
             return
         wait_s = _WAIT_BUSY_S if self._desk.busy else _WAIT_S
         for _ in range(_POLLS):
@@ -167,15 +218,15 @@ class Reader:
             if error is not None:
                 self._event(message, error)
                 continue
-            self._take(message)
-            if self._desk.full and not self._paused:
+            if not self._take(message):
                 return
 
-    def _take(self, message: Message) -> None:
+    def _take(self, message: Message) -> bool:
+        """Hand a record over: whether there is room for more of its partition."""
         number, offset = message.partition(), message.offset()
         partition = self._held.get(-1 if number is None else number)
-        if partition is None or number is None or offset is None:
-            return  # of a partition that was taken away
+        if partition is None or number is None or offset is None or number in self._switched:
+            return True  # of a partition that was taken away, or that is read again from the ledger's position
         self._ends.pop(number, None)
         headers: Any = message.headers()  # its values are bytes, whatever the stubs say
         record = record_of(message.value(), headers)
@@ -183,10 +234,11 @@ class Reader:
             self._unproven.discard(number)
             if offset == partition.next - 1:
                 self._prove(number, partition, record)
-                return
+                return True
         # Of the broker or of the producer, as the topic is set; -1 where there is none.
         received_ms = message.timestamp()[1]
         self._desk.add(partition.key, offset, record, received_ms)
+        return not self._desk.over(partition.key)
 
     def _prove(self, number: int, partition: Partition, record: bytes) -> None:
         """The record before the position must be the one the ledger read there. Raises Refused where it is another.
@@ -233,7 +285,10 @@ class Reader:
         if not self._assigned or self._desk.busy or self._desk.full:
             return False
         if self._held:
-            return all(number in self._ends and self._desk.quiet(one.key) for number, one in self._held.items())
+            return all(
+                (number in self._ends or number in self._switched) and self._desk.quiet(one.key)
+                for number, one in self._held.items()
+            )
         return self._group_has_read_everything()
 
     def _group_has_read_everything(self) -> bool:
@@ -257,17 +312,12 @@ class Reader:
                 one.offset = self._start(consumer, partition, one)
                 self._begin(one.partition, partition)
             consumer.incremental_assign(partitions)
-            self._pause_or_resume(partitions)
+            consumer.resume(partitions)  # one that was paused when it was lost is still
             self._assigned = True
             if partitions:
                 self._say(f"reading partitions {_listed(self._held)}")
         except Exception as error:
             self._failure = error
-
-    def _pause_or_resume(self, partitions: list[TopicPartition]) -> None:
-        """The client remembers that a partition was paused when it was lost, and would never fetch it again."""
-        if partitions:
-            (self._consumer.pause if self._paused else self._consumer.resume)(partitions)
 
     def _begin(self, number: int, partition: Partition) -> None:
         self._held[number] = partition
@@ -275,6 +325,10 @@ class Reader:
         self._ends.pop(number, None)
         self._reported.pop(number, None)
         self._desk.take(partition)
+        switch = self._watch.of(partition)
+        if switch is not None and switch.per_second is None:
+            self._switch_off(number, partition, switch)
+        self._watch.again()
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """The batch in work is finished before another worker gets its partition."""
@@ -311,8 +365,8 @@ class Reader:
         held = [one for one in partitions if self._held.pop(one.partition, None) is not None]
         for one in partitions:
             self._ends.pop(one.partition, None)
-            self._unproven.discard(one.partition)
-            self._moved.discard(one.partition)
+            for some in (self._moved, self._switched, self._paused, self._unproven):
+                some.discard(one.partition)
         if held:
             consumer.incremental_unassign(held)
 
@@ -323,7 +377,8 @@ class Reader:
         place.offset = self._start(self._consumer, partition, place)
         self._consumer.incremental_unassign([place])
         self._consumer.incremental_assign([place])
-        self._pause_or_resume([place])
+        self._paused.discard(number)
+        self._consumer.resume([place])  # paused again in a moment where it still has to be
         self._begin(number, partition)
 
     # --- where to start, and what must not be passed over ----------------------------------------------------------------
@@ -361,7 +416,7 @@ class Reader:
         """What comes instead of a message."""
         number, code = message.partition(), error.code()
         if code == KafkaError._PARTITION_EOF:
-            if number in self._held and message.offset() is not None:
+            if number in self._held and number not in self._switched and message.offset() is not None:
                 self._ends[number] = int(message.offset() or 0)
         elif code in _OUT_OF_RANGE and number in self._held:
             self._broker.check(self._topic, self._stop)
@@ -391,7 +446,7 @@ class Reader:
         work = self._desk.busy or self._desk.gathered > 0 or not read
         if self._assigned:
             self._lag.look(
-                {number: self._offset(number) for number in self._held}, work, self._desk.gathered, self._paused
+                {number: self._offset(number) for number in self._held}, work, self._desk.gathered, bool(self._paused)
             )
 
     def _offset(self, number: int) -> int:

@@ -10,6 +10,7 @@ from lineitem.adapters.opening import check_known, open_partition, source_name
 from lineitem.adapters.streams import Around, StreamOrder, Worked
 from lineitem.core.errors import IntegrityError, UsageError
 from lineitem.ingest import segments
+from lineitem.ingest.gate import SourceWatch
 from lineitem.ingest.intake import Partition
 from lineitem.ledger import read
 from lineitem.worker import Desk
@@ -40,9 +41,10 @@ def work(order: StreamOrder, around: Around) -> Worked:
             return None
         return bytes(stored.raw.records[-1].as_py())
 
+    watch = SourceWatch(around.connection, namespace_key, around.pipeline.clock)
     desk = Desk(
         around.pipeline, order.limits, certain=lambda: broker.check(topic, around.stop), chores=around.chores,
-        watch=around.watch,
+        allowed=watch.allowed, watch=around.watch,
     )  # fmt: skip
     try:
         reader = Reader(
@@ -52,6 +54,7 @@ def work(order: StreamOrder, around: Around) -> Worked:
             desk,
             open_,
             last_record,
+            watch,
             around.say,
         )
         around.say(f"{topic.what} (id {topic.id}, {topic.partitions} partitions), group {order.group!r}")

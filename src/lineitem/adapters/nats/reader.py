@@ -22,6 +22,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StreamInfo
 from lineitem.adapters.kafka.records import record_of
 from lineitem.adapters.nats.server import Server, Stream
 from lineitem.core.errors import Refused
+from lineitem.ingest.gate import SourceWatch
 from lineitem.ingest.intake import Partition
 from lineitem.observability.metrics import GATHERED, LAG, POSITION
 from lineitem.worker import Desk
@@ -45,13 +46,15 @@ class Reader:
         stream: Stream,
         desk: Desk,
         open_: Callable[[], Partition],
+        watch: SourceWatch,
         say: Callable[[str], None],
         *,
         until_idle: bool,
         skip_missing: bool,
     ) -> None:
         self._server, self._stream, self._desk = server, stream, desk
-        self._open, self._say = open_, say
+        self._open, self._watch, self._say = open_, watch, say
+        self._paused = False
         self._until_idle, self._skip_missing = until_idle, skip_missing
         self._stop = Event()
         self._partition = open_()
@@ -70,7 +73,10 @@ class Reader:
         try:
             await self._begin()
             while not stop.is_set():
-                if self._desk.full:
+                await self._heed()
+                if self._paused:
+                    await asyncio.to_thread(stop.wait, _WAIT_S)
+                elif self._desk.over(self._partition.key):
                     await asyncio.to_thread(self._desk.wait, _WAIT_S)
                 elif not self._fetched:
                     await self._fetch()
@@ -82,6 +88,24 @@ class Reader:
         finally:
             await asyncio.to_thread(self._desk.wait_for_all)  # it asks this loop for the stream's id
             await self._leave()
+
+    async def _heed(self) -> None:
+        """Stop reading where a switch pauses the stream, begin again where none does any more."""
+        if not self._watch.look():
+            return
+        switch = self._watch.of(self._partition)
+        if switch is not None and switch.per_second is None:
+            if not self._paused:
+                self._say(f"{self._stream.what}: paused by switch {switch.number} (`lineitem throttle list`)")
+                self._paused = True
+                self._desk.leave(self._partition.key, 0)  # what is gathered is read again from the ledger's position
+                await self._leave()
+        elif not self._paused:
+            self._desk.bound(self._partition.key, switch and max(2 * (switch.per_second or 0), _FETCH))
+        elif self._desk.quiet(self._partition.key):
+            self._say(f"{self._stream.what}: no longer paused")
+            self._paused = False
+            await self._begin()
 
     # --- from where on ---------------------------------------------------------------------------------------------------
 
@@ -152,7 +176,7 @@ class Reader:
 
     async def _take(self) -> None:
         """Give the desk what it has room for. A consumer that left a record out is replaced."""
-        while self._fetched and not self._desk.full:
+        while self._fetched and not self._desk.over(self._partition.key):
             message = self._fetched.popleft()
             sequence = message.metadata.sequence
             if sequence.consumer != self._delivered + 1:
@@ -205,8 +229,10 @@ class Reader:
         self._desk.watch.progress.look(behind > 0)
 
     async def _idle(self) -> bool:
-        if self._desk.busy or not self._desk.quiet(self._partition.key):
+        if not self._desk.quiet(self._partition.key):
             return False
+        if self._paused:
+            return True  # there is nothing that may be read
         try:
             return (await self._server.info()).state.last_seq <= max(self._taken, self.reached - 1)
         except (NatsError, TimeoutError):

@@ -9,6 +9,7 @@ from lineitem.adapters.nats.reader import Reader
 from lineitem.adapters.nats.server import PORT, Server
 from lineitem.adapters.opening import check_known, open_partition, source_name
 from lineitem.adapters.streams import Around, StreamOrder, Worked
+from lineitem.ingest.gate import SourceWatch
 from lineitem.ingest.intake import Partition
 from lineitem.worker import Desk
 
@@ -33,10 +34,25 @@ async def _work(order: StreamOrder, around: Around) -> Worked:
         def certain() -> None:
             server.check(stream, around.stop)
 
-        desk = Desk(around.pipeline, order.limits, certain=certain, chores=around.chores, watch=around.watch)
+        watch = SourceWatch(around.connection, namespace_key, around.pipeline.clock)
+        desk = Desk(
+            around.pipeline,
+            order.limits,
+            certain=certain,
+            chores=around.chores,
+            allowed=watch.allowed,
+            watch=around.watch,
+        )
         try:
             reader = Reader(
-                server, stream, desk, open_, around.say, until_idle=order.until_idle, skip_missing=order.skip_missing
+                server,
+                stream,
+                desk,
+                open_,
+                watch,
+                around.say,
+                until_idle=order.until_idle,
+                skip_missing=order.skip_missing,
             )
             around.say(f"{stream.what} (made {stream.id})")
             await reader.run(around.stop)

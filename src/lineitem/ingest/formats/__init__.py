@@ -13,6 +13,7 @@ from lineitem.ingest.formats.access_log import AccessLog
 from lineitem.ingest.formats.cloudevents import CloudEvents
 from lineitem.ingest.formats.csv import Csv
 from lineitem.ingest.formats.dead_letters import DeadLetters
+from lineitem.ingest.formats.held import Held
 from lineitem.ingest.formats.parquet import Parquet
 from lineitem.ingest.mapping import FieldMapping
 
@@ -60,7 +61,8 @@ class Format(Protocol):
 
 FORMATS: dict[str, Format] = {format_.name: format_ for format_ in (CloudEvents(), Csv(), Parquet(), AccessLog())}
 """Every format a file may have, by name."""
-_STORED: dict[str, Format] = {**FORMATS, DeadLetters.name: DeadLetters(FORMATS)}
+_INNER: dict[str, Format] = {**FORMATS, Held.name: Held(FORMATS)}
+_STORED: dict[str, Format] = {**_INNER, DeadLetters.name: DeadLetters(_INNER)}
 """Those a raw segment may have, too."""
 _ALIASES = {"json": "cloudevents", "ndjson": "cloudevents"}
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
 from lineitem.core.limits import NESTING_MAX
+from lineitem.ingest.events import DecodeContext, EventColumns, RawRecords, Reject
 
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
 
@@ -23,6 +24,18 @@ class Changes(NamedTuple):
 
     set: Mapping[str, str]
     remove: Sequence[str]
+
+
+class Inner(Protocol):
+    """What is asked of the format that enveloped records came in."""
+
+    def decode(self, raw: RawRecords, context: DecodeContext) -> tuple[EventColumns, list[Reject]]:
+        """See ``formats.Format``."""
+        ...
+
+    def amend(self, record: bytes, changes: Changes, settings: Mapping[str, Any]) -> bytes:
+        """See ``formats.Format``."""
+        ...
 
 
 def parsed(record: bytes) -> dict[str, Any]:

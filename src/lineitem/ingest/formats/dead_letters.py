@@ -14,7 +14,7 @@ import json
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -23,20 +23,9 @@ from lineitem.core.errors import UsageError
 from lineitem.core.reasons import Reason
 from lineitem.ingest.decode import concatenate
 from lineitem.ingest.events import BatchLimits, DecodeContext, EventColumns, RawRecords, Reject
-from lineitem.ingest.formats._amend import Changes, Unfit
+from lineitem.ingest.formats._amend import Changes, Inner, Unfit
+from lineitem.ingest.formats.held import PLACE_BYTES, Held
 from lineitem.ingest.mapping import FieldMapping
-
-
-class Inner(Protocol):
-    """What is asked of the format a letter came in."""
-
-    def decode(self, raw: RawRecords, context: DecodeContext) -> tuple[EventColumns, list[Reject]]:
-        """See ``formats.Format``."""
-        ...
-
-    def amend(self, record: bytes, changes: Changes, settings: Mapping[str, Any]) -> bytes:
-        """See ``formats.Format``."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +66,13 @@ def opened(record: bytes) -> Envelope:
 def mended(inner: Inner, record: bytes, fixes: Sequence[Fix], settings: Mapping[str, Any]) -> bytes:
     """The record with its fixes, one after the other. Raises Unfit where one does not fit."""
     original = record
+    place = record[:PLACE_BYTES] if isinstance(inner, Held) else b""  # of the stream, not of the record
     for fix in fixes:
         patch = fix.patch
         if patch.get("afresh"):
             record = original
         if "record" in patch:
-            record = str(patch["record"]).encode()
+            record = place + str(patch["record"]).encode()
         if patch.get("set") or patch.get("remove"):
             record = inner.amend(record, Changes(patch.get("set", {}), patch.get("remove", ())), settings)
     return record
@@ -148,23 +138,4 @@ class DeadLetters:
 def _in_order(events: EventColumns) -> EventColumns:
     """The events in the order of their records."""
     order = np.argsort(events.ordinal, kind="stable")
-    if (np.diff(order) > 0).all():
-        return events
-    rows = order.tolist()
-
-    def pick(values: list[Any]) -> list[Any]:
-        return [values[row] for row in rows]
-
-    return EventColumns(
-        ordinal=events.ordinal[order],
-        id=pick(events.id),
-        source=pick(events.source),
-        type=pick(events.type),
-        subject=pick(events.subject),
-        time_us=events.time_us[order],
-        data=pick(events.data),
-        traceparent=pick(events.traceparent),
-        key=events.key[order],
-        digest=events.digest[order],
-        sequence=None if events.sequence is None else events.sequence[order],
-    )
+    return events if (np.diff(order) > 0).all() else events.take(order)

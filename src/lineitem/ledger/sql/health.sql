@@ -23,6 +23,7 @@ with guarded as (
   where (n.nspname, c.relname) in (('ledger', 'batch'), ('ledger', 'line_item'), ('ledger', 'fact'),
     ('ledger', 'supersession'), ('ingest', 'identity'), ('ingest', 'retraction'), ('ingest', 'dead_letter'),
     ('ingest', 'dead_letter_sighting'), ('ingest', 'letter_act'), ('ingest', 'segment'), ('ingest', 'sequence_step'),
+    ('ingest', 'throttle'), ('ingest', 'held'),
     ('catalog', 'publication'), ('catalog', 'pricebook_version'), ('catalog', 'price'),
     ('catalog', 'price_version'), ('catalog', 'tag_set'), ('catalog', 'retirement'), ('catalog', 'draft'),
     ('catalog', 'draft_step'), ('billing', 'invoice'))

@@ -65,6 +65,12 @@ join catalog.namespace n using (namespace_key) where n.namespace = %(namespace)s
 select d.lane, d.batch, d.ordinal, d.position, d.raw_bytes, sha256(d.raw), d.event_key, d.digest from ingest.dead_letter d
 join catalog.namespace n using (namespace_key) where n.namespace = %(namespace)s
 
+-- name: released
+-- Batches that read records that had waited, by the partition they read.
+select b.partition_key, b.position_start, b.position_end, b.records_digest from ledger.batch b
+join ingest.partition p using (partition_key) join catalog.namespace n on n.namespace_key = b.namespace_key
+where n.namespace = %(namespace)s and p.stream = %(stream)s
+
 -- name: retractions
 -- Every retraction as it is stored.
 select r.key, n.namespace, r.reason, r.lane, r.batch from ingest.retraction r
