@@ -62,6 +62,7 @@ from lineitem.ledger.publishing import Publication, publish
 from lineitem.ledger.rating import Rater
 from lineitem.ledger.report import Report
 from lineitem.ledger.retract import retract
+from lineitem.ledger.schema_desk import SchemaDesk
 from lineitem.ledger.settle import settle
 from lineitem.ledger.settle_levels import settle_levels
 from lineitem.ledger.shadow import Candidate, Wanted, shadow
@@ -155,6 +156,12 @@ class App:
         done = publish(self.control, namespace, catalog, self.clock.now_us(), actor(by))
         self.checkpoint()
         return done
+
+    def schema_desk(self, namespace: str) -> SchemaDesk:
+        """The schema registry of a namespace; what is done there signs the ledger."""
+        return SchemaDesk(
+            namespace, self.dsn, self.clock, lambda connection: self.notary.sign(connection, self.clock.now_us())
+        )
 
     def shadow(
         self, namespace: str, drafts: Sequence[Candidate], wanted: Wanted, progress: ShadowProgress

@@ -35,6 +35,7 @@ _COMMANDS = {
     "proof": ("ledger", "Prove that one line item is in the signed ledger."),
     "retract": ("ledger", "Say that an event did not happen; totals are folded again without it."),
     "dlq": ("dlq", "Dead letters: what was set aside and why; mend, replay, discard."),
+    "schema": ("schema", "Schemas of events: register, check against what is registered, serve to Kafka clients."),
     "tags": ("tags", "How well line items are tagged, how that moved, amounts by cost centre."),
     "period": ("period", "Close and show posting periods."),
     "doctor": ("doctor", "Check the machine, the database and the data folder, and say what to do."),
