@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
 from functools import cached_property
@@ -19,6 +19,8 @@ import psycopg
 
 from lineitem.adapters.flags.flagd import FlagFile
 from lineitem.adapters.objectstore.folder import FolderStore
+from lineitem.adapters.schemaregistry.remote import RemoteRegistry
+from lineitem.adapters.schemaregistry.settings import read_address
 from lineitem.adapters.streams import Around, StreamOrder, Worked, work_of
 from lineitem.billing.check import check_invoices
 from lineitem.billing.run import BillingResult, bill
@@ -131,7 +133,15 @@ class App:
 
     def pipeline(self, namespace: str) -> Pipeline:
         """The pipeline of one namespace."""
-        return Pipeline(namespace, self.connection(), self.connection(), self.segments, self.clock, self.dsn)
+        connections = (self.connection(), self.connection())
+        return Pipeline(namespace, *connections, self.segments, self.clock, self.dsn, registry=self.registry)
+
+    @cached_property
+    def registry(self) -> RemoteRegistry | None:
+        """Where schemas come from, if not from the namespace's own registry."""
+        if self.config.schema_registry is None:
+            return None
+        return RemoteRegistry(read_address(self.config.schema_registry, self.config.schema_registry_config))
 
     @cached_property
     def notary(self) -> Notary:
@@ -309,6 +319,8 @@ class App:
     def work(self, namespace: str, order: StreamOrder, stop: Event, say: Callable[[str], None]) -> Worked:
         """Read a stream until ``stop`` is set, or to its end where asked; the ledger is signed every ``_SIGN_NS``."""
         read = work_of(order.url)
+        if self.registry is not None:
+            self.registry.check()
         pipeline = self.pipeline(namespace)
         flush(pipeline.writer, pipeline.snapshot(), self.clock.now_us(), pipeline.rater)
         signed_ns = time.monotonic_ns()
@@ -318,6 +330,8 @@ class App:
             if time.monotonic_ns() - signed_ns >= _SIGN_NS:
                 summarize_ranges(pipeline.writer)
                 self.checkpoint()
+                if self.registry is not None:
+                    self.retry_letters(namespace, pipeline=pipeline)
                 gc.collect()  # a process that moves batches does not look for cycles by itself
                 signed_ns = time.monotonic_ns()
 
@@ -339,11 +353,12 @@ class App:
 
     def replay_letters(
         self, namespace: str, chosen: Sequence[Chosen], by: str | None, note: str, per_second: int | None,
-        progress: Callable[[int], None],
+        progress: Callable[[int], None], pipeline: Pipeline | None = None,
     ) -> Replayed:  # fmt: skip
-        """Try dead letters again and sign the ledger. ``per_second``: at most so many, None as many as there are."""
+        """Try dead letters again and sign the ledger. ``per_second``: at most so many, None as many as there are.
+        ``pipeline``: one that nobody uses meanwhile, if there is one."""
         batch = REPLAY_LETTERS_MAX if per_second is None else max(1, min(per_second, REPLAY_LETTERS_MAX))
-        replayer = Replayer(self.pipeline(namespace), actor(by), note, Pace(per_second), batch)
+        replayer = Replayer(pipeline or self.pipeline(namespace), actor(by), note, Pace(per_second), batch)
         done = replayer.run(chosen, progress)
         if done.tried:
             summarize_ranges(self.control)
@@ -352,21 +367,27 @@ class App:
 
     def try_letters(self, namespace: str, chosen: Sequence[Chosen], progress: Callable[[int], None]) -> Replayed:
         """What replaying dead letters would do; nothing is written."""
-        return dry_run(self.connection(), self.segments, self.clock, namespace, chosen, progress)
+        return dry_run(self.connection(), self.segments, self.clock, namespace, chosen, progress, self.registry)
 
-    def retry_letters(self, namespace: str) -> Replayed | None:
-        """Try those again that the catalog in force may help and that have rested; None where there are none."""
+    def retry_letters(
+        self, namespace: str, whenever: Collection[Reason] = (), pipeline: Pipeline | None = None
+    ) -> Replayed | None:
+        """Try those again that the catalog in force may help and that have rested; None where there are none.
+
+        ``whenever``: codes that wait for something else which may have come, beside a registry elsewhere that was away.
+        """
         snapshot, now_us = self._in_force(namespace), self.clock.now_us()
-        chosen = acts.due(self.control, snapshot.namespace_key, snapshot.revision, now_us, RETRY_LETTERS_MAX)
+        waiting = {*whenever, Reason.REGISTRY_AWAY} if self.registry is not None else set(whenever)
+        chosen = acts.due(self.control, snapshot.namespace_key, snapshot.revision, now_us, RETRY_LETTERS_MAX, waiting)
         if not chosen:
             return None
         note = f"automatic, catalog revision {snapshot.revision}"
-        return self.replay_letters(namespace, chosen, None, note, None, lambda _: None)
+        return self.replay_letters(namespace, chosen, None, note, None, lambda _: None, pipeline)
 
     def fix_letter(self, namespace: str, key: int, patch: Mapping[str, Any], by: str | None, reason: str) -> Mended:
         """Record a patch for a dead letter, sign the ledger; how it reads with all its fixes."""
         now_us = self.clock.now_us()
-        mended = try_patch(self.control, self.segments, namespace, key, patch, now_us)
+        mended = try_patch(self.control, self.segments, namespace, key, patch, now_us, self.registry)
         ledger_letters.fix(self.control, namespace, key, patch, actor(by), reason, now_us)
         self.checkpoint()
         return mended

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -28,6 +28,7 @@ from lineitem.core.clock import Clock
 from lineitem.core.errors import CatalogMoved, Refused
 from lineitem.core.reasons import Reason
 from lineitem.ingest import acts, formats, intake, segments
+from lineitem.ingest.contracts import Contracts
 from lineitem.ingest.events import BatchLimits, DecodeContext, EventColumns, RawRecords, Reject
 from lineitem.ingest.identity import Fate, repeats_inside, settle
 from lineitem.ingest.segments import Segment
@@ -43,6 +44,8 @@ from lineitem.ledger.rating import AmountTooLarge, Itemized, Rater
 from lineitem.ledger.rows import Digests
 from lineitem.rate.enrich import Accounts, Enriched, enrich
 from lineitem.rate.match import match
+from lineitem.schemas.source import OwnRegistry
+from lineitem.schemas.source import Source as SchemaSource
 
 _TRIES = 20
 """How often a batch is tried again after a collision before it is given up."""
@@ -98,7 +101,8 @@ class Prepared:
 class Pipeline:
     """Batches of one namespace. Both connections act in the posting role; ``writer`` is the one batches commit on.
 
-    ``dsn``: where another process that prepares batches finds the same database; without it there is none.
+    ``dsn``: where another process that prepares batches finds the same database; without it there is none. ``registry``:
+    where schemas come from, if not from the namespace's own.
     """
 
     namespace: str
@@ -108,6 +112,8 @@ class Pipeline:
     clock: Clock
     dsn: str | None = None
     rater: Rater = field(default_factory=Rater)
+    registry: SchemaSource | None = None
+    _contracts: Contracts | None = None
     _snapshot: Snapshot | None = None
     _accounts: dict[str, AccountRow] = field(default_factory=dict)
     _tag_sets: dict[str, int] = field(default_factory=dict)
@@ -115,6 +121,14 @@ class Pipeline:
     _told: Digests = field(default_factory=lambda: Digests({}, {}, {}))
     _expect_repeats: bool = False
     _aside: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "identities"))
+
+    @property
+    def contracts(self) -> Contracts:
+        """The schemas that events are held to."""
+        if self._contracts is None:
+            own = OwnRegistry(self.reader, self.snapshot().namespace_key)
+            self._contracts = Contracts(own, self.registry)
+        return self._contracts
 
     def snapshot(self) -> Snapshot:
         """The catalog in force, read again whenever it has moved. Raises Refused where there is none."""
@@ -133,8 +147,10 @@ class Pipeline:
     def prepare(self, partition: intake.Partition, raw: RawRecords) -> Prepared:
         """Decode, resolve accounts and prices, write the raw segment."""
         now_us = self.clock.now_us()
-        context = DecodeContext(self.namespace, partition.stream, now_us, partition.settings)
+        schemas = self.contracts.looking()
+        context = DecodeContext(self.namespace, partition.stream, now_us, partition.settings, schemas, schemas.away)
         events, undecoded = formats.get(partition.format).decode(raw, context)
+        context = replace(context, schemas=schemas.used)  # decoded again, it is by the same schemas
         digest = records_digest(raw.records)
         name = segments.segment_name(partition.name, raw.start, raw.end, digest)
         segments.write(self.segments, name, Segment(raw, partition.format, context))
@@ -159,11 +175,19 @@ class Pipeline:
         matches, unmatched = match(events, snapshot.catalog.meters)
         enriched = enrich(events, matches, accounts, snapshot)
         enriched.rejects[:0] = unmatched
+        self._hold_to_schemas(events, enriched)
         missing = [text for text in enriched.tag_sets if text not in self._tag_sets]
         if missing:
             self._tag_sets |= published.tag_set_keys(self.reader, missing)
         keys = [self._tag_sets[text] for text in enriched.tag_sets]
         return snapshot.revision, enriched, keys, self._new_digests(snapshot, accounts, enriched.tag_sets, keys)
+
+    def _hold_to_schemas(self, events: EventColumns, enriched: Enriched) -> None:
+        """What breaks its schema is set aside for that, whatever else is wrong with it."""
+        broken = self.contracts.rejects(events)
+        if broken:
+            rows = {one.ordinal for one in broken}
+            enriched.rejects[:] = broken + [one for one in enriched.rejects if one.ordinal not in rows]
 
     def _resolve_accounts(self, events: EventColumns, snapshot: Snapshot) -> Accounts:
         encoded = pa.array(events.subject, pa.string()).dictionary_encode()
@@ -404,8 +428,9 @@ def _batches(
         yield iter(())
         return
     job = _Elsewhere(
-        pipeline.namespace, pipeline.dsn, pipeline.segments, pipeline.clock, partition, file.fileno(), first.end, limits
-    )
+        pipeline.namespace, pipeline.dsn, pipeline.segments, pipeline.clock, partition, file.fileno(), first.end, limits,
+        pipeline.registry,
+    )  # fmt: skip
     with ahead(_prepare_elsewhere, job, descriptors=[file.fileno()]) as others:
         yield _with_first(pipeline.prepare(partition, first), others)  # prepared here while the other process starts
 
@@ -427,12 +452,13 @@ class _Elsewhere:
     descriptor: int
     start: int
     limits: BatchLimits
+    registry: SchemaSource | None
 
 
 def _prepare_elsewhere(job: _Elsewhere) -> Iterator[Prepared]:
     tune_for_batches()
     with explained(), connect(job.dsn, role=POST) as connection, open(job.descriptor, "rb") as file:
-        pipeline = Pipeline(job.namespace, connection, connection, job.segments, job.clock)
+        pipeline = Pipeline(job.namespace, connection, connection, job.segments, job.clock, registry=job.registry)
         yield from pipeline.prepare_all(job.partition, file, job.start, job.limits)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from lineitem.cli.dlq import retry_letters, retrying
 from lineitem.cli.lifecycle import acting
 from lineitem.cli.output import Scope, ledger_command, print_json, say, table
 
@@ -77,12 +78,18 @@ def _read(path: Path, format_: str | None, references: tuple[str, ...]) -> Schem
 @schema.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @_described
+@retrying
 @acting
 @ledger_command
 def register(
-    file: Path, format_: str | None, references: tuple[str, ...], subject: str | None, actor: str | None, scope: Scope
-) -> None:
-    """Register FILE as the next version of its subject. One that the subject has already is found again."""
+    file: Path, format_: str | None, references: tuple[str, ...], subject: str | None, actor: str | None,
+    retry: bool, scope: Scope,
+) -> None:  # fmt: skip
+    """Register FILE as the next version of its subject. One that the subject has already is found again.
+
+    Dead letters `unknown_schema` are tried again then.
+    """
+    from lineitem.core.reasons import Reason
     from lineitem.kit.config import actor as who
     from lineitem.schemas import formats
     from lineitem.schemas.contract import located
@@ -98,10 +105,15 @@ def register(
             error.what = "\n".join(located(str(file), wanted.text, one) for one in error.problems)
             error.where = ""
             raise
-        warnings = [located(str(file), wanted.text, one) for one in formats.parse(desk.book().schema(done.id)).warnings]
+        parsed = formats.parse(desk.book().schema(done.id))
+        retried = retry_letters(
+            app, scope.namespace, wanted=retry and app.catalog(scope.namespace) is not None,
+            whenever={Reason.UNKNOWN_SCHEMA}, what="a schema",
+        )  # fmt: skip
+    warnings = [located(str(file), wanted.text, one) for one in parsed.warnings]
     if scope.as_json:
         document = {"subject": name, "version": done.version, "id": done.id, "registered": done.fresh}
-        print_json(document | {"warnings": warnings})
+        print_json(document | {"warnings": warnings} | retried)
         return
     for one in warnings:
         say(one)

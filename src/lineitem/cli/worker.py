@@ -35,6 +35,18 @@ from lineitem.cli.output import Scope, fields, ledger_command, print_json, say
 )  # fmt: skip
 @click.option("--topic-id", metavar="ID", help="A topic of a known name made anew: read it, it has this id.")
 @click.option("--skip-missing", is_flag=True, help="Go on without records that the broker no longer has.")
+@click.option(
+    "--schema-registry",
+    metavar="URL",
+    help="Where schemas come from: http(s)://host:port of a registry with Confluent's REST.  "
+    "[default: LINEITEM_SCHEMA_REGISTRY, else the namespace's own]",
+)
+@click.option(
+    "--schema-registry-config",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Who calls it and what to trust, name=value a line.  [default: LINEITEM_SCHEMA_REGISTRY_CONFIG]",
+)
 @ledger_command
 def worker(
     source: str,
@@ -47,6 +59,8 @@ def worker(
     batch_ms: int,
     topic_id: str | None,
     skip_missing: bool,
+    schema_registry: str | None,
+    schema_registry_config: Path | None,
     scope: Scope,
 ) -> int:
     """Read a Kafka topic of CloudEvents into the ledger, exactly once.
@@ -63,7 +77,7 @@ def worker(
     tune_for_batches()
     limits = StreamLimits(batch_size, batch_mb << 20, batch_ms)
     order = StreamOrder(source, group, config, source_name, topic_id, skip_missing, until_idle, limits)
-    with _stopped_by_signals() as stop, scope.app() as app:
+    with _stopped_by_signals() as stop, scope.app(schema_registry, schema_registry_config) as app:
         done = app.work(scope.namespace, order, stop.event, say)
     if scope.as_json:
         print_json(done.document())

@@ -65,6 +65,7 @@ class Candidates:
     lost: Problems = field(default_factory=dict)
     problems: Problems = field(default_factory=dict)
     plain: bool = False
+    dataschema: list[str | int | None] | None = None
 
 
 Parser = Callable[[Slice, DecodeContext], Candidates]
@@ -203,6 +204,7 @@ def _columns(
         traceparent=valid_traceparents(pick(parsed.traceparent)),
         key=identity_keys(context.namespace, source, id_),
         digest=content_digests(type_, subject, time_us, data),
+        dataschema=None if parsed.dataschema is None else pick(parsed.dataschema),
     )
 
 
@@ -215,6 +217,7 @@ def concatenate(parts: Sequence[EventColumns]) -> EventColumns:
     def lists(name: str) -> list[Any]:
         return list(chain.from_iterable(getattr(part, name) for part in parts))
 
+    named = [part.dataschema or [None] * len(part) for part in parts] if any(part.dataschema for part in parts) else []
     return EventColumns(
         ordinal=arrays("ordinal", np.int32),
         id=lists("id"),
@@ -226,4 +229,5 @@ def concatenate(parts: Sequence[EventColumns]) -> EventColumns:
         traceparent=lists("traceparent"),
         key=arrays("key", KEY_DTYPE),
         digest=arrays("digest", KEY_DTYPE),
+        dataschema=list(chain.from_iterable(named)) or None,
     )

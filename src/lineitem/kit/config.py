@@ -18,17 +18,23 @@ class Config:
     data_dir: Path
     database_url: str | None
     checkpoint_dir: Path
+    schema_registry: str | None = None
+    schema_registry_config: Path | None = None
 
     @classmethod
     def read(cls, data_dir: Path | None = None, environment: Mapping[str, str] = os.environ) -> Config:
         """From ``--data-dir`` or ``LINEITEM_DATA_DIR`` (default ``./.lineitem``), ``LINEITEM_DATABASE_URL`` and
-        ``LINEITEM_CHECKPOINT_DIR`` (default ``<data-dir>/checkpoints``; better a place outside this machine)."""
+        ``LINEITEM_CHECKPOINT_DIR`` (default ``<data-dir>/checkpoints``; better a place outside this machine),
+        ``LINEITEM_SCHEMA_REGISTRY`` and ``LINEITEM_SCHEMA_REGISTRY_CONFIG`` (default: the namespace's own registry)."""
         folder = (data_dir or Path(environment.get("LINEITEM_DATA_DIR") or ".lineitem")).absolute()
         checkpoints = environment.get("LINEITEM_CHECKPOINT_DIR")
+        registry_config = environment.get("LINEITEM_SCHEMA_REGISTRY_CONFIG")
         return cls(
             data_dir=folder,
             database_url=environment.get("LINEITEM_DATABASE_URL") or None,
             checkpoint_dir=Path(checkpoints) if checkpoints else folder / "checkpoints",
+            schema_registry=environment.get("LINEITEM_SCHEMA_REGISTRY") or None,
+            schema_registry_config=Path(registry_config) if registry_config else None,
         )
 
 

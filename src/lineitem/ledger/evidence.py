@@ -234,6 +234,7 @@ def _event(connection: Connection, decoded: _Decoded, row: int, value: str | Non
         "subject": events.subject[row],
         "time": us_to_text(int(events.time_us[row])),
         "data": _plain(events.data[row]),
+        "dataschema": _named(events, row),
         "value": value,
         "traceparent": traceparent,
         "trace_id": None if traceparent is None else traceparent.split("-")[1],
@@ -246,6 +247,12 @@ def _event(connection: Connection, decoded: _Decoded, row: int, value: str | Non
         "segment": decoded.name,
         "raw": raw.records[ordinal].as_py().decode("utf-8", "backslashreplace"),
     } | _replayed(decoded.segment, ordinal)
+
+
+def _named(events: EventColumns, row: int) -> str | None:
+    """The schema that an event names, or that its data was decoded by."""
+    named = None if events.dataschema is None else events.dataschema[row]
+    return f"/schemas/ids/{named}" if isinstance(named, int) else named
 
 
 def _replayed(segment: Segment, ordinal: int) -> dict[str, Any]:

@@ -2,15 +2,15 @@
 
 Beyond CloudEvents, ``subject`` and ``time`` are required: an event without an account or an instant cannot be billed.
 ``id`` and ``source`` may be missing; the place in the stream and the stream's name stand in for them. ``data`` must be
-an object (missing is an empty one); ``data_base64`` is refused, extension attributes are allowed and ignored, except
-``traceparent``.
+an object (missing is an empty one), or stand in ``data_base64`` in the wire format of Kafka clients, behind the id of its
+schema. Extension attributes are allowed and ignored, except ``traceparent``.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, Literal
 
 import msgspec
@@ -26,6 +26,7 @@ from lineitem.ingest.formats._amend import Changes, drop, encoded, parsed, put, 
 from lineitem.ingest.formats._batches import gather
 from lineitem.ingest.formats._elements import element_pieces, holds_elements
 from lineitem.ingest.formats._lines import line_pieces, text_start
+from lineitem.ingest.formats._wire import unpacked
 from lineitem.ingest.mapping import FieldMapping
 from lineitem.ingest.times import parse_rfc3339
 from lineitem.ingest.validate import Problem, Problems, bad_time, shown
@@ -48,8 +49,9 @@ class _Event(msgspec.Struct, gc=False, kw_only=True):
     subject: str
     time: str
     data: dict[str, Any] | None = None
-    data_base64: None = None
+    data_base64: str | None = None
     traceparent: Any = None
+    dataschema: Any = None
 
 
 class CloudEvents:
@@ -99,8 +101,14 @@ def _parse(piece: Slice, context: DecodeContext) -> Candidates:
     time_us, valid = parse_rfc3339([event.time for event in events])
     problems: Problems = {row: _bad_time(events[row].time) for row in np.flatnonzero(~valid).tolist()}
     data: list[dict[str, Any]] = [event.data or {} for event in events]
+    named: list[str | int | None] = [event.dataschema for event in events]
+    if any(named):
+        named = [one if isinstance(one, str) else None for one in named]
     for row in _with_long_integers(piece, rows):
         data[row] = canonical_tree(data[row])
+    packed = [event.data_base64 for event in events]
+    if any(text is not None for text in packed):
+        _unpack(events, data, named, problems, context)
     return Candidates(
         rows=rows,
         id=[event.id for event in events],
@@ -113,7 +121,28 @@ def _parse(piece: Slice, context: DecodeContext) -> Candidates:
         lost=lost,
         problems=problems,
         plain=piece.plain,
+        dataschema=named if any(one is not None for one in named) else None,
     )
+
+
+def _unpack(
+    events: Sequence[_Event],
+    data: list[dict[str, Any]],
+    named: list[str | int | None],
+    problems: Problems,
+    context: DecodeContext,
+) -> None:
+    """Take the data out of every `data_base64`, by the schema that its first bytes name."""
+    for row, event in enumerate(events):
+        if event.data_base64 is None:
+            continue
+        found = unpacked(event.data_base64, context)
+        if isinstance(found, Problem):
+            problems.setdefault(row, found)
+        elif event.data is not None:
+            problems.setdefault(row, Problem(Reason.BAD_FIELD, "there is both data and data_base64"))
+        else:
+            data[row], named[row] = found
 
 
 def _bad_time(text: str) -> Problem:
@@ -224,8 +253,8 @@ def _wrong_attribute(event: dict[str, Any]) -> Problem | None:
     for name in ("type", "subject", "time", "id", "source"):
         if not isinstance(event.get(name), str | None):
             return Problem(Reason.BAD_FIELD, f"{name} is not a string")
-    if event.get("data_base64") is not None:
-        return Problem(Reason.BAD_FIELD, "data_base64 is not supported; send data as a JSON object")
+    if not isinstance(event.get("data_base64"), str | None):
+        return Problem(Reason.BAD_FIELD, "data_base64 is not a string")
     if not isinstance(event.get("data"), dict | None):
         return Problem(Reason.BAD_FIELD, "data is not a JSON object")
     return None

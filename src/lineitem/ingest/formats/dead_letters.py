@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, BinaryIO, Protocol
 
 import numpy as np
@@ -139,7 +139,7 @@ class DeadLetters:
         ordinals = np.array([ordinal for ordinal, *_ in group], np.int32)
         positions = np.array([position for _, position, _ in group], np.int64)
         records = RawRecords(pa.array([record for *_, record in group], pa.binary()), positions, 0, 0)
-        own = DecodeContext(context.namespace, source["stream"], context.now_us, source["settings"])
+        own = replace(context, stream=source["stream"], settings=source["settings"])
         events, rejects = self.inner[source["format"]].decode(records, own)
         events.ordinal = ordinals[events.ordinal]
         found = [Reject(int(ordinals[one.ordinal]), one.reason, one.detail, one.key, one.digest) for one in rejects]
@@ -167,4 +167,5 @@ def _in_order(events: EventColumns) -> EventColumns:
         traceparent=pick(events.traceparent),
         key=events.key[order],
         digest=events.digest[order],
+        dataschema=None if events.dataschema is None else pick(events.dataschema),
     )
