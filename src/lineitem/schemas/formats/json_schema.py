@@ -91,8 +91,15 @@ def _sentence(error: Exception) -> str:
 
 def unreadable(reader: JsonSchema, writer: JsonSchema) -> list[str]:
     """Where ``reader`` refuses, or may refuse, what ``writer`` allows."""
-    found = _uncovered(reader, writer, reader.document, _closed(writer.document), "data")
+    found = _uncovered(reader, writer, _inlined(reader), _closed(_inlined(writer)), "data")
     return found[:_PROBLEMS_MAX]
+
+
+def _inlined(schema: JsonSchema) -> Any:
+    """The schema with what it refers to elsewhere in place: two references of one name may be two versions."""
+    if not schema._resources:
+        return schema.document
+    return jsonschema_rs.dereference(schema.document, offline=True, **_registry(schema._resources))
 
 
 def _uncovered(reader: JsonSchema, writer: JsonSchema, new: Any, old: Any, place: str) -> list[str]:
