@@ -62,7 +62,9 @@ LEAVES: list[tuple[Any, st.SearchStrategy[Any], Any]] = [
 @st.composite
 def written(draw: st.DrawFn) -> tuple[Any, Any, Any]:
     """A schema, a value for the library to write, and what we have to read."""
-    fields, value, wanted = [], {}, {}
+    fields: list[tuple[str, Any]] = []
+    value: dict[str, Any] = {}
+    wanted: dict[str, Any] = {}
     for number in range(draw(st.integers(1, 5))):
         kind, values, expected = draw(st.sampled_from(LEAVES))
         shape, name = draw(st.sampled_from(["plain", "array", "map", "optional"])), f"f{number}"

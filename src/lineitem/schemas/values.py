@@ -21,9 +21,19 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 def json_value(payload: bytes) -> Any:
     """A JSON text; fractions become Decimals. Raises Unreadable."""
     try:
-        return json.loads(payload, parse_float=Decimal, parse_constant=_refuse)
+        value = json.loads(payload, parse_float=Decimal, parse_constant=_refuse)
     except (ValueError, ArithmeticError, RecursionError) as error:
         raise Unreadable(f"the payload is not JSON: {error}") from None
+    _check_depth(value, 0)
+    return value
+
+
+def _check_depth(value: Any, depth: int) -> None:
+    if depth > DEPTH_MAX:
+        raise Unreadable(f"the payload nests deeper than {DEPTH_MAX} levels")
+    if isinstance(value, dict | list):
+        for one in value.values() if isinstance(value, dict) else value:
+            _check_depth(one, depth + 1)
 
 
 def _refuse(constant: str) -> None:
