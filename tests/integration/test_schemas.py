@@ -7,6 +7,7 @@ import io
 import json
 import random
 from base64 import b64encode
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
@@ -21,11 +22,13 @@ from lineitem.adapters.schemaregistry.settings import Address
 from lineitem.app import App
 from lineitem.core.reasons import Reason
 from lineitem.flow import Source, ingest
+from lineitem.ingest import segments
 from lineitem.ingest.events import BatchLimits
 from lineitem.ledger.schema_desk import SchemaDesk
 from lineitem.schemas.model import BadSchema, Reference, Schema
 from lineitem.schemas.registry import COMPATIBILITY, ENFORCE, Incompatible
-from tests.integration.drive import Space, World
+from lineitem.schemas.source import Absent
+from tests.integration.drive import Space, World, microseconds
 
 NOW = datetime(2026, 11, 2, tzinfo=UTC)
 AVRO = {
@@ -195,12 +198,48 @@ def test_a_registry_that_is_away(space: Space) -> None:
     away = RemoteRegistry(Address("http://127.0.0.1:9"), patience_s=2, clock=clock)
     pipeline = space.pipeline()
     pipeline.registry = away
-    file = wired("e", 7, b"x") + wired("f", 8, b"x") + plain("g", "5")
+    file = wired("e", 7, b'{"v": 2}') + wired("f", 8, b"x") + plain("g", "5")
     source = Source(io.BytesIO(file), sha256(file).hexdigest(), "s", "cloudevents", {})
     summary = ingest(pipeline, source, BatchLimits(), lambda *_: None)
     assert (summary.counts.itemized, summary.counts.dead_lettered) == (1, 2)
     assert len(space.letters("registry_away")) == 2
+    assert space.act(lambda app: app.retry_letters(space.name)) is None, "nothing says that it may be back"
+    back = space.pipeline()
+    back.registry = _Elsewhere()
+    app = space.world.app
+    vars(app)["registry"] = back.registry  # as a worker with that registry has it
+    done = space.act(lambda app: app.retry_letters(space.name, pipeline=back))
+    del vars(app)["registry"]
+    assert (done.tried, done.summary.counts.itemized) == (2, 1)
+    assert len(space.letters("unknown_schema")) == 1
     assert space.world.findings(deep=True) == []
+
+
+class _Elsewhere:
+    """A registry that has one schema, 7."""
+
+    def by_id(self, id_: int) -> Schema | Absent:
+        return Schema("JSON", OBJECT) if id_ == 7 else Absent.UNKNOWN
+
+    def by_version(self, subject: str, version: int | None) -> Absent:
+        return Absent.UNKNOWN
+
+    def subjects(self, id_: int) -> Absent:
+        return Absent.UNKNOWN
+
+
+def test_a_segment_whose_schema_was_altered(space: Space) -> None:
+    """The schema in a segment says what its bytes are worth: one that says otherwise is found, of the right batch."""
+    id_ = desk(space).register("used-value", Schema("AVRO", json.dumps(AVRO)), "ana").id
+    space.send(wired("e", id_, avro("1.5")), "s")
+    store = space.world.app.segments
+    (name,) = list(store.names())
+    found = segments.read(store, name, microseconds(NOW))
+    wrong = Schema("AVRO", json.dumps(AVRO).replace('"scale": 9', '"scale": 6')).document()
+    (space.world.app.config.data_dir / "segments" / name).unlink()
+    segments.write(store, name, replace(found, context=replace(found.context, schemas={str(id_): wrong})))
+    (finding,) = space.world.findings(deep=True)
+    assert "an accepted event is not in its raw records" in finding["what"]
 
 
 def test_registering(space: Space) -> None:

@@ -277,10 +277,16 @@ def _replayed(segment: Segment, ordinal: int) -> dict[str, Any]:
     }
 
 
+_PLAIN_DIGITS_MAX = 100
+"""Zeros that a number may take to be written out; beyond, its exponent is shown."""
+
+
 def _plain(value: Any) -> Any:
     """A payload as JSON can carry it exactly: fractions as text, for a JSON reader would make them binary floats."""
     if isinstance(value, dict):
         return {key: _plain(held) for key, held in value.items()}
     if isinstance(value, list):
         return [_plain(held) for held in value]
-    return str(value) if isinstance(value, Decimal) else value
+    if not isinstance(value, Decimal):
+        return value
+    return f"{value:f}" if abs(value.adjusted()) <= _PLAIN_DIGITS_MAX else str(value)
