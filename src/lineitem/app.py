@@ -321,6 +321,7 @@ class App:
         read = work_of(order.url)
         if self.registry is not None:
             self.registry.check()
+            self.retry_letters(namespace)
         pipeline = self.pipeline(namespace)
         flush(pipeline.writer, pipeline.snapshot(), self.clock.now_us(), pipeline.rater)
         signed_ns = time.monotonic_ns()

@@ -38,7 +38,7 @@ def encoded(document: Any, value: Any) -> bytes:
 
 
 def problems(reader: Any, writer: Any) -> list[str]:
-    return formats.unreadable(avro(record(("v", reader))), avro(record(("v", writer))))
+    return list(formats.unreadable(avro(record(("v", reader))), avro(record(("v", writer)))))
 
 
 LEAVES: list[tuple[Any, st.SearchStrategy[Any], Any]] = [
@@ -126,6 +126,7 @@ def test_recursive_types_and_enums() -> None:
         (record(("v", ["null", "int"])), b"\x08", "branch"),
         (record(("v", "double")), b"\x00\x00\x00\x00\x00\x00\xf8\x7f", "nan"),
         (record(("v", decimal(3, 2))), b"\x04\x7f\xff", "precision"),
+        (record(("v", decimal(38, 0))), b"\xc0\x3e" + b"\x7f" * 4000, "4096 bits"),
         (record(("v", {"type": "array", "items": "null"})), b"\xfe\xff\xff\xff\xff\xff\xff\xff\x7f", f"{NODES_MAX}"),
         (record(("v", ["null", "R"])), b"\x02" * 100 + b"\x00", "deeper"),
     ],
@@ -183,10 +184,10 @@ def test_fields_come_and_go() -> None:
     """A new field needs a default; a removed one does not matter to the reader; a renamed one changes what meters read."""
     old = avro(record(("v", "int")))
     new = record(("v", "int"), ("w", "int"))
-    assert formats.unreadable(old, avro(new)) == []
+    assert formats.unreadable(old, avro(new)) == ()
     assert "no default" in formats.unreadable(avro(new), old)[0]
     new["fields"][1]["default"] = 0
-    assert formats.unreadable(avro(new), old) == []
+    assert formats.unreadable(avro(new), old) == ()
     renamed = record(("x", "int"))
     renamed["fields"][0]["aliases"] = ["v"]
     assert "renamed" in formats.unreadable(avro(renamed), old)[0]
@@ -206,6 +207,8 @@ def test_canonical_form() -> None:
         '{"type":"record","name":"R","fields":[{"name":"v","type":"Nope"}]}', '{"a":1,"a":2}',
         json.dumps(record(("v", decimal(3, 5)))), json.dumps(record(("v", decimal(39, 5)))),
         json.dumps(record(("v", {"type": "string", "logicalType": "decimal", "precision": 3}))),
+        json.dumps(record(("v", {"type": "fixed", "name": "F", "size": "x"}))),
+        json.dumps(record(("v", {"type": "long", "logicalType": []}))),
         "[" * 100_000,
     ],
 )  # fmt: skip

@@ -69,7 +69,7 @@ def test_formats_are_held() -> None:
 )  # fmt: skip
 def test_what_may_change(reader: Any, writer: Any) -> None:
     """The reader takes whatever the writer may write."""
-    assert formats.unreadable(schema(reader), schema(writer)) == []
+    assert formats.unreadable(schema(reader), schema(writer)) == ()
 
 
 @pytest.mark.parametrize(
@@ -101,9 +101,9 @@ def test_references() -> None:
     """A schema elsewhere is one that is registered and named; nothing is fetched."""
     whole = schema(obj({"m": {"$ref": "urn:money"}}), **{"urn:money": {"type": "integer"}})
     assert formats.parse(whole).problems({"m": "x"})
-    assert formats.unreadable(whole, whole) == []
+    assert formats.unreadable(whole, whole) == ()
     wider = schema(obj({"m": {"$ref": "urn:money"}}), **{"urn:money": NUMBER})
-    assert formats.unreadable(wider, whole) == []
+    assert formats.unreadable(wider, whole) == ()
     assert formats.unreadable(whole, wider)
     with pytest.raises(BadSchema, match=r"retriev|not present"):
         formats.parse(schema({"$ref": "http://127.0.0.1:9/x.json"}))

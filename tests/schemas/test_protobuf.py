@@ -109,7 +109,14 @@ def test_bytes_that_are_no_message(payload: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "values"), [("google.type.Decimal", {"value": "1e"}), ("confluent.type.Decimal", {"scale": 5000})]
+    ("kind", "values"),
+    [
+        ("google.type.Decimal", {"value": "1e"}),
+        ("google.type.Decimal", {"value": "1_0"}),
+        ("google.type.Decimal", {"value": "NaN"}),
+        ("confluent.type.Decimal", {"scale": 5000}),
+        ("confluent.type.Decimal", {"value": b"\x7f" * 4000}),
+    ],
 )
 def test_decimals_that_are_none(kind: str, values: dict[str, Any]) -> None:
     """A text that is no number, a scale beyond reason."""

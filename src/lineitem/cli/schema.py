@@ -202,7 +202,7 @@ def check(
         wanted, name = _read(file, format_, references), _subject(file, subject)
         verdict = contract.check(book, name, wanted, str(file))
         verdicts.append(verdict)
-        if events is not None and (not verdict.problems or verdict.versions):
+        if events is not None:
             with readable(events) as lines:
                 _check_events(book, verdict, wanted, lines, str(events))
     _say_verdicts(verdicts, scope.as_json)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from hashlib import sha256
 from typing import Any, NamedTuple
 
+from lineitem.catalog import published
 from lineitem.kit.db import Connection
 from lineitem.ledger import claims
 from lineitem.ledger.post import Fact, canonical
@@ -25,6 +26,7 @@ def register(connection: Connection, namespace: str, subject: str, schema: Schem
     Raises BadSchema, registry.Incompatible.
     """
     registry.check_subject(subject)
+    registry.judge(registry.load(connection, published.namespace_key(connection, namespace)), subject, schema)
     with desk(connection, namespace, by, now_us) as held:
         done = registry.add(connection, held.key, subject, schema, held.head.batch + 1)
         if done.fresh:

@@ -114,7 +114,8 @@ def _refuse(constant: str) -> None:
 def summary(verdicts: Iterable[Verdict]) -> Iterator[str]:
     """Verdicts in words, a line each; problems are shown apart."""
     for one in verdicts:
-        said = f"{one.file}: " + ("good" if not one.problems else f"{len(one.problems)} problems")
+        count = len(one.problems)
+        said = f"{one.file}: " + (f"{count} problem{'s' * (count > 1)}" if count else "good")
         if one.registered is not None:
             said += f", it is version {one.registered} of {one.subject} already"
         elif one.versions:

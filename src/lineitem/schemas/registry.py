@@ -195,30 +195,38 @@ class Added(NamedTuple):
     kept: Kept | None = None
 
 
-def add(connection: Connection, namespace_key: int, subject: str, schema: Schema, batch: int) -> Added:
-    """Make ``schema`` the subject's next version, in the caller's transaction, which holds lane 0.
+def judge(book: Book, subject: str, schema: Schema) -> tuple[Schema, int | None, int | None]:
+    """A schema with all it needs, the id it has already, and the version of the subject that it is already.
 
-    Raises BadSchema, and Incompatible for what the subject does not allow.
+    Raises BadSchema, and Incompatible for what the subject does not allow. What is worked out here is remembered: called
+    before ``add``, it leaves little to do while others wait.
     """
-    book = load(connection, namespace_key)
     schema = book.whole(schema.format, schema.text, schema.references)
     id_ = book.find(schema)
-    had = book.versions.get(subject, {})
-    for version, known in had.items():
+    for version, known in book.versions.get(subject, {}).items():
         if known == id_:
-            return Added(known, version, fresh=False)
+            return schema, id_, version
     problems = book.problems(subject, schema)
     if problems:
         raise Incompatible(
             problems, where=f"{subject} ({book.compatibility(subject)})",
             do="Change the schema, or register it under another subject; `lineitem schema mode` shows what is asked.",
         )  # fmt: skip
+    return schema, id_, None
+
+
+def add(connection: Connection, namespace_key: int, subject: str, schema: Schema, batch: int) -> Added:
+    """Make ``schema`` the subject's next version, in the caller's transaction, which holds lane 0. Raises as ``judge`` does."""
+    book = load(connection, namespace_key)
+    schema, id_, version = judge(book, subject, schema)
+    if id_ is not None and version is not None:
+        return Added(id_, version, fresh=False)
     kept = None
     if id_ is None:
         id_ = max(book.kept, default=0) + 1
         kept = Kept(id_, schema.format, schema.text, refs_text(schema.references), digest_of(schema))
         _store.add_schema(connection, namespace_key, kept, batch)
-    version = max(had, default=0) + 1
+    version = max(book.versions.get(subject, {}), default=0) + 1
     _store.add_version(connection, namespace_key, subject, version, id_, batch)
     return Added(id_, version, fresh=True, kept=kept)
 

@@ -44,16 +44,28 @@ def detect(path: str) -> str:
     raise UsageError("cannot tell the schema's format", where=path, do=f"Name it with --format; endings: {known}.")
 
 
-@lru_cache(maxsize=256)
 def parse(schema: Schema) -> Parsed:
     """Understand a schema, once in a process. Raises BadSchema, and what ``get`` does."""
+    found = _parsed(schema)
+    if isinstance(found, BadSchema):
+        raise BadSchema(found.problems)
+    return found
+
+
+@lru_cache(maxsize=256)
+def _parsed(schema: Schema) -> Parsed | BadSchema:
+    """What is no schema is remembered, too: each of many messages may name it."""
     if len(schema.text) > SCHEMA_CHARS_MAX:
-        raise BadSchema([f"the schema has more than {SCHEMA_CHARS_MAX} characters"])
-    return get(schema.format).parse(schema)
+        return BadSchema([f"the schema has more than {SCHEMA_CHARS_MAX} characters"])
+    try:
+        return get(schema.format).parse(schema)
+    except BadSchema as error:
+        return error.with_traceback(None)
 
 
-def unreadable(reader: Schema, writer: Schema) -> list[str]:
-    """Why ``reader`` could not read what ``writer`` wrote; none where it can."""
+@lru_cache(maxsize=256)
+def unreadable(reader: Schema, writer: Schema) -> tuple[str, ...]:
+    """Why ``reader`` could not read what ``writer`` wrote; none where it can. Raises as ``parse`` does."""
     if reader.format != writer.format:
-        return [f"the format changes from {writer.format} to {reader.format}"]
-    return get(reader.format).unreadable(parse(reader), parse(writer))
+        return (f"the format changes from {writer.format} to {reader.format}",)
+    return tuple(get(reader.format).unreadable(parse(reader), parse(writer)))

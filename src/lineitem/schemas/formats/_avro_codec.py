@@ -22,6 +22,8 @@ _TIMES = {
 }  # fmt: skip
 """Logical type -> units a second; those that are local have no zone and lose the ``Z``."""
 _INT_MAX, _LONG_MAX = 1 << 31, 1 << 63
+_DECIMAL_BITS_MAX = 4096
+"""Far beyond what can be billed, and below what Python writes out as text."""
 
 
 @dataclass(slots=True)
@@ -85,6 +87,8 @@ def text_of(data: bytes) -> str:
 def decimal_of(data: bytes, scale: int) -> Decimal:
     """Avro 1.11, Decimal: two's complement, big-endian, unscaled."""
     unscaled = int.from_bytes(data, "big", signed=True)
+    if unscaled.bit_length() > _DECIMAL_BITS_MAX:
+        raise Unreadable(f"a decimal of more than {_DECIMAL_BITS_MAX} bits")
     return Decimal((unscaled < 0, tuple(map(int, str(abs(unscaled)))), -scale))
 
 

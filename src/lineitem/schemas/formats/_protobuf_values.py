@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from collections.abc import Iterable, Iterator
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
@@ -16,6 +17,8 @@ from lineitem.schemas.values import DEPTH_MAX, from_double, from_single, instant
 
 _WRAPPERS = "google.protobuf."
 _SCALE_MAX = 1000
+_DECIMAL = re.compile(r"[+-]?(\d{1,1000}(\.\d{0,1000})?|\.\d{1,1000})([eE][+-]?\d{1,9})?", re.ASCII)
+"""The grammar of ``google.type.Decimal``, bounded."""
 _WHOLE = frozenset(
     {
         FieldDescriptor.CPPTYPE_INT32,
@@ -81,13 +84,10 @@ def _one(field: FieldDescriptor, value: Any, depth: int) -> Any:
 
 
 def _google_decimal(message: Any) -> Decimal:
-    try:
-        value = Decimal(message.value or "0")
-    except InvalidOperation:
-        value = Decimal("NaN")
-    if not value.is_finite():
-        raise Unreadable(f"the decimal {message.value[:60]!r} is not a number")
-    return value
+    text = message.value or "0"
+    if not _DECIMAL.fullmatch(text):
+        raise Unreadable(f"the decimal {text[:60]!r} is not a number")
+    return Decimal(text)
 
 
 def _confluent_decimal(message: Any) -> Decimal:

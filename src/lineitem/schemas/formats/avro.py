@@ -51,12 +51,15 @@ def parse(schema: Schema) -> Avro:
     document = _json.parsed(schema.text)
     root = _fastavro(document, named, "")
     names = {name: one for name, one in named.items() if isinstance(one, dict)}
-    problems, warnings = _avro_rules.defects([*names.values(), root])
-    if problems:
-        raise BadSchema(problems)
-    compiler = _avro_codec.Compiler(names)
+    try:
+        problems, warnings = _avro_rules.defects([*names.values(), root])
+        if problems:
+            raise BadSchema(problems)
+        compiler = _avro_codec.Compiler(names)
+        read, check = compiler.read(root), compiler.check(root)
+    except (KeyError, TypeError, ValueError, RecursionError):  # what the library let pass
+        raise BadSchema(["an attribute of a type has a value that it cannot have"]) from None
     own = {"schema": document, "needs": [_json.parsed(text) for _, text in schema.needs]} if schema.needs else document
-    read, check = compiler.read(root), compiler.check(root)
     return Avro(_json.canonical(_without_docs(own)), warnings, root, names, read, check)
 
 
