@@ -28,7 +28,7 @@ from lineitem.ledger.schema_desk import SchemaDesk
 from lineitem.schemas.model import BadSchema, Reference, Schema
 from lineitem.schemas.registry import COMPATIBILITY, ENFORCE, Incompatible
 from lineitem.schemas.source import Absent
-from tests.integration.drive import Space, World, microseconds
+from tests.integration.drive import Space, World, microseconds, nothing
 
 NOW = datetime(2026, 11, 2, tzinfo=UTC)
 AVRO = {
@@ -188,19 +188,13 @@ def test_a_schema_that_comes_late(space: Space) -> None:
 
 
 def test_a_registry_that_is_away(space: Space) -> None:
-    """One that does not answer leaves letters of their own code; asked again at once, it is not waited for."""
-    waited: list[float] = [0.0]
-
-    def clock() -> float:
-        waited[0] += 1
-        return waited[0]
-
-    away = RemoteRegistry(Address("http://127.0.0.1:9"), patience_s=2, clock=clock)
+    """One that does not answer leaves letters of their own code, which are tried again once it may answer."""
+    away = RemoteRegistry(Address("http://127.0.0.1:9"), patience_s=0, pause=nothing)
     pipeline = space.pipeline()
     pipeline.registry = away
     file = wired("e", 7, b'{"v": 2}') + wired("f", 8, b"x") + plain("g", "5")
     source = Source(io.BytesIO(file), sha256(file).hexdigest(), "s", "cloudevents", {})
-    summary = ingest(pipeline, source, BatchLimits(), lambda *_: None)
+    summary = ingest(pipeline, source, BatchLimits(), nothing)
     assert (summary.counts.itemized, summary.counts.dead_lettered) == (1, 2)
     assert len(space.letters("registry_away")) == 2
     assert space.act(lambda app: app.retry_letters(space.name)) is None, "nothing says that it may be back"

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException as AnyHTTPException
 
 from lineitem.api.limits import BodyLimit
-from lineitem.core.errors import EnvironmentProblem, InputError, LineitemError, UsageError
+from lineitem.core.errors import EnvironmentProblem, LineitemError, UsageError
 from lineitem.ledger.schema_desk import SchemaDesk
 from lineitem.schemas import formats
 from lineitem.schemas.model import BadSchema, Compatibility, Reference, Schema
@@ -114,9 +114,8 @@ def _errors(app: FastAPI) -> None:
     async def ours(request: Request, error: Exception) -> Response:
         for kind, (status, code) in _CODES.items():
             if isinstance(error, kind):
-                assert isinstance(error, LineitemError)
-                return RegistryResponse({"error_code": code, "message": _sentence(error)}, status)
-        return RegistryResponse({"error_code": 50001, "message": _sentence(error)}, 500)
+                return RegistryResponse({"error_code": code, "message": str(error)}, status)
+        return RegistryResponse({"error_code": 50001, "message": str(error)}, 500)
 
     async def refusal(request: Request, error: Exception) -> Response:
         assert isinstance(error, _Refusal)
@@ -139,10 +138,6 @@ def _errors(app: FastAPI) -> None:
     }
     for kind, handler in handlers.items():
         app.add_exception_handler(kind, handler)
-
-
-def _sentence(error: Exception) -> str:
-    return str(error) if isinstance(error, InputError | LineitemError) else "the registry could not answer"
 
 
 def _version_of(book: Book, subject: str, text: str) -> Version:

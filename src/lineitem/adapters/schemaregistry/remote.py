@@ -51,6 +51,10 @@ class _NoRedirect(HTTPRedirectHandler):
         return None
 
 
+def _pause(seconds: float) -> None:
+    Event().wait(seconds)
+
+
 @dataclass(slots=True)
 class RemoteRegistry:
     """``clock`` counts seconds, ``pause`` waits for so many. It keeps no connection, so that another process may have it."""
@@ -60,6 +64,7 @@ class RemoteRegistry:
     fresh_s: int = 30
     """How long `latest`, and that something is not there, is believed."""
     clock: Callable[[], float] = time.monotonic
+    pause: Callable[[float], object] = _pause
     _schemas: dict[int, Schema] = field(default_factory=dict)
     _versions: dict[tuple[str, int], RemoteVersion] = field(default_factory=dict)
     _latest: dict[str, tuple[float, RemoteVersion]] = field(default_factory=dict)
@@ -127,7 +132,7 @@ class RemoteRegistry:
                 if self.clock() + pause >= end:
                     self._away_until = self.clock() + self.patience_s
                     return Absent.AWAY
-                Event().wait(pause)
+                self.pause(pause)
                 pause *= 2
 
     def _version(self, subject: str, version: int | None) -> RemoteVersion:
