@@ -172,8 +172,8 @@ def fill(world: World) -> Space:
     space.act(lambda app: app.step(space.name, 1, Act.APPROVE, "ben"))
     end_us = microseconds(datetime(2027, 1, 1, tzinfo=UTC))
     space.act(lambda app: app.retire(space.name, Retirement("book", 2, end_us), "ana"))
-    _work_off_dead_letters(space)
     _register_schemas(space)
+    _work_off_dead_letters(space)
     return space
 
 
@@ -184,7 +184,9 @@ def _register_schemas(space: Space) -> None:
     text = '{"type":"object","properties":{"v":{"type":"number"},"model":{"$ref":"urn:model"}}}'
     done = desk.register("a.used-value", Schema("JSON", text, (Reference("urn:model", "model-value", 1),)), "ana")
     desk.put("a.used-value", {COMPATIBILITY: "FULL", ENFORCE: "yes"}, "ana")
-    desk.put("", {ENFORCE: None, COMPATIBILITY: "NONE"}, "ben")
+    desk.put("", {COMPATIBILITY: "NONE"}, "ben")
+    desk.put("model-value", {ENFORCE: "no"}, "ben")
+    desk.put("model-value", {ENFORCE: None}, "ben")
     value = b64encode(b"\0" + done.id.to_bytes(4, "big") + b'{"v":0.5,"model":"m"}').decode()
     packed = event("packed", "paris", "2026-11-02T12:51:00Z", "0").decode().partition('"data"')[0]
     space.send(f'{packed}"data_base64":"{value}"}}\n'.encode(), "wire")
