@@ -62,7 +62,7 @@ reference: $(VENV)/.dev ## write the generated pages of docs/reference
 
 pin: ## pin the dependencies again (the only command that needs uv)
 	$(PIN) --upgrade pyproject.toml requirements/build.in --extra server -o requirements/server.txt
-	$(PIN) --upgrade pyproject.toml requirements/build.in --extra server --extra flags --extra kafka --extra nats --extra otel \
+	$(PIN) --upgrade pyproject.toml requirements/build.in --extra server --extra flags --extra kafka --extra nats --extra otel --extra schemas \
 		--extra dev -c requirements/server.txt \
 		-o requirements/dev.txt
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
 from functools import cached_property
@@ -18,6 +18,8 @@ import psycopg
 from lineitem.adapters.flags.flagd import FlagFile
 from lineitem.adapters.measures import measure
 from lineitem.adapters.objectstore.folder import FolderStore
+from lineitem.adapters.schemaregistry.remote import RemoteRegistry
+from lineitem.adapters.schemaregistry.settings import read_address
 from lineitem.adapters.streams import Around, StreamOrder, Worked, work_of
 from lineitem.adapters.watched import Watching, watched
 from lineitem.billing.check import check_invoices
@@ -66,6 +68,7 @@ from lineitem.ledger.publishing import Publication, publish
 from lineitem.ledger.rating import Rater
 from lineitem.ledger.report import Report
 from lineitem.ledger.retract import retract
+from lineitem.ledger.schema_desk import SchemaDesk
 from lineitem.ledger.settle import settle
 from lineitem.ledger.settle_levels import settle_levels
 from lineitem.ledger.shadow import Candidate, Wanted, shadow
@@ -136,7 +139,15 @@ class App:
 
     def pipeline(self, namespace: str) -> Pipeline:
         """The pipeline of one namespace."""
-        return Pipeline(namespace, self.connection(), self.connection(), self.segments, self.clock, self.dsn)
+        connections = (self.connection(), self.connection())
+        return Pipeline(namespace, *connections, self.segments, self.clock, self.dsn, registry=self.registry)
+
+    @cached_property
+    def registry(self) -> RemoteRegistry | None:
+        """Where schemas come from, if not from the namespace's own registry."""
+        if self.config.schema_registry is None:
+            return None
+        return RemoteRegistry(read_address(self.config.schema_registry, self.config.schema_registry_config))
 
     @cached_property
     def segments(self) -> BlobStore:
@@ -167,6 +178,12 @@ class App:
         done = publish(self.control, namespace, catalog, self.clock.now_us(), actor(by))
         self.checkpoint()
         return done
+
+    def schema_desk(self, namespace: str) -> SchemaDesk:
+        """The schema registry of a namespace; what is done there signs the ledger."""
+        return SchemaDesk(
+            namespace, self.dsn, self.clock, lambda connection: self.notary.sign(connection, self.clock.now_us())
+        )
 
     def shadow(
         self, namespace: str, drafts: Sequence[Candidate], wanted: Wanted, progress: ShadowProgress
@@ -337,6 +354,9 @@ class App:
         ``retry``: whether dead letters are tried again and records go on that a switch no longer makes wait.
         """
         read = work_of(order.url)
+        if self.registry is not None:
+            self.registry.check()
+            self.retry_letters(namespace)
         pipeline = self.pipeline(namespace)
         flush(pipeline.writer, pipeline.snapshot(), self.clock.now_us(), pipeline.rater)
         chores = Chores(self, pipeline, say, retry=retry)
@@ -363,7 +383,8 @@ class App:
         self, namespace: str, chosen: Sequence[Chosen], by: str | None, note: str, per_second: int | None,
         progress: Callable[[int], None], pipeline: Pipeline | None = None,
     ) -> Replayed:  # fmt: skip
-        """Try dead letters again and sign the ledger. ``per_second``: at most so many, None as many as there are."""
+        """Try dead letters again and sign the ledger. ``per_second``: at most so many, None as many as there are.
+        ``pipeline``: one that nobody uses meanwhile, if there is one."""
         batch = REPLAY_LETTERS_MAX if per_second is None else max(1, min(per_second, REPLAY_LETTERS_MAX))
         replayer = Replayer(pipeline or self.pipeline(namespace), actor(by), note, Pace(per_second), batch)
         done = replayer.run(chosen, progress)
@@ -374,12 +395,18 @@ class App:
 
     def try_letters(self, namespace: str, chosen: Sequence[Chosen], progress: Callable[[int], None]) -> Replayed:
         """What replaying dead letters would do; nothing is written."""
-        return dry_run(self.connection(), self.segments, self.clock, namespace, chosen, progress)
+        return dry_run(self.connection(), self.segments, self.clock, namespace, chosen, progress, self.registry)
 
-    def retry_letters(self, namespace: str, pipeline: Pipeline | None = None) -> Replayed | None:
-        """Try those again that the catalog in force may help and that have rested; None where there are none."""
+    def retry_letters(
+        self, namespace: str, whenever: Collection[Reason] = (), pipeline: Pipeline | None = None
+    ) -> Replayed | None:
+        """Try those again that the catalog in force may help and that have rested; None where there are none.
+
+        ``whenever``: codes that wait for something else which may have come, beside a registry elsewhere that was away.
+        """
         snapshot, now_us = self._in_force(namespace), self.clock.now_us()
-        chosen = acts.due(self.control, snapshot.namespace_key, snapshot.revision, now_us, RETRY_LETTERS_MAX)
+        waiting = {*whenever, Reason.REGISTRY_AWAY} if self.registry is not None else set(whenever)
+        chosen = acts.due(self.control, snapshot.namespace_key, snapshot.revision, now_us, RETRY_LETTERS_MAX, waiting)
         if not chosen:
             return None
         note = f"automatic, catalog revision {snapshot.revision}"
@@ -388,7 +415,7 @@ class App:
     def fix_letter(self, namespace: str, key: int, patch: Mapping[str, Any], by: str | None, reason: str) -> Mended:
         """Record a patch for a dead letter, sign the ledger; how it reads with all its fixes."""
         now_us = self.clock.now_us()
-        mended = try_patch(self.control, self.segments, namespace, key, patch, now_us)
+        mended = try_patch(self.control, self.segments, namespace, key, patch, now_us, self.registry)
         ledger_letters.fix(self.control, namespace, key, patch, actor(by), reason, now_us)
         self.checkpoint()
         return mended

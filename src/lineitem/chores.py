@@ -34,7 +34,7 @@ class Ledger(Protocol):
         """Sign it as it stands."""
         ...
 
-    def retry_letters(self, namespace: str, pipeline: Pipeline | None = None) -> Replayed | None:
+    def retry_letters(self, namespace: str, *, pipeline: Pipeline | None = None) -> Replayed | None:
         """Try those dead letters again that are due."""
         ...
 
@@ -96,7 +96,7 @@ class Chores:
             self._say(f"Records that waited for a switch: {done.counts.received} went on.")
 
     def _retry(self) -> None:
-        done = self._ledger.retry_letters(self._pipeline.namespace, self._pipeline)
+        done = self._ledger.retry_letters(self._pipeline.namespace, pipeline=self._pipeline)
         if done is not None and done.tried:
             failed = done.summary.counts.dead_lettered
             self._say(f"Dead letters tried again: {done.tried - failed} replayed, {failed} still open.")

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -29,6 +29,7 @@ from lineitem.core.clock import Clock
 from lineitem.core.errors import CatalogMoved, Refused
 from lineitem.core.reasons import Reason
 from lineitem.ingest import acts, formats, held, intake, producers, segments, sequences, throttle
+from lineitem.ingest.contracts import Contracts
 from lineitem.ingest.events import BatchLimits, DecodeContext, EventColumns, RawRecords, Reject
 from lineitem.ingest.formats.dead_letters import DeadLetters
 from lineitem.ingest.identity import Fate, repeats_inside, settle
@@ -47,6 +48,8 @@ from lineitem.observability.metrics import Cause, Stage
 from lineitem.observability.watch import Watch
 from lineitem.rate.enrich import Accounts, Enriched, enrich
 from lineitem.rate.match import match
+from lineitem.schemas.source import OwnRegistry
+from lineitem.schemas.source import Source as SchemaSource
 
 _TRIES = 20
 """How often a batch is tried again after a collision before it is given up."""
@@ -106,7 +109,7 @@ class Pipeline:
     """Batches of one namespace. Both connections act in the posting role; ``writer`` is the one batches commit on.
 
     ``dsn``: where another process that prepares batches finds the same database; without it there is none. ``watch``: is
-    told once per stage and batch.
+    told once per stage and batch. ``registry``: where schemas come from, if not from the namespace's own.
     """
 
     namespace: str
@@ -117,6 +120,8 @@ class Pipeline:
     dsn: str | None = None
     rater: Rater = field(default_factory=Rater)
     watch: Watch = field(default_factory=Watch)
+    registry: SchemaSource | None = None
+    _contracts: Contracts | None = None
     _snapshot: Snapshot | None = None
     _accounts: dict[str, AccountRow] = field(default_factory=dict)
     _tag_sets: dict[str, int] = field(default_factory=dict)
@@ -125,6 +130,14 @@ class Pipeline:
     _expect_repeats: bool = False
     each_account: throttle.EachAccount = field(default_factory=throttle.EachAccount)
     _aside: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "identities"))
+
+    @property
+    def contracts(self) -> Contracts:
+        """The schemas that events are held to."""
+        if self._contracts is None:
+            own = OwnRegistry(self.reader, self.snapshot().namespace_key)
+            self._contracts = Contracts(own, self.registry)
+        return self._contracts
 
     def snapshot(self) -> Snapshot:
         """The catalog in force, read again whenever it has moved. Raises Refused where there is none."""
@@ -146,8 +159,10 @@ class Pipeline:
         ``released``: the number of a switch that has let these records through already.
         """
         now_us = self.clock.now_us()
-        context = DecodeContext(self.namespace, partition.stream, now_us, partition.settings)
+        schemas = self.contracts.looking()
+        context = DecodeContext(self.namespace, partition.stream, now_us, partition.settings, schemas, schemas.away)
         events, undecoded = formats.get(partition.format).decode(raw, context)
+        context = replace(context, schemas=schemas.used)  # decoded again, it is by the same schemas
         self.watch.decoded(events.traceparent)
         self.watch.lap(Stage.DECODE)
         digest = records_digest(raw.records)
@@ -208,11 +223,19 @@ class Pipeline:
         matches, unmatched = match(events, snapshot.catalog.meters)
         enriched = enrich(events, matches, accounts, snapshot)
         enriched.rejects[:0] = unmatched
+        self._hold_to_schemas(events, enriched)
         missing = [text for text in enriched.tag_sets if text not in self._tag_sets]
         if missing:
             self._tag_sets |= published.tag_set_keys(self.reader, missing)
         keys = [self._tag_sets[text] for text in enriched.tag_sets]
         return snapshot.revision, enriched, keys, self._new_digests(snapshot, accounts, enriched.tag_sets, keys)
+
+    def _hold_to_schemas(self, events: EventColumns, enriched: Enriched) -> None:
+        """What breaks its schema is set aside for that, whatever else is wrong with it."""
+        broken = self.contracts.rejects(events)
+        if broken:
+            rows = {one.ordinal for one in broken}
+            enriched.rejects[:] = broken + [one for one in enriched.rejects if one.ordinal not in rows]
 
     def _resolve_accounts(self, events: EventColumns, snapshot: Snapshot) -> Accounts:
         encoded = pa.array(events.subject, pa.string()).dictionary_encode()
@@ -495,8 +518,9 @@ def _batches(
         yield iter(())
         return
     job = _Elsewhere(
-        pipeline.namespace, pipeline.dsn, pipeline.segments, pipeline.clock, partition, file.fileno(), first.end, limits
-    )
+        pipeline.namespace, pipeline.dsn, pipeline.segments, pipeline.clock, partition, file.fileno(), first.end, limits,
+        pipeline.registry,
+    )  # fmt: skip
     with ahead(_prepare_elsewhere, job, descriptors=[file.fileno()]) as others:
         yield _with_first(pipeline.prepare(partition, first), others)  # prepared here while the other process starts
 
@@ -518,12 +542,13 @@ class _Elsewhere:
     descriptor: int
     start: int
     limits: BatchLimits
+    registry: SchemaSource | None
 
 
 def _prepare_elsewhere(job: _Elsewhere) -> Iterator[Prepared]:
     tune_for_batches()
     with explained(), connect(job.dsn, role=POST) as connection, open(job.descriptor, "rb") as file:
-        pipeline = Pipeline(job.namespace, connection, connection, job.segments, job.clock)
+        pipeline = Pipeline(job.namespace, connection, connection, job.segments, job.clock, registry=job.registry)
         yield from pipeline.prepare_all(job.partition, file, job.start, job.limits)
 
 

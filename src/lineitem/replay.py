@@ -26,6 +26,7 @@ from lineitem.core.reasons import Reason
 from lineitem.flow import Pipeline, Prepared, Summary
 from lineitem.ingest import acts, formats, intake, letters
 from lineitem.ingest.acts import Attempts, Chosen, Letter, Outcome
+from lineitem.ingest.contracts import Contracts
 from lineitem.ingest.events import DecodeContext, RawRecords
 from lineitem.ingest.formats.dead_letters import DeadLetters, Envelope, Fix, mended
 from lineitem.kit.blobs import BlobStore, Scratch
@@ -34,6 +35,8 @@ from lineitem.kit.pace import Pace
 from lineitem.ledger.chain import Batch
 from lineitem.ledger.letters import Origins, line_items_of
 from lineitem.ledger.post import LANES, Counts
+from lineitem.schemas.source import OwnRegistry
+from lineitem.schemas.source import Source as SchemaSource
 
 RESULTS_SHOWN_MAX = 1000
 """Letters that a summary lists one by one; it counts all."""
@@ -206,6 +209,7 @@ def dry_run(
     namespace: str,
     chosen: Sequence[Chosen],
     progress: Progress,
+    registry: SchemaSource | None = None,
 ) -> Replayed:
     """What replaying ``chosen`` would do: really done, in one transaction that is taken back, with segments kept in memory.
 
@@ -214,7 +218,7 @@ def dry_run(
     """
     done = Replayed(dry_run=True)
     with connection.transaction(force_rollback=True):
-        pipeline = Pipeline(namespace, connection, connection, Scratch(store), clock)
+        pipeline = Pipeline(namespace, connection, connection, Scratch(store), clock, registry=registry)
         Replayer(pipeline, "dry run")._run(chosen, done, progress)
     return done
 
@@ -232,7 +236,13 @@ class Mended:
 
 
 def try_patch(
-    connection: Connection, store: BlobStore, namespace: str, key: int, patch: Mapping[str, Any], now_us: int
+    connection: Connection,
+    store: BlobStore,
+    namespace: str,
+    key: int,
+    patch: Mapping[str, Any],
+    now_us: int,
+    registry: SchemaSource | None = None,
 ) -> Mended:
     """How a letter reads with one more patch. Raises InputError for an unknown letter and for a patch that does not fit."""
     namespace_key = letters.namespace_key(connection, namespace)
@@ -251,7 +261,9 @@ def try_patch(
     if len(record) > RECORD_BYTES_MAX:
         raise InputError(f"the mended record has more than {RECORD_BYTES_MAX} bytes", where=f"dead letter {key}")
     raw = RawRecords(pa.array([record], pa.binary()), np.array([found[0].position], dtype=np.int64), 0, 0)
-    _, rejects = inner.decode(raw, DecodeContext(namespace, origin.stream, now_us, origin.settings))
+    schemas = Contracts(OwnRegistry(connection, namespace_key), registry).looking()
+    context = DecodeContext(namespace, origin.stream, now_us, origin.settings, schemas, schemas.away)
+    _, rejects = inner.decode(raw, context)
     return Mended(record, rejects[0].reason, rejects[0].detail) if rejects else Mended(record, None, None)
 
 

@@ -352,6 +352,25 @@ def test_a_worker_shows_how_it_is_doing(topic: Ledger) -> None:
     topic.read()
 
 
+def test_what_clients_encode(topic: Ledger) -> None:
+    """Data in the wire format behind a schema's id, attributes in headers: decoded by the schema; an id that nobody registered
+    is set aside, its neighbours go on."""
+    folder = topic.settings.parent
+    (folder / "llm.completion.json").write_text('{"type": "object", "required": ["tokens"]}')
+    id_ = topic.command.json("schema", "register", folder / "llm.completion.json")["id"]
+    topic.broker.create(topic.topic)
+    for number, known in enumerate((id_, 99)):
+        whole = event(f"{topic.topic} {number}", data=...)
+        headers = [(f"ce_{name}", str(value).encode()) for name, value in whole.items()]
+        value = b"\x00" + known.to_bytes(4, "big") + b'{"tokens": 7}'
+        topic.broker.produce(topic.topic, keyed([value]), headers=headers)
+    done = topic.read()
+    assert (done["received"], done["itemized"], done["dead_lettered"]) == (2, 1, 1)
+    item = next(one for one in topic.command.line_items() if one["event_id"].startswith(topic.topic))
+    assert item["quantity"] == "7"
+    assert "unknown_schema" in {one["reason"] for one in topic.command.json("dlq", "list")["dead_letters"]}
+
+
 def test_the_page_is_true(tmp_path: Path, broker: Broker) -> None:
     """How to read from Kafka: its blocks do what they say, with this broker as theirs."""
     page = ROOT / "docs" / "how-to" / "read-from-kafka.md"

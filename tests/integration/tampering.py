@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
@@ -19,11 +20,13 @@ from lineitem.kit.db import Connection
 from lineitem.ledger import fx
 from lineitem.ledger.canary import Choice
 from lineitem.ledger.grant_terms import Asked
+from lineitem.schemas.model import Reference, Schema
+from lineitem.schemas.registry import COMPATIBILITY, ENFORCE
 from tests.integration.drive import Space, World, microseconds
 
 MIDWAY = datetime(2026, 11, 2, 12, 20, tzinfo=UTC)
 LATER = datetime(2026, 11, 2, 13, 10, tzinfo=UTC)
-SCHEMAS = ["catalog", "ingest", "ledger", "billing"]
+SCHEMAS = ["catalog", "ingest", "ledger", "billing", "schemas"]
 WIDE = "123456789012345678901234"
 """A quantity whose amount passes int64 at any price."""
 
@@ -170,6 +173,7 @@ def fill(world: World) -> Space:
     space.act(lambda app: app.step(space.name, 1, Act.APPROVE, "ben"))
     end_us = microseconds(datetime(2027, 1, 1, tzinfo=UTC))
     space.act(lambda app: app.retire(space.name, Retirement("book", 2, end_us), "ana"))
+    _register_schemas(space)
     _work_off_dead_letters(space)
     _number(space)
     _throttle(space)
@@ -188,6 +192,21 @@ def _throttle(space: Space) -> None:
     space.throttle(What.TYPE, "a.used", per_second=1)
     space.unthrottle(1)
     space.act(lambda app: app.release(space.name))
+
+
+def _register_schemas(space: Space) -> None:
+    """A schema, another that refers to it, a message that names it by id, and what is asked of its subject and of all."""
+    desk = space.act(lambda app: app.schema_desk(space.name))
+    desk.register("model-value", Schema("JSON", '{"type":"string"}'), "ana")
+    text = '{"type":"object","properties":{"v":{"type":"number"},"model":{"$ref":"urn:model"}}}'
+    done = desk.register("a.used-value", Schema("JSON", text, (Reference("urn:model", "model-value", 1),)), "ana")
+    desk.put("a.used-value", {COMPATIBILITY: "FULL", ENFORCE: "yes"}, "ana")
+    desk.put("", {COMPATIBILITY: "NONE"}, "ben")
+    desk.put("model-value", {ENFORCE: "no"}, "ben")
+    desk.put("model-value", {ENFORCE: None}, "ben")
+    value = b64encode(b"\0" + done.id.to_bytes(4, "big") + b'{"v":0.5,"model":"m"}').decode()
+    packed = event("packed", "paris", "2026-11-02T12:51:00Z", "0").decode().partition('"data"')[0]
+    space.send(f'{packed}"data_base64":"{value}"}}\n'.encode(), "wire")
 
 
 def _work_off_dead_letters(space: Space) -> None:
@@ -320,6 +339,7 @@ _KINDS = {
     "ingest.throttle": "act, what",
     "ingest.held": "reason, account is null",
     "billing.invoice": "converted",
+    "schemas.setting": "value is null",
 }
 _MUTATORS = {
     "smallint": "coalesce(% + 1, 1)",

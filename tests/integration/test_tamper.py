@@ -149,7 +149,7 @@ def _tables() -> list[str]:
         "ledger.batch", "ledger.canary_beside", "ledger.carried_units", "ledger.credit_draw", "ledger.credit_grant",
         "ledger.credit_month", "ledger.credit_void", "ledger.fact", "ledger.fold_member", "ledger.lane", "ledger.level",
         "ledger.line_item",
-        "ledger.pending", "ledger.period",
+        "ledger.pending", "ledger.period", "schemas.schema", "schemas.setting", "schemas.version",
     ]  # fmt: skip
 
 
@@ -331,7 +331,8 @@ def test_a_restored_old_copy(crime: Crime, tmp_path: Path) -> None:
                   "catalog.draft_step", "catalog.fx_rate",
                   "catalog.canary_step", "catalog.canary_hold", "ledger.canary_beside", "ledger.carried_units",
                   "ledger.credit_grant", "ledger.credit_void", "ledger.credit_month", "ledger.credit_draw",
-                  "ingest.producer", "ingest.sequence_block"):  # fmt: skip
+                  "ingest.producer", "ingest.sequence_block", "schemas.version", "schemas.schema",
+                  "schemas.setting"):  # fmt: skip
         crime.tamperer.do("delete from {}", table)
     app = crime.world.app
     kept, app.notary = app.notary, Notary(tmp_path / "none", tmp_path / "keys")

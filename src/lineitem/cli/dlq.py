@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -361,7 +361,9 @@ def retrying(function: F) -> F:
     )(function)
 
 
-def retry_letters(app: App, namespace: str, *, wanted: bool) -> dict[str, Any]:
+def retry_letters(
+    app: App, namespace: str, *, wanted: bool, whenever: Collection[Reason] = (), what: str = "the catalog"
+) -> dict[str, Any]:
     """Try those again that the catalog may help now: ``{"retried": ...}``, or {} where there were none; says so on stderr.
 
     Costs nobody the answer of what was done before it: where it cannot be finished, that is said, and the next run tries.
@@ -372,14 +374,14 @@ def retry_letters(app: App, namespace: str, *, wanted: bool) -> dict[str, Any]:
     if not wanted:
         return {}
     try:
-        done = app.retry_letters(namespace)
+        done = app.retry_letters(namespace, whenever)
     except LineitemError as error:
-        say(f"Dead letters that wait for the catalog could not be tried again: {error}")
+        say(f"Dead letters that wait for {what} could not be tried again: {error}")
         return {}
     if done is None or not done.tried:
         return {}
     found = done.document()
-    say(f"Dead letters that waited for the catalog: {found['replayed']} replayed, {found['failed']} still open.")
+    say(f"Dead letters that waited for {what}: {found['replayed']} replayed, {found['failed']} still open.")
     if done.tried >= RETRY_LETTERS_MAX:
         say("There may be more: the next run goes on, or `lineitem dlq replay`.")
     return {"retried": {name: found[name] for name in ("tried", "replayed", "failed", "counts", "by_reason")}}

@@ -37,6 +37,7 @@ _COMMANDS = {
     "dlq": ("dlq", "Dead letters: what was set aside and why; mend, replay, discard."),
     "gaps": ("gaps", "Gaps: events that a producer numbered and that never arrived; list, show, waive."),
     "throttle": ("throttle", "Pause or limit accounts, event types and sources while usage comes in."),
+    "schema": ("schema", "Schemas of events: register, check against what is registered, serve to Kafka clients."),
     "tags": ("tags", "How well line items are tagged, how that moved, amounts by cost centre."),
     "period": ("period", "Close and show posting periods."),
     "metrics": ("metrics", "What stands in the ledger, in Prometheus' text format."),

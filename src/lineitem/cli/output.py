@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -35,15 +35,21 @@ class Scope:
     as_json: bool
 
     @contextmanager
-    def app(self) -> Iterator[App]:
-        """The ledger, opened."""
+    def app(self, schema_registry: str | None = None, schema_registry_config: Path | None = None) -> Iterator[App]:
+        """The ledger, opened. A registry named here counts instead of the environment's."""
         from lineitem.app import App
         from lineitem.kit.config import Config
         from lineitem.kit.db import explained
 
         # What psycopg has to say about a lost connection comes as an exception too, and that one we explain.
         logging.getLogger("psycopg").addHandler(logging.NullHandler())
-        with explained(), App(Config.read(self.data_dir)) as app:
+        config = Config.read(self.data_dir)
+        config = replace(
+            config,
+            schema_registry=schema_registry or config.schema_registry,
+            schema_registry_config=schema_registry_config or config.schema_registry_config,
+        )
+        with explained(), App(config) as app:
             yield app
 
 

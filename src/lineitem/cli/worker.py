@@ -74,6 +74,18 @@ from lineitem.cli.output import Scope, fields, ledger_command, print_json, say
     help="A batch that takes longer is a warning in the log, and its trace is always kept.",
 )
 @click.option("--otlp", metavar="URL", help="Send traces to this collector.  [default: OTEL_EXPORTER_OTLP_ENDPOINT]")
+@click.option(
+    "--schema-registry",
+    metavar="URL",
+    help="Where schemas come from: http(s)://host:port of a registry with Confluent's REST.  "
+    "[default: LINEITEM_SCHEMA_REGISTRY, else the namespace's own]",
+)
+@click.option(
+    "--schema-registry-config",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Who calls it and what to trust, name=value a line.  [default: LINEITEM_SCHEMA_REGISTRY_CONFIG]",
+)
 @retrying
 @ledger_command
 def worker(
@@ -94,6 +106,8 @@ def worker(
     slow_ms: int,
     otlp: str | None,
     retry: bool,
+    schema_registry: str | None,
+    schema_registry_config: Path | None,
     scope: Scope,
 ) -> int:
     """Read a Kafka topic or a NATS JetStream stream of CloudEvents into the ledger, exactly once.
@@ -117,7 +131,7 @@ def worker(
     order = StreamOrder(source, group, config, source_name, topic_id, skip_missing, until_idle, limits)
     log = Log(LogFormat(log_format), say, time.time_ns, slow_ms) if log_format else None
     watching = Watching(metrics_listen, otlp, log.batch if log else None, slow_ms, stuck_after)
-    with _stopped_by_signals() as stop, scope.app() as app:
+    with _stopped_by_signals() as stop, scope.app(schema_registry, schema_registry_config) as app:
         done = app.work(scope.namespace, order, stop.event, log.message if log else say, watching, retry=retry)
     if scope.as_json:
         print_json(done.document())

@@ -29,6 +29,9 @@ class Reason(IntEnum):
     CURRENCY_MISMATCH = 18
     MISSING_TAG = 19
     UNKNOWN_TAG = 20
+    UNKNOWN_SCHEMA = 21
+    SCHEMA_MISMATCH = 22
+    REGISTRY_AWAY = 23
     PAUSED = 40
     THROTTLED = 41
 
@@ -40,6 +43,8 @@ class Reason(IntEnum):
 
 TRANSIENT = frozenset({Reason.UNKNOWN_ACCOUNT, Reason.NO_PRICE})
 """Codes of good records that came before the catalog was ready for them: tried again by itself once the catalog has moved."""
+TRANSIENT_SCHEMAS = frozenset({Reason.UNKNOWN_SCHEMA, Reason.REGISTRY_AWAY})
+"""Codes of good records whose schema was not there: tried again when one is registered, or when the registry may be back."""
 
 SWITCHED = frozenset({Reason.PAUSED, Reason.THROTTLED})
 """Codes of good records that a switch of `lineitem throttle` has made wait: they go on by themselves once it lets them."""
@@ -130,5 +135,17 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.THROTTLED: Explanation(
         "The event's account or type brings more events than somebody allows it a second.",
         "Nothing is lost: it is billed by itself, as fast as the switch that `lineitem throttle list` shows allows.",
+    ),
+    Reason.UNKNOWN_SCHEMA: Explanation(
+        "The event names a schema, by its id or as a version of a subject, that the schema registry does not have.",
+        "Register the schema, then replay; see `lineitem schema list`.",
+    ),
+    Reason.SCHEMA_MISMATCH: Explanation(
+        "The event's data is not what the schema it is held to says, or its bytes cannot be read with it.",
+        "Correct the producer; `lineitem schema check --events` tells before. Or register what it sends, then replay.",
+    ),
+    Reason.REGISTRY_AWAY: Explanation(
+        "The schema registry that the event's schema has to come from did not answer.",
+        "Nothing, where a worker with that registry runs: it tries again. Else bring the registry back, then replay.",
     ),
 }

@@ -7,7 +7,7 @@ compare-and-set of this queue. A letter's state follows from its acts (the view 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -110,12 +110,22 @@ def choose(
     return _chosen(connection.execute(SQL.choose, where).fetchall())
 
 
-def due(connection: Connection, namespace_key: int, revision: int, now_us: int, limit: int) -> list[Chosen]:
-    """Open letters of transient codes that the catalog in force may help or a switch may let go on, those tried least first."""
+def due(
+    connection: Connection,
+    namespace_key: int,
+    revision: int,
+    now_us: int,
+    limit: int,
+    whenever: Collection[Reason] = (),
+) -> list[Chosen]:
+    """Open letters of transient codes that the catalog in force may help or a switch may let go on, those tried least first.
+
+    ``whenever``: codes that wait for something else, which may have come.
+    """
     where = {
         "namespace_key": namespace_key,
         "reasons": sorted(map(int, TRANSIENT)),
-        "switched": sorted(map(int, SWITCHED)),
+        "whenever": sorted(map(int, {*SWITCHED, *whenever})),
         "revision": revision,
         "now_us": now_us,
         "first_us": RETRY_FIRST_SECONDS * 1_000_000,

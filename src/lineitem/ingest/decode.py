@@ -69,6 +69,7 @@ class Candidates:
     plain: bool = False
     sequence: NDArray[np.int64] | None = None
     lost_sequence: dict[int, tuple[str | None, int]] = field(default_factory=dict)
+    dataschema: list[str | int | None] | None = None
 
 
 Parser = Callable[[Slice, DecodeContext], Candidates]
@@ -228,6 +229,7 @@ def _columns(
         key=identity_keys(context.namespace, source, id_),
         digest=content_digests(type_, subject, time_us, data),
         sequence=sequence,
+        dataschema=None if parsed.dataschema is None else pick(parsed.dataschema),
     )
 
 
@@ -245,6 +247,7 @@ def concatenate(parts: Sequence[EventColumns]) -> EventColumns:
             return None
         return np.concatenate([np.full(len(p), NONE) if p.sequence is None else p.sequence for p in parts])
 
+    named = [part.dataschema or [None] * len(part) for part in parts] if any(part.dataschema for part in parts) else []
     return EventColumns(
         ordinal=arrays("ordinal", np.int32),
         id=lists("id"),
@@ -257,4 +260,5 @@ def concatenate(parts: Sequence[EventColumns]) -> EventColumns:
         key=arrays("key", KEY_DTYPE),
         digest=arrays("digest", KEY_DTYPE),
         sequence=sequence(),
+        dataschema=list(chain.from_iterable(named)) or None,
     )

@@ -59,9 +59,12 @@ def canonical_integer(value: int) -> int | Decimal:
 
 
 def canonical_tree(value: Any) -> Any:
-    """Parsed JSON with every long integer in its canonical form; for the rare records that hold one."""
+    """Parsed JSON with every number in its canonical form; for the rare records that hold a long integer, and for data that
+    was no JSON."""
     if type(value) is int:
         return canonical_integer(value)
+    if isinstance(value, Decimal):
+        return canonical_decimal(value)
     if isinstance(value, dict):
         return {name: canonical_tree(item) for name, item in value.items()}
     if isinstance(value, list):

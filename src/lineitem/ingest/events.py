@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -45,13 +45,16 @@ class DecodeContext:
 
     ``stream`` names the partition's stream and fills ``source`` where a record has none. ``now_us`` is the clock at
     ingest (events too far ahead of it are set aside). ``settings`` are the format's own and serialise to JSON; a
-    ``source`` among them fills ``source`` instead of the stream.
+    ``source`` among them fills ``source`` instead of the stream. ``schemas``: those that messages name, by id as text
+    (``schemas.model.Schema.document``); ``away``: ids that could not be asked for, which is not stored.
     """
 
     namespace: str
     stream: str
     now_us: int
     settings: Mapping[str, Any] = field(default_factory=dict)
+    schemas: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    away: Collection[str] = field(default=(), compare=False)
 
 
 @dataclass(slots=True)
@@ -61,7 +64,8 @@ class EventColumns:
     ``time_us``: (m,) int64, microseconds since the epoch UTC, finer digits cut off. ``data``: parsed payloads whose
     numbers are int or Decimal, never float. ``key`` and ``digest``: (m,) V16, the identity key
     (``core.ids.identity_key``) and the digest of the billed content (``ingest.digest``). ``sequence``: (m,) int64, the
-    producer's numbers (``ingest.sequences``); None where no event has one.
+    producer's numbers (``ingest.sequences``); None where no event has one. ``dataschema``: what an event says of its data's
+    schema, or the id (int) it was decoded by; None where no event of the batch says anything.
     """
 
     ordinal: NDArray[np.int32]
@@ -75,6 +79,7 @@ class EventColumns:
     key: NDArray[np.void]
     digest: NDArray[np.void]
     sequence: NDArray[np.int64] | None = None
+    dataschema: list[str | int | None] | None = None
 
     def __len__(self) -> int:
         return len(self.ordinal)
@@ -98,11 +103,12 @@ class EventColumns:
             key=self.key[rows],
             digest=self.digest[rows],
             sequence=None if self.sequence is None else self.sequence[rows],
+            dataschema=None if self.dataschema is None else pick(self.dataschema),
         )
 
     def without_payload(self) -> EventColumns:
         """The same events without what only matching and pricing read; those columns are empty lists."""
-        return replace(self, type=[], subject=[], data=[], traceparent=[])
+        return replace(self, type=[], subject=[], data=[], traceparent=[], dataschema=None)
 
 
 class Sighting(NamedTuple):

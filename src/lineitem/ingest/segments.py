@@ -1,8 +1,8 @@
 """Raw segments: the records of one batch as received, in one write-once Parquet file.
 
-Everything the decoder needs stands in the file's metadata, so `explain` and `verify --deep` decode it again. A segment is
-written before the batch that names it commits; one whose batch never committed is an orphan, and may be removed once its
-start lies below the partition's committed position.
+Everything the decoder needs stands in the file's metadata, the schemas that its messages name among it, so `explain` and
+`verify --deep` decode it again. A segment is written before the batch that names it commits; one whose batch never
+committed is an orphan, and may be removed once its start lies below the partition's committed position.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ def write(store: BlobStore, name: str, segment: Segment) -> None:
         "namespace": segment.context.namespace,
         "stream": segment.context.stream,
         "settings": dict(segment.context.settings),
+        **({"schemas": dict(segment.context.schemas)} if segment.context.schemas else {}),
         "start": segment.raw.start,
         "end": segment.raw.end,
     }
@@ -80,7 +81,8 @@ def read(store: BlobStore, name: str, now_us: int) -> Segment:
     try:
         table = pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
         about = json.loads(table.schema.metadata[_METADATA])
-        context = DecodeContext(about["namespace"], about["stream"], now_us, about["settings"])
+        schemas = about.get("schemas", {})
+        context = DecodeContext(about["namespace"], about["stream"], now_us, about["settings"], schemas)
         start, end, format_ = about["start"], about["end"], about["format"]
         records = table.column("raw").combine_chunks()
         positions = table.column("position").to_numpy()

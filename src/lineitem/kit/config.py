@@ -20,19 +20,27 @@ class Config:
     database_url: str | None
     checkpoint_dir: Path
     segments_in_database: bool = False
+    schema_registry: str | None = None
+    schema_registry_config: Path | None = None
 
     @classmethod
     def read(cls, data_dir: Path | None = None, environment: Mapping[str, str] = os.environ) -> Config:
         """From ``--data-dir`` or ``LINEITEM_DATA_DIR`` (default ``./.lineitem``), ``LINEITEM_DATABASE_URL``,
-        ``LINEITEM_CHECKPOINT_DIR`` (default ``<data-dir>/checkpoints``; better a place outside this machine) and
-        ``LINEITEM_SEGMENTS`` (``folder``, the default, or ``database``). Raises UsageError for another value of it."""
+        ``LINEITEM_CHECKPOINT_DIR`` (default ``<data-dir>/checkpoints``; better a place outside this machine),
+        ``LINEITEM_SEGMENTS`` (``folder``, the default, or ``database``), ``LINEITEM_SCHEMA_REGISTRY`` and
+        ``LINEITEM_SCHEMA_REGISTRY_CONFIG`` (default: the namespace's own registry).
+
+        Raises UsageError for segments elsewhere."""
         folder = (data_dir or Path(environment.get("LINEITEM_DATA_DIR") or ".lineitem")).absolute()
         checkpoints = environment.get("LINEITEM_CHECKPOINT_DIR")
+        registry_config = environment.get("LINEITEM_SCHEMA_REGISTRY_CONFIG")
         return cls(
             data_dir=folder,
             database_url=environment.get("LINEITEM_DATABASE_URL") or None,
             checkpoint_dir=Path(checkpoints) if checkpoints else folder / "checkpoints",
             segments_in_database=_segments(environment.get("LINEITEM_SEGMENTS")) == "database",
+            schema_registry=environment.get("LINEITEM_SCHEMA_REGISTRY") or None,
+            schema_registry_config=Path(registry_config) if registry_config else None,
         )
 
 

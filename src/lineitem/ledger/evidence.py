@@ -236,6 +236,7 @@ def _event(connection: Connection, decoded: _Decoded, row: int, value: str | Non
         "subject": events.subject[row],
         "time": us_to_text(int(events.time_us[row])),
         "data": _plain(events.data[row]),
+        "dataschema": _named(events, row),
         "value": value,
         "traceparent": traceparent,
         "trace_id": None if traceparent is None else traceparent.split("-")[1],
@@ -248,6 +249,12 @@ def _event(connection: Connection, decoded: _Decoded, row: int, value: str | Non
         "segment": decoded.name,
         "raw": raw.records[ordinal].as_py().decode("utf-8", "backslashreplace"),
     } | _replayed(decoded.segment, ordinal)
+
+
+def _named(events: EventColumns, row: int) -> str | None:
+    """The schema that an event names, or that its data was decoded by."""
+    named = None if events.dataschema is None else events.dataschema[row]
+    return f"/schemas/ids/{named}" if isinstance(named, int) else named
 
 
 def _replayed(segment: Segment, ordinal: int) -> dict[str, Any]:
@@ -286,10 +293,16 @@ def _waited(segment: Segment, ordinal: int) -> dict[str, Any]:
     }
 
 
+_PLAIN_DIGITS_MAX = 100
+"""Zeros that a number may take to be written out; beyond, its exponent is shown."""
+
+
 def _plain(value: Any) -> Any:
     """A payload as JSON can carry it exactly: fractions as text, for a JSON reader would make them binary floats."""
     if isinstance(value, dict):
         return {key: _plain(held) for key, held in value.items()}
     if isinstance(value, list):
         return [_plain(held) for held in value]
-    return str(value) if isinstance(value, Decimal) else value
+    if not isinstance(value, Decimal):
+        return value
+    return f"{value:f}" if abs(value.adjusted()) <= _PLAIN_DIGITS_MAX else str(value)

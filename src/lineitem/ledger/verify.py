@@ -24,6 +24,7 @@ from lineitem.ledger.checkpoint import Checkpoint, Notary
 from lineitem.ledger.fx import check_rates
 from lineitem.ledger.post import LANES, NO_DIGEST
 from lineitem.ledger.report import Link, Place, Progress, Report
+from lineitem.ledger.schemas import check_schemas
 from lineitem.ledger.verify_accepted import check_accepted
 from lineitem.ledger.verify_credits import check_credits
 from lineitem.ledger.verify_held import FACT_HELD, SWITCH_FACTS, check_held, check_switches
@@ -232,7 +233,7 @@ def _check_catalog(connection: Connection, links: dict[Place, Link], report: Rep
         report.add(place, what)
     for place, what in check_beside(connection, _recorded(connection, "canary_check")):
         report.add(place, what)
-    for place, what in check_rates(connection):
+    for place, what in (*check_rates(connection), *check_schemas(connection)):
         report.add(place, what)
 
 

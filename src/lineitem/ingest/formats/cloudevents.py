@@ -2,15 +2,15 @@
 
 Beyond CloudEvents, ``subject`` and ``time`` are required: an event without an account or an instant cannot be billed.
 ``id`` and ``source`` may be missing; the place in the stream and the stream's name stand in for them. ``data`` must be
-an object (missing is an empty one); ``data_base64`` is refused, extension attributes are allowed and ignored, except
-``traceparent`` and ``sequence``.
+an object (missing is an empty one), or stand in ``data_base64`` in the wire format of Kafka clients, behind the id of its
+schema. Extension attributes are allowed and ignored, except ``traceparent`` and ``sequence``.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, Literal
 
 import msgspec
@@ -26,6 +26,7 @@ from lineitem.ingest.formats._amend import Changes, drop, encoded, parsed, put, 
 from lineitem.ingest.formats._batches import gather
 from lineitem.ingest.formats._elements import element_pieces, holds_elements
 from lineitem.ingest.formats._lines import line_pieces, text_start
+from lineitem.ingest.formats._wire import unpacked
 from lineitem.ingest.mapping import FieldMapping
 from lineitem.ingest.sequences import NONE, numbers
 from lineitem.ingest.times import parse_rfc3339
@@ -49,8 +50,9 @@ class _Event(msgspec.Struct, gc=False, kw_only=True):
     subject: str
     time: str
     data: dict[str, Any] | None = None
-    data_base64: None = None
+    data_base64: str | None = None
     traceparent: Any = None
+    dataschema: Any = None
     sequence: Any = None
     sequencetype: Any = None
 
@@ -111,8 +113,14 @@ def _parse(piece: Slice, context: DecodeContext) -> Candidates:
     data: list[dict[str, Any]] = [event.data or {} for event in events]
     sequences = [event.sequence for event in events]
     counted = sequences.count(None) < len(sequences)
+    named: list[str | int | None] = [event.dataschema for event in events]
+    if any(named):
+        named = [one if isinstance(one, str) else None for one in named]
     for row in _with_long_integers(piece, rows):
         data[row] = canonical_tree(data[row])
+    packed = [event.data_base64 for event in events]
+    if any(text is not None for text in packed):
+        _unpack(events, data, named, problems, context)
     return Candidates(
         rows=rows,
         id=[event.id for event in events],
@@ -127,6 +135,7 @@ def _parse(piece: Slice, context: DecodeContext) -> Candidates:
         plain=piece.plain,
         sequence=numbers(sequences, [event.sequencetype for event in events]) if counted else None,
         lost_sequence=_lost_sequences(piece, lost),
+        dataschema=named if any(one is not None for one in named) else None,
     )
 
 
@@ -144,6 +153,26 @@ def _lost_sequences(piece: Slice, lost: Problems) -> dict[int, tuple[str | None,
         except (ValueError, RecursionError):
             continue  # what cannot be parsed tells nothing; that it is set aside is said already
     return found
+
+
+def _unpack(
+    events: Sequence[_Event],
+    data: list[dict[str, Any]],
+    named: list[str | int | None],
+    problems: Problems,
+    context: DecodeContext,
+) -> None:
+    """Take the data out of every `data_base64`, by the schema that its first bytes name."""
+    for row, event in enumerate(events):
+        if event.data_base64 is None:
+            continue
+        found = unpacked(event.data_base64, context)
+        if isinstance(found, Problem):
+            problems.setdefault(row, found)
+        elif event.data is not None:
+            problems.setdefault(row, Problem(Reason.BAD_FIELD, "there is both data and data_base64"))
+        else:
+            data[row], named[row] = found
 
 
 def _bad_time(text: str) -> Problem:
@@ -259,8 +288,8 @@ def _wrong_attribute(event: dict[str, Any]) -> Problem | None:
     for name in ("type", "subject", "time", "id", "source"):
         if not isinstance(event.get(name), str | None):
             return Problem(Reason.BAD_FIELD, f"{name} is not a string")
-    if event.get("data_base64") is not None:
-        return Problem(Reason.BAD_FIELD, "data_base64 is not supported; send data as a JSON object")
+    if not isinstance(event.get("data_base64"), str | None):
+        return Problem(Reason.BAD_FIELD, "data_base64 is not a string")
     if not isinstance(event.get("data"), dict | None):
         return Problem(Reason.BAD_FIELD, "data is not a JSON object")
     return None

@@ -129,7 +129,7 @@ class DeadLetters:
         ordinals = np.array([ordinal for ordinal, *_ in group], np.int32)
         positions = np.array([position for _, position, _ in group], np.int64)
         records = RawRecords(pa.array([record for *_, record in group], pa.binary()), positions, 0, 0)
-        own = DecodeContext(context.namespace, source["stream"], context.now_us, source["settings"])
+        own = replace(context, stream=source["stream"], settings=source["settings"])
         events, rejects = self.inner[source["format"]].decode(records, own)
         events.ordinal = ordinals[events.ordinal]
         return events, [replace(one, ordinal=int(ordinals[one.ordinal])) for one in rejects]

@@ -7,6 +7,7 @@ when they came in. The partition's settings hold that stream, its format and set
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -87,5 +88,5 @@ class Held:
     def decode(self, raw: RawRecords, context: DecodeContext) -> tuple[EventColumns, list[Reject]]:
         """Events and rejects of a batch; pure."""
         about = context.settings
-        own = DecodeContext(context.namespace, about["stream"], context.now_us, about["settings"])
+        own = replace(context, stream=about["stream"], settings=about["settings"])
         return self.inner[about["format"]].decode(opened(raw), own)

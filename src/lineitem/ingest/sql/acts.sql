@@ -6,11 +6,11 @@ where namespace_key = %(namespace_key)s and (%(keys)s::bigint[] is null or dead_
 order by reason, dead_letter_key limit %(limit)s
 
 -- name: due
--- Open dead letters of some codes that were not looked at under the catalog in force, or that a switch has set aside, and that
--- have rested long enough.
+-- Open dead letters that have rested long enough, of codes for which the catalog in force is newer than the last look, or of
+-- codes for which it does not matter.
 select dead_letter_key, reason, state, raw_bytes from ingest.letter
-where namespace_key = %(namespace_key)s and state = 'open' and (reason = any(%(reasons)s::smallint[]) and revision < %(revision)s
-    or reason = any(%(switched)s::smallint[]))
+where namespace_key = %(namespace_key)s and state = 'open'
+  and ((reason = any(%(reasons)s::smallint[]) and revision < %(revision)s) or reason = any(%(whenever)s::smallint[]))
   and (last_attempt_us is null or last_attempt_us
     + least(%(first_us)s::bigint * (1::bigint << least(attempts - 1, 20)), %(longest_us)s::bigint) <= %(now_us)s)
 order by attempts, reason, dead_letter_key limit %(limit)s

@@ -1,0 +1,1 @@
+"""Schemas from a registry that speaks Confluent's REST."""

@@ -1,0 +1,89 @@
+"""What a person says about a registry: its address, and a file of settings (who calls, TLS)."""
+
+from __future__ import annotations
+
+import ssl
+from base64 import b64encode
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from lineitem.core.errors import InputError, UsageError
+
+_KNOWN = {
+    "basic.auth.user.info": "user:password",
+    "bearer.auth.token": "a token",
+    "ssl.ca.location": "a file of certificates to trust",
+    "ssl.certificate.location": "a certificate to show",
+    "ssl.key.location": "its key",
+}
+"""Named as Confluent's clients name them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a registry is and how to call it. ``secret``: the Authorization header; it is never shown."""
+
+    url: str
+    secret: str | None = field(default=None, repr=False)
+    ca: str | None = None
+    certificate: str | None = None
+    key: str | None = field(default=None, repr=False)
+
+    def tls(self) -> ssl.SSLContext:
+        """How to trust an https address. Raises InputError for files that cannot be used."""
+        try:
+            context = ssl.create_default_context(cafile=self.ca)
+            if self.certificate is not None:
+                context.load_cert_chain(self.certificate, self.key)
+        except (OSError, ssl.SSLError) as error:
+            raise InputError(
+                f"certificates for the schema registry cannot be used: {error.strerror or 'not in PEM form'}",
+                do="See ssl.ca.location, ssl.certificate.location and ssl.key.location in its settings.",
+            ) from error
+        return context
+
+
+def read_address(url: str, config: Path | None) -> Address:
+    """``http(s)://host[:port][/path]`` and a file of ``name=value`` lines.
+
+    Raises UsageError, and InputError with file and line, never with a value: it may be a password.
+    """
+    parts = urlsplit(url)
+    if parts.username or parts.password:
+        raise UsageError(
+            "the schema registry's address holds a user or a password",
+            do="Put basic.auth.user.info=user:password into a file: --schema-registry-config FILE.",
+        )
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise UsageError(f"{url!r} is no address of a schema registry", do="Write http://host:8081")
+    found = {} if config is None else _settings(config)
+    secret = None
+    if "basic.auth.user.info" in found:
+        secret = "Basic " + b64encode(found["basic.auth.user.info"].encode()).decode()
+    elif "bearer.auth.token" in found:
+        secret = f"Bearer {found['bearer.auth.token']}"
+    files = (found.get(f"ssl.{name}.location") for name in ("ca", "certificate", "key"))
+    return Address(url.rstrip("/"), secret, *files)
+
+
+def _settings(path: Path) -> dict[str, str]:
+    try:
+        text = path.read_text("utf-8-sig")
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", where=str(path), do="Name a readable file.") from error
+    except UnicodeDecodeError:
+        raise InputError("is not UTF-8 text", where=str(path)) from None
+    found: dict[str, str] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        name, equals, value = (part.strip() for part in line.partition("="))
+        if (not name and not equals) or name.startswith("#"):
+            continue
+        where = f"{path}:{number}"
+        if not equals or not value.isprintable() or not value:
+            raise InputError("is not of the form name=value", where=where, do="Write one setting a line.")
+        if name not in _KNOWN or name in found:
+            known = ", ".join(f"{one} ({what})" for one, what in _KNOWN.items())
+            raise InputError(f"{name} is no setting, or set twice", where=where, do=f"There are {known}.")
+        found[name] = value
+    return found

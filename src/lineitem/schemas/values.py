@@ -1,0 +1,66 @@
+"""JSON values with exact numbers: what every format decodes to, whatever its numbers were on the wire."""
+
+from __future__ import annotations
+
+import json
+import math
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+
+from lineitem.schemas.model import Unreadable
+
+NODES_MAX = 100_000
+"""Values in one message: an array of nothing takes no bytes, so its bytes do not bound it."""
+DEPTH_MAX = 64
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def json_value(payload: bytes) -> Any:
+    """A JSON text; fractions become Decimals. Raises Unreadable."""
+    try:
+        value = json.loads(payload, parse_float=Decimal, parse_constant=_refuse)
+    except (ValueError, ArithmeticError, RecursionError) as error:
+        raise Unreadable(f"the payload is not JSON: {error}") from None
+    _check_depth(value, 0)
+    return value
+
+
+def _check_depth(value: Any, depth: int) -> None:
+    if depth > DEPTH_MAX:
+        raise Unreadable(f"the payload nests deeper than {DEPTH_MAX} levels")
+    if isinstance(value, dict | list):
+        for one in value.values() if isinstance(value, dict) else value:
+            _check_depth(one, depth + 1)
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def from_double(value: float) -> Decimal:
+    """The shortest decimal that reads back as the same double, as a JSON producer would have written it."""
+    if not math.isfinite(value):
+        raise Unreadable(f"{value} is not a number that can be billed")
+    return Decimal(repr(value))
+
+
+def from_single(value: float) -> Decimal:
+    """The shortest decimal that reads back as the same single-precision number."""
+    if not math.isfinite(value):
+        raise Unreadable(f"{value} is not a number that can be billed")
+    return Decimal(np.format_float_scientific(np.float32(value), unique=True, trim="-"))
+
+
+def instant(units: int, per_second: int) -> str:
+    """An instant counted from the epoch as RFC 3339 text, UTC."""
+    seconds, rest = divmod(units, per_second)
+    digits = len(str(per_second)) - 1
+    try:
+        whole = _EPOCH + timedelta(seconds=seconds)
+    except OverflowError:
+        raise Unreadable(f"the instant {units} lies outside the years 1 to 9999") from None
+    fraction = f".{rest:0{digits}d}" if rest else ""
+    return f"{whole:%Y-%m-%dT%H:%M:%S}{fraction}Z".rjust(20 + len(fraction), "0")
