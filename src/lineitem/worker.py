@@ -44,7 +44,7 @@ class StreamLimits(NamedTuple):
 
     records: int = 100_000
     bytes: int = 64 << 20
-    age_ms: int = 1_000
+    age_ms: int = 250
     commit_ms: int = 500
 
 

@@ -42,7 +42,7 @@ from lineitem.cli.output import Scope, fields, ledger_command, print_json, say
     "--batch-mb", default=64, show_default=True, type=click.IntRange(1, 512), help="Megabytes a batch, at most."
 )
 @click.option(
-    "--batch-ms", default=1000, show_default=True, type=click.IntRange(0, 600_000),
+    "--batch-ms", default=250, show_default=True, type=click.IntRange(0, 600_000),
     help="Milliseconds a record may wait for others to join its batch.",
 )  # fmt: skip
 @click.option(
