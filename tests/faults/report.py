@@ -117,6 +117,8 @@ _TAIL = """\
 | replays of dead letters killed, two at once | `tests/faults/test_letters.py` |
 | records lost to retention, compaction holes, transactions, a broker that lost its newest records | `tests/faults/test_kafka.py` |
 | TLS and SASL: a wrong password, an authority that is not trusted | `tests/faults/test_kafka.py` |
+| a ledger that stalls and slows down: memory, lag, batch sizes; an unknown schema's id | `tests/faults/test_kafka.py` |
+| the same records from a file, a stream in memory, NATS and Kafka; a NATS server that is killed | `tests/faults/test_sources.py` |
 
 `make test` runs a short selection with fixed seeds; a seed that ever failed is added to it.
 
