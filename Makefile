@@ -16,7 +16,7 @@ PIN := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --n
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test fast fast-rate fast-others check format faults bench reference pin build clean
+.PHONY: help install demo test fast fast-rate fast-others check format faults tamper bench reference pin build clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ format: $(VENV)/.dev ## rewrite the sources as `make check` wants them
 faults: $(VENV)/.dev ## every fault and what must hold after it: make faults SEED=1 ROUNDS=200 KAFKA=1 (RECORD=1: into the report)
 	@$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(KAFKA),--kafka) \
 		$(if $(RECORD),--record) $(foreach kind,$(ONLY),--only $(kind))
+
+tamper: $(VENV)/.dev ## the long run of the sweep over the ledger: every cell of every kind of row is altered and must be found
+	@LINEITEM_TAMPER=all $(PYTEST) tests/integration/test_tamper.py
 
 bench: $(VENV)/.dev ## benchmarks against bare baselines, as JSON lines
 	@$(BIN)/python -m benchmarks
