@@ -27,8 +27,9 @@ from lineitem.catalog.snapshot import AccountRow, Snapshot, TierChains, account_
 from lineitem.core.clock import Clock
 from lineitem.core.errors import CatalogMoved, Refused
 from lineitem.core.reasons import Reason
-from lineitem.ingest import acts, formats, intake, segments
+from lineitem.ingest import acts, backfills, formats, intake, segments
 from lineitem.ingest.events import BatchLimits, DecodeContext, EventColumns, RawRecords, Reject
+from lineitem.ingest.horizon import too_old
 from lineitem.ingest.identity import Fate, repeats_inside, settle
 from lineitem.ingest.segments import Segment
 from lineitem.kit.ahead import ahead
@@ -139,7 +140,7 @@ class Pipeline:
         name = segments.segment_name(partition.name, raw.start, raw.end, digest)
         segments.write(self.segments, name, Segment(raw, partition.format, context))
         failpoint("after_segment")
-        priced = self._price(events)
+        priced = self._price(events, partition, now_us)
         bad = [reject.ordinal for reject in undecoded + priced[1].rejects]
         records = intake.records_at(raw, bad)
         place = (partition, raw.start, raw.end, len(raw.records), records, events.without_payload(), undecoded)
@@ -152,13 +153,17 @@ class Pipeline:
         for raw in formats.get(partition.format).read(file, start, limits, partition.settings):
             yield self.prepare(partition, raw)
 
-    def _price(self, events: EventColumns) -> tuple[int, Enriched, list[int], Digests]:
+    def _price(
+        self, events: EventColumns, partition: intake.Partition, now_us: int
+    ) -> tuple[int, Enriched, list[int], Digests]:
         """Everything that depends on the catalog: its revision, the usage, the keys of its tag sets, new digests."""
         snapshot = self.snapshot()
         accounts = self._resolve_accounts(events, snapshot)
         matches, unmatched = match(events, snapshot.catalog.meters)
         enriched = enrich(events, matches, accounts, snapshot)
         enriched.rejects[:0] = unmatched
+        if backfills.name_of(partition.settings) is None:
+            _set_old_aside(enriched, too_old(events, snapshot.catalog.horizon_days, now_us))
         missing = [text for text in enriched.tag_sets if text not in self._tag_sets]
         if missing:
             self._tag_sets |= published.tag_set_keys(self.reader, missing)
@@ -211,7 +216,9 @@ class Pipeline:
     def _price_again(self, batch: Prepared) -> None:
         raw = self._stored(batch)
         events, _ = formats.get(raw.format).decode(raw.raw, raw.context)
-        batch.revision, batch.enriched, batch.tag_set_keys, batch.digests = self._price(events)
+        batch.revision, batch.enriched, batch.tag_set_keys, batch.digests = self._price(
+            events, batch.partition, batch.recorded_us
+        )
         batch.too_large.clear()  # found under the prices of before
         batch.find_repeats()
 
@@ -256,6 +263,8 @@ class Pipeline:
         with connection.transaction():
             head = lock_lane(connection, partition.lane)
             published.check_revision(connection, self.namespace, namespace_key, batch.revision)
+            if (backfill := backfills.name_of(partition.settings)) is not None:
+                backfills.share(connection, namespace_key, backfill)
             intake.advance(connection, partition.key, batch.start, batch.end)
             failpoint("after_position")
             fate = batch.settle()
@@ -434,6 +443,12 @@ def _prepare_elsewhere(job: _Elsewhere) -> Iterator[Prepared]:
     with explained(), connect(job.dsn, role=POST) as connection, open(job.descriptor, "rb") as file:
         pipeline = Pipeline(job.namespace, connection, connection, job.segments, job.clock)
         yield from pipeline.prepare_all(job.partition, file, job.start, job.limits)
+
+
+def _set_old_aside(enriched: Enriched, old: list[Reject]) -> None:
+    """An event beyond the horizon is that and nothing else, whatever is wrong with it besides."""
+    ordinals = {reject.ordinal for reject in old}
+    enriched.rejects[:] = [reject for reject in enriched.rejects if reject.ordinal not in ordinals] + old
 
 
 def _too_large(events: EventColumns, row: int) -> Reject:

@@ -19,7 +19,7 @@ from lineitem.core.clock import FixedClock
 from lineitem.core.period import Month
 from lineitem.core.reasons import Reason
 from lineitem.flow import Pipeline, Source, Summary, ingest
-from lineitem.ingest import acts
+from lineitem.ingest import acts, backfills
 from lineitem.ingest.events import BatchLimits
 from lineitem.ingest.letters import Filter, dead_letters, namespace_key
 from lineitem.kit.db import Connection
@@ -101,10 +101,21 @@ class Space:
         return Pipeline(self.name, reader, writer, self.world.app.segments, self.clock)
 
     def send(
-        self, file: bytes, stream: str, records_max: int = 1000, progress: Progress = nothing, *, pipeline: int = 0
+        self,
+        file: bytes,
+        stream: str,
+        records_max: int = 1000,
+        progress: Progress = nothing,
+        *,
+        pipeline: int = 0,
+        backfill: str | None = None,
     ) -> Summary:
         """Read an NDJSON file to its end."""
-        source = Source(BytesIO(file), sha256(file).hexdigest(), stream, "cloudevents", {})
+        content, settings = sha256(file).hexdigest(), {}
+        if backfill is not None:
+            self.act(lambda app: app.begin_backfill(self.name, backfill))
+            content, settings = backfills.content_of(backfill, content), {backfills.SETTING: backfill}
+        source = Source(BytesIO(file), content, stream, "cloudevents", settings)
         return ingest(self.pipeline(pipeline), source, BatchLimits(records_max), progress)
 
     def flush(self, now: datetime) -> int:

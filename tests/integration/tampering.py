@@ -18,7 +18,7 @@ from lineitem.kit.db import Connection
 from lineitem.ledger import fx
 from lineitem.ledger.canary import Choice
 from lineitem.ledger.grant_terms import Asked
-from tests.integration.drive import Space, World, microseconds
+from tests.integration.drive import Space, World, microseconds, nothing
 
 MIDWAY = datetime(2026, 11, 2, 12, 20, tzinfo=UTC)
 LATER = datetime(2026, 11, 2, 13, 10, tzinfo=UTC)
@@ -170,7 +170,17 @@ def fill(world: World) -> Space:
     end_us = microseconds(datetime(2027, 1, 1, tzinfo=UTC))
     space.act(lambda app: app.retire(space.name, Retirement("book", 2, end_us), "ana"))
     _work_off_dead_letters(space)
+    _backfill(space)
     return space
+
+
+def _backfill(space: Space) -> None:
+    """Two backfills, one of them reverted but for an event that somebody had retracted."""
+    space.send(event("old-0", "paris", "2026-10-25T10:00:00Z", "3"), "old", backfill="kept")
+    lines = [event(f"old-{n}", ("paris", "walk-in")[n % 2], f"2026-10-2{n}T10:00:00Z", "3") for n in range(1, 5)]
+    space.send(b"".join(lines), "old", backfill="wrong")
+    space.retract("/s", "old-1")
+    space.act(lambda app: app.backfill_revert(space.name, "wrong", "ana", "the wrong file", nothing))
 
 
 def _work_off_dead_letters(space: Space) -> None:
@@ -279,6 +289,7 @@ _KINDS = {
     "catalog.effective_range": "upper(during) is null",
     "ingest.dead_letter": "reason",
     "ingest.letter_act": "act, outcome",
+    "ingest.backfill": "reverted_batch is null",
     "billing.invoice": "converted",
 }
 _MUTATORS = {

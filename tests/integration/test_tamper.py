@@ -140,7 +140,8 @@ def _tables() -> list[str]:
         "catalog.effective_range", "catalog.fx_rate", "catalog.namespace", "catalog.price", "catalog.price_version",
         "catalog.pricebook_version", "ingest.letter_act",
         "catalog.publication", "catalog.retirement", "catalog.tag_set", "ingest.dead_letter", "ingest.dead_letter_sighting",
-        "ingest.identity", "ingest.partition", "ingest.retraction", "ledger.accumulator", "ledger.allowance_member",
+        "ingest.backfill", "ingest.identity", "ingest.partition", "ingest.retraction", "ingest.reverted_event",
+        "ledger.accumulator", "ledger.allowance_member",
         "ledger.batch", "ledger.canary_beside", "ledger.carried_units", "ledger.credit_draw", "ledger.credit_grant",
         "ledger.credit_month", "ledger.credit_void", "ledger.fact", "ledger.fold_member", "ledger.lane", "ledger.level",
         "ledger.line_item",
@@ -319,7 +320,8 @@ def test_a_restored_old_copy(crime: Crime, tmp_path: Path) -> None:
         _cut(crime, lane, 0)
     for table in ("ledger.accumulator", "ledger.pending", "ledger.fold_member", "ledger.allowance_member", "ledger.period",
                   "ledger.level",
-                  "billing.invoice", "billing.series", "ingest.retraction", "ingest.dead_letter", "ingest.partition",
+                  "billing.invoice", "billing.series", "ingest.retraction", "ingest.backfill", "ingest.reverted_event",
+                  "ingest.dead_letter", "ingest.partition",
                   "catalog.publication", "catalog.pricebook_version", "catalog.account", "catalog.namespace", "catalog.price",
                   "catalog.price_version", "catalog.effective_range", "catalog.retirement", "catalog.draft",
                   "catalog.draft_step", "catalog.fx_rate",
@@ -443,7 +445,7 @@ FOREVER = (
     "ledger.line_item", "ledger.batch", "ledger.fact", "ledger.supersession", "ingest.identity", "ingest.retraction",
     "ingest.dead_letter", "ingest.dead_letter_sighting", "ingest.letter_act", "billing.invoice", "catalog.publication",
     "catalog.pricebook_version", "catalog.price", "catalog.price_version", "catalog.tag_set", "catalog.retirement",
-    "catalog.draft", "catalog.draft_step", "ledger.credit_grant", "ledger.credit_void",
+    "catalog.draft", "catalog.draft_step", "ledger.credit_grant", "ledger.credit_void", "ingest.reverted_event",
 )  # fmt: skip
 
 

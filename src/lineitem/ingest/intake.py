@@ -174,7 +174,7 @@ def partitions(
             number,
             lane,
             format,
-            _stored(settings),
+            stored_settings(settings),
             next_,
         )
     return found
@@ -186,7 +186,7 @@ def interrupted(connection: Connection) -> int:
     return 0 if row is None else int(row[0])
 
 
-def _stored(settings: str) -> dict[str, Any]:
+def stored_settings(settings: str) -> dict[str, Any]:
     """Stored settings; what cannot be read describes nothing, so that ``verify`` names the batches instead of failing."""
     try:
         found = json.loads(settings)
@@ -241,7 +241,8 @@ def has_retractions(connection: Connection, namespace_key: int) -> bool:
 
 
 def retractions(connection: Connection, namespace_key: int) -> int:
-    """How many events of a namespace were retracted: with events counted, this tells whether any has come or gone."""
+    """How many events of a namespace were retracted, by themselves or with their backfill: with events counted, this tells
+    whether any has come or gone."""
     row = connection.execute(SQL.count_retractions, {"namespace_key": namespace_key}).fetchone()
     assert row is not None
     return int(row[0])

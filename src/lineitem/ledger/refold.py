@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
@@ -16,7 +16,7 @@ from lineitem.catalog import published
 from lineitem.catalog.model import Aggregation
 from lineitem.catalog.snapshot import AccountRow, PriceRow, Snapshot, TierChains
 from lineitem.core.errors import IntegrityError
-from lineitem.ingest import formats, intake, segments
+from lineitem.ingest import backfills, formats, intake, segments
 from lineitem.ingest.events import EventColumns, RawRecords, Reject
 from lineitem.ingest.formats.dead_letters import DeadLetters
 from lineitem.ingest.segments import Segment
@@ -84,13 +84,14 @@ class DecodedBatch:
 
 @dataclass(slots=True)
 class UsageBatch:
-    """One batch of usage, decoded again: its accepted, unretracted events and what they come to."""
+    """One batch of usage, decoded again, and what its accepted, unretracted events come to; ``alive`` as decoded."""
 
     lane: int
     batch: int
     raw: RawRecords
     undecoded: list[Reject]
     events: EventColumns
+    alive: NDArray[np.bool_]
     usage: list[PriceUsage]
     tag_sets: list[str]
     replayed: list[Mapping[str, Any]] | None = None  # where its letters came from, if its records are dead letters
@@ -107,28 +108,35 @@ class Replay:
     _accounts: dict[str, AccountRow] = field(default_factory=dict)
     _tags: dict[int, dict[str, str]] = field(default_factory=dict)  # by revision
 
-    def batches(self, since_us: int | None = None, until_us: int | None = None) -> Iterator[UsageBatch]:
-        """Batches with an event in ``[since_us, until_us)``, in lane and batch order, each with its usage.
+    def batches(
+        self, since_us: int | None = None, until_us: int | None = None, partitions: Sequence[int] | None = None
+    ) -> Iterator[UsageBatch]:
+        """Batches with an event in ``[since_us, until_us)``, in lane and batch order, each with its usage; of all passes or
+        of ``partitions``.
 
         Raises BatchDamaged for the batch whose segment is missing, damaged or not what was recorded.
         """
-        for one in self.decoded(since_us, until_us):
+        for one in self.decoded(since_us, until_us, partitions):
             usage, tag_sets = self._usage(one)
-            yield UsageBatch(one.lane, one.batch, one.raw, one.undecoded, one.events, usage, tag_sets, one.replayed)
+            parts = (one.raw, one.undecoded, one.events, one.alive)
+            yield UsageBatch(one.lane, one.batch, *parts, usage, tag_sets, one.replayed)
 
-    def decoded(self, since_us: int | None = None, until_us: int | None = None) -> Iterator[DecodedBatch]:
+    def decoded(
+        self, since_us: int | None = None, until_us: int | None = None, partitions: Sequence[int] | None = None
+    ) -> Iterator[DecodedBatch]:
         """As ``batches``, before anything is matched or priced; the next segment is read while one is worked on."""
-        where = {"namespace": self.namespace, "since_us": since_us, "until_us": until_us}
+        where: dict[str, Any] = {"namespace": self.namespace, "since_us": since_us, "until_us": until_us}
+        where["partitions"] = None if partitions is None else list(partitions)
         rows = [_Recorded(*row) for row in self.connection.execute(SQL.usage_batches, where).fetchall()]
         namespaces = published.namespaces(self.connection)
-        partitions = intake.partitions(self.connection, namespaces, [row.partition_key for row in rows])
+        passes = intake.partitions(self.connection, namespaces, [row.partition_key for row in rows])
         with ThreadPoolExecutor(1, "segments") as pool:
             ahead = pool.submit(self._read, rows[0]) if rows else None
             for row, following in zip_longest(rows, rows[1:]):
                 assert ahead is not None
                 found = ahead.result()
                 ahead = None if following is None else pool.submit(self._read, following)
-                yield self._decode(row, found, partitions.get(row.partition_key))
+                yield self._decode(row, found, passes.get(row.partition_key))
 
     def _read(self, row: _Recorded) -> Segment:
         try:
@@ -157,6 +165,8 @@ class Replay:
             )  # fmt: skip
         events, undecoded = formats.get(found.format).decode(found.raw, context)
         alive = self._alive(row, events)
+        if backfills.name_of(partition.settings) is not None:
+            alive &= ~np.isin(events.ordinal, backfills.reverted_ordinals(self.connection, row.lane, row.batch))
         replayed = context.settings["sources"] if found.format == DeadLetters.name else None
         return DecodedBatch(row.lane, row.batch, row.revision, found.raw, undecoded, events, alive, replayed)
 

@@ -24,7 +24,9 @@ from lineitem.ledger.checkpoint import Checkpoint, Notary
 from lineitem.ledger.fx import check_rates
 from lineitem.ledger.post import LANES, NO_DIGEST
 from lineitem.ledger.report import Link, Place, Progress, Report
+from lineitem.ledger.revert import FACT as REVERT
 from lineitem.ledger.verify_accepted import check_accepted
+from lineitem.ledger.verify_backfills import check_backfills
 from lineitem.ledger.verify_credits import check_credits
 from lineitem.ledger.verify_letters import LETTER_FACTS, check_letter_acts
 from lineitem.ledger.verify_lifecycle import check_beside, check_canaries, check_lifecycle
@@ -63,6 +65,8 @@ def verify(connection: Connection, beside: Connection, notary: Notary, progress:
         for place, what in (*check_settled(connection, settled), *check_seen(connection, settled)):
             report.add(place, what)
         for place, what in carried.check_carried(connection, _recorded(connection, carried.FACT)):
+            report.add(place, what)
+        for place, what in check_backfills(connection, _recorded(connection, REVERT)):
             report.add(place, what)
         for place, what in check_credits(connection):
             report.add(place, what)
@@ -186,6 +190,7 @@ _FACT_KEYS = {
     "retraction": {"namespace", "source", "id"},
     "settle": {"namespace", "targets"},
     carried.FACT: {"namespace", "carried"},
+    REVERT: {"namespace", "backfill", "by", "reason", "events", "digest"},
 }
 
 

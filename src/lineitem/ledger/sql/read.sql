@@ -119,3 +119,7 @@ from catalog.price p join catalog.price_version v using (price_key) where v.pric
 -- name: leaf_tags
 -- Text of tag sets.
 select tag_set_key, tags from catalog.tag_set where tag_set_key = any(%(keys)s)
+
+-- name: revert_fact
+-- What a batch of lane 0 says of the backfill it reverted.
+select body from ledger.fact where lane = 0 and batch = %(batch)s and kind = 'backfill_revert'
