@@ -72,6 +72,10 @@ from lineitem.ledger.shadow import Progress as ShadowProgress
 from lineitem.ledger.shadow_rows import Comparison
 from lineitem.ledger.verify import verify
 from lineitem.replay import Mended, Replayed, Replayer, dry_run, try_patch
+from lineitem.reread import Asked as RereadAsked
+from lineitem.reread import Reread, reread
+from lineitem.reread import Source as Rereadable
+from lineitem.reread import dry_run as try_reread
 
 _SIGN_NS = 10_000_000_000
 """A worker signs the ledger after a batch when it has not for so long: what is cut off since shows only then."""
@@ -351,6 +355,22 @@ class App:
                 signed_ns = time.monotonic_ns()
 
         done = read(order, Around(pipeline, self.connection(), chores, say, stop))
+        if done.summary.batches:
+            summarize_ranges(pipeline.writer)
+            self.checkpoint()
+        return done
+
+    def reread(
+        self, namespace: str, source: Rereadable, asked: RereadAsked, limits: BatchLimits,
+        progress: Callable[[int, int], None], *, dry_run: bool = False, two_processes: bool = False,
+    ) -> Reread:  # fmt: skip
+        """Read usage again and sign the ledger, or say what that would change."""
+        if dry_run:
+            rest = (self.clock, namespace, source, asked, limits, progress)
+            return try_reread(self.connection(), self.segments, *rest)
+        pipeline = self.pipeline(namespace)
+        flush(pipeline.writer, pipeline.snapshot(), self.clock.now_us(), pipeline.rater)
+        done = reread(pipeline, source, asked, limits, progress, two_processes=two_processes)
         if done.summary.batches:
             summarize_ranges(pipeline.writer)
             self.checkpoint()

@@ -27,6 +27,7 @@ from lineitem.ledger.flush import flush
 from lineitem.ledger.rating import Rater
 from lineitem.ledger.report import Report
 from lineitem.replay import Replayed, Replayer
+from lineitem.reread import Asked, Reread, Segments, reread
 from tests.integration.oracle import EPOCH, Tally, Totals, tally_of
 
 _numbers = count(1)
@@ -144,6 +145,10 @@ class Space:
         if keys is not None:
             found.sort(key=lambda one: list(keys).index(one.key))
         return Replayer(self.pipeline(pipeline), "a test", batch_letters=batch).run(found, nothing)
+
+    def reread(self, asked: Asked | None = None, progress: Callable[[int, int], None] = nothing) -> Reread:
+        """Read the raw segments again."""
+        return reread(self.pipeline(), Segments(), asked or Asked(), BatchLimits(), progress)
 
     def fix(self, key: int, **patch: Any) -> None:
         """Record a patch."""

@@ -155,36 +155,49 @@ def test_a_revert_that_stopped_half_way_goes_on(world: World) -> None:
 
 
 def test_backfilled_and_reverted_is_as_if_it_had_never_been(world: World) -> None:
-    """Whatever comes before, between and after, closed months and retractions included: totals are those without it."""
+    """Whatever comes before, between and after, closed months and retractions included: totals are those without it.
 
-    @settings(law, max_examples=8)
+    What was turned away meanwhile as its duplicate is missing until everything is read again.
+    """
+
+    @settings(law, max_examples=6)
     @given(st.data())
     def holds(data: st.DataObject) -> None:
         catalog, events = data.draw(catalogs()), data.draw(usage(30))
         lines = data.draw(repeated(events))
-        parts = [lines[at::3] for at in range(3)]
+        parts = [lines[at::4] for at in range(4)]
         space, oracle = both(world, catalog)
+        without = Oracle(space.name, catalog, NOW)
         _send(space, oracle, parts[0], "first", data)
+        without.send(file_of(parts[0]), "first")
         back = file_of(parts[1])
         known = set(oracle.accepted)
         assert tally_of(space.send(back, "back", data.draw(BATCHES), backfill="b").document()) == oracle.send(
             back, "back"
         )
         brought = set(oracle.accepted) - known
+        _send(space, oracle, parts[2], "between", data)
+        without.send(file_of(parts[2]), "between")
         if data.draw(MAYBE):
             month = data.draw(MONTH)
             space.close(month)
             oracle.close(month)
+            without.close(month)
         if data.draw(MAYBE) and known:
             identity = data.draw(st.sampled_from(sorted(known)))
             space.retract(*identity)
             oracle.retract(identity)
+            without.retract(identity)
         revert_all(space, "b", events_max=data.draw(st.sampled_from([1, 5, 1000])))
         for identity in brought:
             del oracle.accepted[identity]
-        _send(space, oracle, parts[2], "last", data)
+        _send(space, oracle, parts[3], "last", data)
+        without.send(file_of(parts[3]), "last")
         assert space.totals() == oracle.totals()
         assert space.keys() == oracle.keys()
+        space.reread()
+        assert space.totals() == without.totals()
+        assert space.keys() == without.keys()
         assert world.findings_now_and_then() == []
 
     holds()

@@ -126,8 +126,17 @@ def open_stream(
         "settings": settings_text(settings),
     }
     connection.execute(SQL.add_stream, where | made)
+    found = known_stream(connection, namespace, namespace_key, stream)
+    assert found is not None
+    return found
+
+
+def known_stream(connection: Connection, namespace: str, namespace_key: int, stream: str) -> Partition | None:
+    """A stream's partition where the ledger left it; None where it was never read."""
+    where = {"namespace_key": namespace_key, "stream": stream, "content": STREAM}
     row = connection.execute(SQL.latest_pass, where).fetchone()
-    assert row is not None
+    if row is None:
+        return None
     key, number, lane, next_, _, format_, stored = row
     return Partition(key, namespace, namespace_key, stream, STREAM, number, lane, format_, json.loads(stored), next_)
 

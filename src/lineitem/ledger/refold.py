@@ -138,6 +138,12 @@ class Replay:
                 ahead = None if following is None else pool.submit(self._read, following)
                 yield self._decode(row, found, passes.get(row.partition_key))
 
+    def stored(self, partition: int) -> Iterator[Segment]:
+        """The raw segments of one pass, in order of their positions. Raises BatchDamaged as ``batches`` does."""
+        where: dict[str, Any] = {"namespace": self.namespace, "since_us": None, "until_us": None}
+        for row in self.connection.execute(SQL.usage_batches, where | {"partitions": [partition]}).fetchall():
+            yield self._read(_Recorded(*row))
+
     def _read(self, row: _Recorded) -> Segment:
         try:
             found = segments.read(self.segments, row.segment, row.recorded_us)

@@ -9,6 +9,7 @@ from lineitem.adapters.streams import Around, StreamOrder, Worked
 from lineitem.core.errors import Refused, UsageError
 from lineitem.core.limits import FIELD_CHARS_MAX
 from lineitem.ingest import intake
+from lineitem.kit.db import Connection
 from lineitem.ledger.post import LANES
 from lineitem.worker import Desk
 
@@ -24,7 +25,7 @@ def work(order: StreamOrder, around: Around) -> Worked:
     namespace_key = around.pipeline.snapshot().namespace_key
     broker = Broker(address, read_settings(order.config) if order.config else {})
     topic = broker.topic()
-    _check_known(around, namespace_key, topic, order.topic_id)
+    check_known(around.connection, namespace_key, topic, order.topic_id)
 
     def open_(number: int) -> intake.Partition:
         partition = intake.open_stream(
@@ -52,9 +53,9 @@ def work(order: StreamOrder, around: Around) -> Worked:
     return Worked(desk.summary, about, {str(number): at for number, at in sorted(reader.reached.items())})
 
 
-def _check_known(around: Around, namespace_key: int, topic: Topic, accepted: str | None) -> None:
+def check_known(connection: Connection, namespace_key: int, topic: Topic, accepted: str | None) -> None:
     """Raises Refused where the ledger has read a topic of this name that is another one."""
-    names = intake.streams(around.connection, namespace_key, topic.prefix)
+    names = intake.streams(connection, namespace_key, topic.prefix)
     known = sorted({name.removeprefix(topic.prefix).partition("/")[0] for name in names})
     if accepted is not None and accepted != topic.id:
         raise Refused(f"topic {topic.name!r} has the id {topic.id}, not {accepted}", do=f"--topic-id {topic.id}")
