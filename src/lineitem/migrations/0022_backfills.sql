@@ -38,9 +38,17 @@ create or replace trigger append_only before update or delete on ingest.identity
   for each row execute function ingest.keep_identity();
 alter table ingest.identity enable always trigger append_only;
 
+-- The one way for the posting role to let identities go.
+create function ingest.free_identities(wanted uuid[]) returns void
+language sql security definer set search_path = ingest, pg_temp as $$
+  delete from ingest.identity i using ingest.reverted_event r
+  where i.key = any(wanted) and (r.lane, r.batch, r.ordinal) = (i.lane, i.batch, i.ordinal);
+$$;
+revoke execute on function ingest.free_identities(uuid[]) from public;
+grant execute on function ingest.free_identities(uuid[]) to lineitem_post;
+
 grant select, insert on ingest.backfill, ingest.reverted_event to lineitem_post;
 grant update (reverted_batch) on ingest.backfill to lineitem_post;
-grant delete on ingest.identity to lineitem_post;
 
 call ledger.make_append_only('ingest.reverted_event');
 call ledger.isolate_namespace('ingest.backfill');

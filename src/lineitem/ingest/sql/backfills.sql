@@ -37,8 +37,7 @@ select coalesce(string_agg(uuid_send(key) || uuid_send(digest) || int2send(lane)
 
 -- name: free_identities
 -- Their identities may come again.
-delete from ingest.identity i using ingest.reverted_event r
-where i.key = any(%(keys)s) and (r.lane, r.batch, r.ordinal) = (i.lane, i.batch, i.ordinal)
+select ingest.free_identities(%(keys)s)
 
 -- name: reverted_places
 -- Where events with these keys stood until they were reverted, packed as places are.
