@@ -37,15 +37,15 @@ from lineitem.rate.exact import compact, objects
 from lineitem.rate.folds import running_sum
 
 FACT = "backfill_revert"
-EVENTS_PER_PART = 200_000
-"""Events that one transaction takes out, those of a single account aside."""
+EVENTS_PER_PART = 1_000_000
+"""Events that one transaction takes out, those of a single account aside. Each part decodes the whole backfill."""
 Progress = Callable[[int, int], None]
 """Called after every part with how many events are out, and how many there were."""
 
 
 @dataclass(slots=True)
 class Reverted:
-    """What one invocation did, or would do where ``dry_run``; ``left``: nothing was."""
+    """What one invocation did, or would do where ``dry_run``; ``places``: the batches that did."""
 
     name: str
     dry_run: bool
@@ -118,9 +118,12 @@ def _revert(
 ) -> None:
     say_why("reverting a backfill", why.reason, LETTER_REASON_CHARS_MAX)
     namespace_key = letters.namespace_key(connection, namespace)
-    passes = _passes(connection, namespace_key, namespace, why.name)
+    if not any((one.namespace_key, one.name) == (namespace_key, why.name) for one in backfills.backfills(connection)):
+        raise no_backfill(namespace, why.name)
     with explained():
         retried(partial(_close, connection, namespace, namespace_key, why, now_us))
+        known = backfills.passes(connection, namespace_key).items()  # only now: no other can come into it any more
+        passes = [key for key, (_, name) in known if name == why.name]
         left = _left(connection, store, namespace, passes)
         total = sum(left.values())
         for subjects in _portions(left, events_max):
@@ -131,13 +134,6 @@ def _revert(
             done.line_items += line_items
             progress(done.events, total)
     done.changes = changes(connection, namespace_key, done.places)
-
-
-def _passes(connection: Connection, namespace_key: int, namespace: str, name: str) -> list[int]:
-    """The passes of a backfill. Raises InputError where there is no such backfill."""
-    if not any((one.namespace_key, one.name) == (namespace_key, name) for one in backfills.backfills(connection)):
-        raise no_backfill(namespace, name)
-    return [key for key, (_, of) in backfills.passes(connection, namespace_key).items() if of == name]
 
 
 def _left(connection: Connection, store: BlobStore, namespace: str, passes: Sequence[int]) -> Counter[str]:

@@ -66,5 +66,5 @@ to stdout (format binary)
 
 -- name: retracted_at
 -- How many events accepted in some batches were retracted one by one.
-select count(*) from unnest(%(lanes)s::smallint[], %(batches)s::bigint[]) as w(lane, batch)
-join ingest.retraction r on true join ingest.identity i on i.key = r.key and (i.lane, i.batch) = (w.lane, w.batch)
+select count(*) from ingest.retraction r join ingest.identity i using (key)
+where (i.lane, i.batch) in (select * from unnest(%(lanes)s::smallint[], %(batches)s::bigint[]))
