@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from fractions import Fraction
+from threading import Event
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 
 from lineitem.app import App
 from lineitem.core.errors import InputError, Refused
+from lineitem.flow import Summary
 from lineitem.ledger.explain import explain
 from lineitem.ledger.revert import Reverted, Why, revert, try_revert
 from tests.integration.drive import Space, World, nothing
@@ -207,3 +210,31 @@ def test_backfilled_and_reverted_is_as_if_it_had_never_been(world: World) -> Non
 def _send(space: Space, oracle: Oracle, lines: list[Any], stream: str, data: st.DataObject) -> None:
     sent = tally_of(space.send(file_of(lines), stream, data.draw(BATCHES)).document())
     assert oracle.send(file_of(lines), stream) == sent
+
+
+def test_nothing_slips_into_a_backfill_that_is_reverted(world: World) -> None:
+    """A file is read into it while it is reverted: batches before it are taken out, those behind it are refused."""
+    space = world.space(PRICED, NOW)
+    lines = b"".join(event(f"e-{n}", "ab"[n % 2], "2026-11-02T00:00:00Z", "1") for n in range(40))
+    begun, closed = Event(), Event()
+
+    def look(position: int, summary: Summary) -> None:
+        begun.set()
+        assert summary.batches < 10 or closed.wait(60)
+
+    def read() -> int:
+        return space.send(lines, "s", 1, look, pipeline=1, backfill="b").counts.itemized
+
+    space.pipeline(1)  # its connections are made before there are two threads
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(read)
+        assert begun.wait(60)
+        app, why = world.app, Why("b", "ana", "a test says so")
+        now_us = space.clock.now_us()
+        done = revert(app.control, app.segments, space.name, why, now_us, lambda *_: closed.set(), events_max=3)
+        with pytest.raises(Refused, match="its name is spent"):
+            reading.result()
+    assert 0 < done.events <= 10
+    assert revert_all(space, "b").events == 0
+    assert (space.totals(), space.keys()) == ({}, set())
+    assert world.findings(deep=True) == []

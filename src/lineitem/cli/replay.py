@@ -96,6 +96,9 @@ def replay(
         return
     if done.resumed:
         say("Went on where an earlier run stopped.")
+    if not done.streams:
+        click.echo("There is nothing to read again.")
+        return
     fields({"streams": f"{done.streams:>12,}"})
     fields({name.replace("_", " "): f"{value:>12,}" for name, value in done.summary.document().items()})
     show_changes("What would change; nothing was written" if dry_run else "What changed", document["changes"])
