@@ -222,7 +222,7 @@ def test_what_was_read_is_read_again(topic: Ledger, tmp_path: Path) -> None:
     topic.broker.produce(topic.topic, keyed(usage(topic, "not read yet")))
     tried = topic.again("--dry-run")
     assert (tried["received"], tried["itemized"], tried["duplicate"], tried["changes"][0]["line_items"]) == (6, 2, 4, 2)
-    some = topic.again("--partition", number, "--from", "1", "--until", "3", "--one-process")
+    some = topic.again("--partition", number, "--from", "1", "--until", "3", "--two-processes")
     assert (some["received"], some["itemized"], some["duplicate"]) == (2, 1, 1)
     rest = topic.again("--from", "2000-01-01T00:00:00Z")
     assert (rest["received"], rest["itemized"], rest["streams"]) == (6, 1, 1)

@@ -32,7 +32,7 @@ def test_killed_reverts_and_replays_leave_nothing_half_done(tmp_path: Path) -> N
         assert command.json(*revert)["events"] == EVENTS
         assert command.json(*revert)["events"] == 0
         for failpoint in ("before_commit@2", "after_commit@1"):
-            killed(command, failpoint, "replay", "--segments", "--one-process")
+            killed(command, failpoint, "replay", "--segments")
         assert command.json("replay", "--segments")["resumed"]
         assert command.json("replay", "--segments")["duplicate"] == EVENTS
         assert command.json("verify", "--deep")["findings"] == []

@@ -38,9 +38,7 @@ if TYPE_CHECKING:
 @click.option(
     "--batch-size", default=100_000, show_default=True, type=click.IntRange(1, 1_000_000), help="Records a batch."
 )
-@click.option(
-    "--two-processes/--one-process", default=True, help="Prepare batches in a second process.  [default: two]"
-)
+@click.option("--two-processes", is_flag=True, help="Prepare batches in a second process: where a core is idle.")
 @ledger_command
 def replay(
     segments: bool,
