@@ -369,7 +369,6 @@ class App:
             rest = (self.clock, namespace, source, asked, limits, progress)
             return try_reread(self.connection(), self.segments, *rest)
         pipeline = self.pipeline(namespace)
-        flush(pipeline.writer, pipeline.snapshot(), self.clock.now_us(), pipeline.rater)
         done = reread(pipeline, source, asked, limits, progress, two_processes=two_processes)
         if done.summary.batches:
             summarize_ranges(pipeline.writer)

@@ -27,6 +27,7 @@ from lineitem.kit.blobs import BlobStore, Scratch
 from lineitem.kit.db import POST, Connection, connect, explained
 from lineitem.kit.process import tune_for_batches
 from lineitem.ledger.changes import Change, changes
+from lineitem.ledger.flush import flush
 from lineitem.ledger.post import LANES
 from lineitem.ledger.refold import Replay
 
@@ -193,6 +194,7 @@ def _reread(
 ) -> None:
     reader = pipeline.reader
     namespace_key = pipeline.snapshot().namespace_key
+    flush(pipeline.writer, pipeline.snapshot(), pipeline.clock.now_us(), pipeline.rater)  # as any reading does first
     places: list[tuple[int, int]] = []
     with explained(), intake.exclusive(reader, pipeline.namespace, _NAME, _content(source, asked, "")):
         stretches = source.stretches(reader, pipeline.namespace)
