@@ -38,7 +38,7 @@ from lineitem.core.limits import CATALOG_BYTES_MAX, REPLAY_LETTERS_MAX, RETRY_LE
 from lineitem.core.period import Month
 from lineitem.core.reasons import Reason
 from lineitem.flow import Pipeline, Progress, Source, Summary, ingest
-from lineitem.ingest import acts, formats, letters
+from lineitem.ingest import acts, backfills, formats, letters
 from lineitem.ingest.acts import Chosen
 from lineitem.ingest.events import BatchLimits
 from lineitem.ingest.gate import SourceGate
@@ -68,6 +68,7 @@ from lineitem.ledger.publishing import Publication, publish
 from lineitem.ledger.rating import Rater
 from lineitem.ledger.report import Report
 from lineitem.ledger.retract import retract
+from lineitem.ledger.revert import Reverted, Why, revert, try_revert
 from lineitem.ledger.schema_desk import SchemaDesk
 from lineitem.ledger.settle import settle
 from lineitem.ledger.settle_levels import settle_levels
@@ -79,6 +80,10 @@ from lineitem.observability import metrics
 from lineitem.observability.recorder import Recorder
 from lineitem.release import Releaser
 from lineitem.replay import Mended, Replayed, Replayer, dry_run, try_patch
+from lineitem.reread import Asked as RereadAsked
+from lineitem.reread import Reread, reread
+from lineitem.reread import Source as Rereadable
+from lineitem.reread import dry_run as try_reread
 
 _LARGE_BYTES = 32 << 20
 """Files from this size on are worth a second process, which takes as long to start as 10 MB take to read."""
@@ -299,8 +304,13 @@ class App:
         return done
 
     @contextmanager
-    def source(self, path: Path, format: str | None, mapping: Path | None, stream: str) -> Iterator[Source]:
-        """A file people name, ready to ingest. Raises InputError for what cannot be read or understood."""
+    def source(
+        self, path: Path, format: str | None, mapping: Path | None, stream: str, backfill: str | None = None
+    ) -> Iterator[Source]:
+        """A file people name, ready to ingest. Raises InputError for what cannot be read or understood.
+
+        ``backfill``: what it belongs to; the passes of a backfill are its own.
+        """
         wanted = None if mapping is None else parse_mapping(mapping_text(mapping), str(mapping))
         with readable(path) as file, naming(path):
             if not file.seekable():
@@ -309,7 +319,28 @@ class App:
             name = format or formats.detect(str(path), file.read(4096))
             file.seek(0)
             found = formats.get(name)
-            yield Source(file, content, stream, found.name, found.settings(file, wanted))
+            settings = found.settings(file, wanted)
+            if backfill is not None:
+                settings |= {backfills.SETTING: backfill}
+                content = backfills.content_of(backfill, content)
+            yield Source(file, content, stream, found.name, settings)
+
+    def begin_backfill(self, namespace: str, name: str) -> None:
+        """Make a backfill known. Raises Refused where it was reverted."""
+        backfills.begin(self.control, self._in_force(namespace).namespace_key, name)
+
+    def backfill_revert(
+        self, namespace: str, name: str, by: str | None, reason: str, progress: Callable[[int, int], None],
+        *, dry_run: bool = False,
+    ) -> Reverted:  # fmt: skip
+        """Take everything that a backfill brought in out again and sign the ledger, or say what that would change."""
+        why, now_us = Why(name, actor(by), reason), self.clock.now_us()
+        if dry_run:
+            return try_revert(self.connection(), self.segments, namespace, name, now_us, progress)
+        done = revert(self.control, self.segments, namespace, why, now_us, progress)
+        summarize_ranges(self.control)
+        self.checkpoint()
+        return done
 
     def ingest(
         self,
@@ -367,6 +398,21 @@ class App:
         with watched(watching or Watching(), namespace, order, connect, self.clock, say) as watch:
             done = read(order, Around(pipeline, self.connection(), chores, say, stop, watch))
         chores.finish(done.summary.batches)
+        return done
+
+    def reread(
+        self, namespace: str, source: Rereadable, asked: RereadAsked, limits: BatchLimits,
+        progress: Callable[[int, int], None], *, dry_run: bool = False, two_processes: bool = False,
+    ) -> Reread:  # fmt: skip
+        """Read usage again and sign the ledger, or say what that would change."""
+        if dry_run:
+            rest = (self.clock, namespace, source, asked, limits, progress)
+            return try_reread(self.connection(), self.segments, *rest)
+        pipeline = self.pipeline(namespace)
+        done = reread(pipeline, source, asked, limits, progress, two_processes=two_processes)
+        if done.summary.batches:
+            summarize_ranges(pipeline.writer)
+            self.checkpoint()
         return done
 
     def choose_letters(

@@ -28,10 +28,11 @@ from lineitem.catalog.snapshot import AccountRow, Snapshot, TierChains, account_
 from lineitem.core.clock import Clock
 from lineitem.core.errors import CatalogMoved, Refused
 from lineitem.core.reasons import Reason
-from lineitem.ingest import acts, formats, held, intake, producers, segments, sequences, throttle
+from lineitem.ingest import acts, backfills, formats, held, intake, producers, segments, sequences, throttle
 from lineitem.ingest.contracts import Contracts
 from lineitem.ingest.events import BatchLimits, DecodeContext, EventColumns, RawRecords, Reject
 from lineitem.ingest.formats.dead_letters import DeadLetters
+from lineitem.ingest.horizon import too_old
 from lineitem.ingest.identity import Fate, repeats_inside, settle
 from lineitem.ingest.segments import Segment
 from lineitem.kit.ahead import ahead
@@ -172,7 +173,7 @@ class Pipeline:
         self.watch.lap(Stage.SEGMENT)
         seen = sequences.sightings(events, undecoded)
         events, waiting = self._sift(partition, events, undecoded, now_us, released)
-        priced = self._price(events)
+        priced = self._price(events, partition, now_us)
         self.watch.lap(Stage.ENRICH)
         bad = [reject.ordinal for reject in undecoded + priced[1].rejects]
         records = intake.records_at(raw, bad)
@@ -189,7 +190,12 @@ class Pipeline:
         now_us: int,
         released: int | None,
     ) -> tuple[EventColumns, list[held.Part]]:
-        """The events that may go on, and what waits; dead letters that may not are ``rejects`` again."""
+        """The events that may go on, and what waits; dead letters that may not are ``rejects`` again.
+
+        A backfill comes in whole: somebody asked for it, and what can be reverted as one must not wait in parts.
+        """
+        if backfills.name_of(partition.settings) is not None:
+            return events, []
         key = partition.namespace_key
         switches = throttle.in_force(self.reader, key, now_us)
 
@@ -216,7 +222,9 @@ class Pipeline:
         for raw in formats.get(partition.format).read(file, start, limits, partition.settings):
             yield self.prepare(partition, raw)
 
-    def _price(self, events: EventColumns) -> tuple[int, Enriched, list[int], Digests]:
+    def _price(
+        self, events: EventColumns, partition: intake.Partition, now_us: int
+    ) -> tuple[int, Enriched, list[int], Digests]:
         """Everything that depends on the catalog: its revision, the usage, the keys of its tag sets, new digests."""
         snapshot = self.snapshot()
         accounts = self._resolve_accounts(events, snapshot)
@@ -224,6 +232,8 @@ class Pipeline:
         enriched = enrich(events, matches, accounts, snapshot)
         enriched.rejects[:0] = unmatched
         self._hold_to_schemas(events, enriched)
+        if backfills.name_of(partition.settings) is None:
+            _set_old_aside(enriched, too_old(events, snapshot.catalog.horizon_days, now_us))
         missing = [text for text in enriched.tag_sets if text not in self._tag_sets]
         if missing:
             self._tag_sets |= published.tag_set_keys(self.reader, missing)
@@ -289,7 +299,9 @@ class Pipeline:
         raw = self._stored(batch)
         events, _ = formats.get(raw.format).decode(raw.raw, raw.context)
         events = events.take(np.flatnonzero(np.isin(events.ordinal, batch.events.ordinal)))  # the others wait
-        batch.revision, batch.enriched, batch.tag_set_keys, batch.digests = self._price(events)
+        batch.revision, batch.enriched, batch.tag_set_keys, batch.digests = self._price(
+            events, batch.partition, batch.recorded_us
+        )
         batch.too_large.clear()  # found under the prices of before
         batch.find_repeats()
 
@@ -334,6 +346,8 @@ class Pipeline:
         with connection.transaction():
             head = lock_lane(connection, partition.lane)
             published.check_revision(connection, self.namespace, namespace_key, batch.revision)
+            if (backfill := backfills.name_of(partition.settings)) is not None:
+                backfills.share(connection, namespace_key, backfill)
             intake.advance(connection, partition.key, batch.start, batch.end)
             failpoint("after_position")
             self.watch.lap(Stage.LOCK)
@@ -550,6 +564,12 @@ def _prepare_elsewhere(job: _Elsewhere) -> Iterator[Prepared]:
     with explained(), connect(job.dsn, role=POST) as connection, open(job.descriptor, "rb") as file:
         pipeline = Pipeline(job.namespace, connection, connection, job.segments, job.clock, registry=job.registry)
         yield from pipeline.prepare_all(job.partition, file, job.start, job.limits)
+
+
+def _set_old_aside(enriched: Enriched, old: list[Reject]) -> None:
+    """An event beyond the horizon is that and nothing else, whatever is wrong with it besides."""
+    ordinals = {reject.ordinal for reject in old}
+    enriched.rejects[:] = [reject for reject in enriched.rejects if reject.ordinal not in ordinals] + old
 
 
 def _too_large(events: EventColumns, row: int) -> Reject:

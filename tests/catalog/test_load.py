@@ -556,3 +556,16 @@ def test_prices_of_a_pool_agree() -> None:
     for second, text in cases.items():
         found = pooled("meter: p, included: 5, pool: x", second)
         assert any(text in problem and problem.startswith("c.yaml:13: ") for problem in found), (second, found)
+
+
+def test_how_far_back_an_event_may_lie() -> None:
+    """A whole number of days, off where nothing is said; what is left out leaves the stored document as it was."""
+    text = "currency: USD\nmeters: []\npricebooks: []\n"
+    assert parse_catalog(text, "c").horizon_days is None
+    assert b"horizon" not in catalog_document(parse_catalog(text, "c"))
+    assert parse_catalog(text + "horizon_days: 90\n", "c").horizon_days == 90
+    for wrong in ("0", "soon", "40000"):
+        found = problems_if_any(text + f"horizon_days: {wrong}\n")
+        assert [problem.partition(",")[0] for problem in found] == [
+            "c.yaml:4: 'horizon_days' must be a whole number from 1 to 36525"
+        ]

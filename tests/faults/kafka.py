@@ -49,6 +49,19 @@ class Ledger:
         """Why it cannot be read."""
         return self.command.refused(*self._call("--until-idle", *options))
 
+    def _again(self, *options: str) -> list[str]:
+        source = ["--source", self.broker.url(self.topic), "--group", f"group-{self.topic}"]
+        return ["replay", *source, "--config", str(self.settings), *options]
+
+    def again(self, *options: str) -> dict[str, Any]:
+        """Read what was read again."""
+        found: dict[str, Any] = self.command.json(*self._again(*options))
+        return found
+
+    def again_refused(self, *options: str, code: int = 1) -> str:
+        """Why it cannot be read again."""
+        return self.command.refused(*self._again(*options), code=code)
+
     def batches(self) -> int:
         """How many batches of usage are in the ledger."""
         with connect(self.server.dsn) as connection:

@@ -37,7 +37,7 @@ def work(order: StreamOrder, around: Around) -> Worked:
     stream = STREAMS[name]
     what, prefix = f"stream {name!r}", f"memory:{name}/"
     key = around.pipeline.snapshot().namespace_key
-    check_known(around, key, what, prefix, stream.id, order.topic_id)
+    check_known(around.connection, key, what, prefix, stream.id, order.topic_id)
     known = stream.id
 
     def certain() -> None:

@@ -371,6 +371,31 @@ def test_what_clients_encode(topic: Ledger) -> None:
     assert "unknown_schema" in {one["reason"] for one in topic.command.json("dlq", "list")["dead_letters"]}
 
 
+def test_what_was_read_is_read_again(topic: Ledger, tmp_path: Path) -> None:
+    """Up to the worker's position, of some partitions and between two places: what is missing is billed, nothing else."""
+    topic.broker.create(topic.topic, 2)
+    assert "has read nothing" in topic.again_refused()
+    lines = usage(topic, *"abcdef")
+    (tmp_path / "wrong.ndjson").write_bytes(lines[1] + b"\n" + lines[3] + b"\n")
+    topic.command.json("ingest", "--backfill", f"{topic.topic}-wrong", tmp_path / "wrong.ndjson")
+    topic.broker.produce(topic.topic, keyed(lines))
+    read = topic.read()
+    assert (read["itemized"], read["duplicate"]) == (4, 2)
+    number = max(read["positions"], key=lambda one: int(read["positions"][one]))
+    topic.command.json("backfill", "revert", f"{topic.topic}-wrong", "--reason", "a test says so")
+    topic.broker.produce(topic.topic, keyed(usage(topic, "not read yet")))
+    tried = topic.again("--dry-run")
+    assert (tried["received"], tried["itemized"], tried["duplicate"], tried["changes"][0]["line_items"]) == (6, 2, 4, 2)
+    some = topic.again("--partition", number, "--from", "1", "--until", "3", "--two-processes")
+    assert (some["received"], some["itemized"], some["duplicate"]) == (2, 1, 1)
+    rest = topic.again("--from", "2000-01-01T00:00:00Z")
+    assert (rest["received"], rest["itemized"], rest["streams"]) == (6, 1, 1)
+    assert "no partition 7" in topic.again_refused("--partition", "7", code=2)
+    topic.broker.delete_records(topic.topic, int(number), 2)
+    assert "offsets 1 to 1 are no longer on the broker" in topic.again_refused("--partition", number, "--from", "1")
+    assert topic.read()["itemized"] == 1, "the worker goes on where it was"
+
+
 def test_the_page_is_true(tmp_path: Path, broker: Broker) -> None:
     """How to read from Kafka: its blocks do what they say, with this broker as theirs."""
     page = ROOT / "docs" / "how-to" / "read-from-kafka.md"

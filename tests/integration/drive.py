@@ -19,7 +19,7 @@ from lineitem.core.clock import FixedClock
 from lineitem.core.period import Month
 from lineitem.core.reasons import Reason
 from lineitem.flow import Pipeline, Source, Summary, ingest
-from lineitem.ingest import acts
+from lineitem.ingest import acts, backfills
 from lineitem.ingest.events import BatchLimits
 from lineitem.ingest.letters import Filter, dead_letters, namespace_key
 from lineitem.ingest.throttle import What
@@ -30,6 +30,7 @@ from lineitem.ledger.report import Report
 from lineitem.ledger.throttling import Kept, Target, shown
 from lineitem.release import Releaser
 from lineitem.replay import Replayed, Replayer
+from lineitem.reread import Asked, Reread, Segments, reread
 from tests.integration.oracle import EPOCH, Tally, Totals, tally_of
 
 _numbers = count(1)
@@ -104,10 +105,21 @@ class Space:
         return Pipeline(self.name, reader, writer, self.world.app.segments, self.clock)
 
     def send(
-        self, file: bytes, stream: str, records_max: int = 1000, progress: Progress = nothing, *, pipeline: int = 0
+        self,
+        file: bytes,
+        stream: str,
+        records_max: int = 1000,
+        progress: Progress = nothing,
+        *,
+        pipeline: int = 0,
+        backfill: str | None = None,
     ) -> Summary:
         """Read an NDJSON file to its end."""
-        source = Source(BytesIO(file), sha256(file).hexdigest(), stream, "cloudevents", {})
+        content, settings = sha256(file).hexdigest(), {}
+        if backfill is not None:
+            self.act(lambda app: app.begin_backfill(self.name, backfill))
+            content, settings = backfills.content_of(backfill, content), {backfills.SETTING: backfill}
+        source = Source(BytesIO(file), content, stream, "cloudevents", settings)
         return ingest(self.pipeline(pipeline), source, BatchLimits(records_max), progress)
 
     def flush(self, now: datetime) -> int:
@@ -136,6 +148,10 @@ class Space:
         if keys is not None:
             found.sort(key=lambda one: list(keys).index(one.key))
         return Replayer(self.pipeline(pipeline), "a test", batch_letters=batch).run(found, nothing)
+
+    def reread(self, asked: Asked | None = None, progress: Callable[[int, int], None] = nothing) -> Reread:
+        """Read the raw segments again."""
+        return reread(self.pipeline(), Segments(), asked or Asked(), BatchLimits(), progress)
 
     def fix(self, key: int, **patch: Any) -> None:
         """Record a patch."""

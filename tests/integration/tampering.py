@@ -22,7 +22,7 @@ from lineitem.ledger.canary import Choice
 from lineitem.ledger.grant_terms import Asked
 from lineitem.schemas.model import Reference, Schema
 from lineitem.schemas.registry import COMPATIBILITY, ENFORCE
-from tests.integration.drive import Space, World, microseconds
+from tests.integration.drive import Space, World, microseconds, nothing
 
 MIDWAY = datetime(2026, 11, 2, 12, 20, tzinfo=UTC)
 LATER = datetime(2026, 11, 2, 13, 10, tzinfo=UTC)
@@ -177,6 +177,7 @@ def fill(world: World) -> Space:
     _work_off_dead_letters(space)
     _number(space)
     _throttle(space)
+    _backfill(space)
     return space
 
 
@@ -207,6 +208,15 @@ def _register_schemas(space: Space) -> None:
     value = b64encode(b"\0" + done.id.to_bytes(4, "big") + b'{"v":0.5,"model":"m"}').decode()
     packed = event("packed", "paris", "2026-11-02T12:51:00Z", "0").decode().partition('"data"')[0]
     space.send(f'{packed}"data_base64":"{value}"}}\n'.encode(), "wire")
+
+
+def _backfill(space: Space) -> None:
+    """Two backfills, one of them reverted but for an event that somebody had retracted."""
+    space.send(event("old-0", "paris", "2026-10-25T10:00:00Z", "3"), "old", backfill="kept")
+    lines = [event(f"old-{n}", ("paris", "walk-in")[n % 2], f"2026-10-2{n}T10:00:00Z", "3") for n in range(1, 5)]
+    space.send(b"".join(lines), "old", backfill="wrong")
+    space.retract("/s", "old-1")
+    space.act(lambda app: app.backfill_revert(space.name, "wrong", "ana", "the wrong file", nothing))
 
 
 def _work_off_dead_letters(space: Space) -> None:
@@ -338,6 +348,7 @@ _KINDS = {
     "ingest.letter_act": "act, outcome",
     "ingest.throttle": "act, what",
     "ingest.held": "reason, account is null",
+    "ingest.backfill": "reverted_batch is null",
     "billing.invoice": "converted",
     "schemas.setting": "value is null",
 }

@@ -146,8 +146,8 @@ def _tables() -> list[str]:
         "catalog.effective_range", "catalog.fx_rate", "catalog.namespace", "catalog.price", "catalog.price_version",
         "catalog.pricebook_version", "ingest.held", "ingest.letter_act", "ingest.throttle",
         "catalog.publication", "catalog.retirement", "catalog.tag_set", "ingest.dead_letter", "ingest.dead_letter_sighting",
-        "ingest.identity", "ingest.partition", "ingest.producer", "ingest.retraction",
-        "ingest.sequence_block", "ingest.sequence_step",
+        "ingest.backfill", "ingest.identity", "ingest.partition", "ingest.producer", "ingest.retraction",
+        "ingest.reverted_event", "ingest.sequence_block", "ingest.sequence_step",
         "ledger.accumulator", "ledger.allowance_member",
         "ledger.batch", "ledger.canary_beside", "ledger.carried_units", "ledger.credit_draw", "ledger.credit_grant",
         "ledger.credit_month", "ledger.credit_void", "ledger.fact", "ledger.fold_member", "ledger.lane", "ledger.level",
@@ -333,7 +333,8 @@ def test_a_restored_old_copy(crime: Crime, tmp_path: Path) -> None:
         _cut(crime, lane, 0)
     for table in ("ledger.accumulator", "ledger.pending", "ledger.fold_member", "ledger.allowance_member", "ledger.period",
                   "ledger.level",
-                  "billing.invoice", "billing.series", "ingest.retraction", "ingest.dead_letter", "ingest.partition",
+                  "billing.invoice", "billing.series", "ingest.retraction", "ingest.backfill", "ingest.reverted_event",
+                  "ingest.dead_letter", "ingest.partition",
                   "catalog.publication", "catalog.pricebook_version", "catalog.account", "catalog.namespace", "catalog.price",
                   "catalog.price_version", "catalog.effective_range", "catalog.retirement", "catalog.draft",
                   "catalog.draft_step", "catalog.fx_rate",
@@ -460,7 +461,7 @@ FOREVER = (
     "ingest.dead_letter", "ingest.dead_letter_sighting", "ingest.letter_act", "ingest.sequence_step",
     "billing.invoice", "catalog.publication",
     "catalog.pricebook_version", "catalog.price", "catalog.price_version", "catalog.tag_set", "catalog.retirement",
-    "catalog.draft", "catalog.draft_step", "ledger.credit_grant", "ledger.credit_void",
+    "catalog.draft", "catalog.draft_step", "ledger.credit_grant", "ledger.credit_void", "ingest.reverted_event",
 )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from lineitem.core.errors import Refused, UsageError
 from lineitem.core.limits import FIELD_CHARS_MAX
 from lineitem.ingest import intake
 from lineitem.ingest.intake import Partition
+from lineitem.kit.db import Connection
 from lineitem.ledger.post import LANES
 
 _FORMAT = "cloudevents"
@@ -39,12 +40,14 @@ def open_partition(around: Around, namespace_key: int, what: str, stream: str, s
     return partition
 
 
-def check_known(around: Around, namespace_key: int, what: str, prefix: str, id_: str, accepted: str | None) -> None:
+def check_known(
+    connection: Connection, namespace_key: int, what: str, prefix: str, id_: str, accepted: str | None
+) -> None:
     """Raises Refused where the ledger has read a stream of this name (``prefix``) that is another one.
 
     ``accepted``: the id of one made anew that a person said may be read.
     """
-    names = intake.streams(around.connection, namespace_key, prefix)
+    names = intake.streams(connection, namespace_key, prefix)
     known = sorted({name.removeprefix(prefix).partition("/")[0] for name in names})
     if accepted is not None and accepted != id_:
         raise Refused(f"{what} has the id {id_}, not {accepted}", do=f"--topic-id {id_}")

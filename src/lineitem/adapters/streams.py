@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
@@ -13,12 +13,15 @@ from lineitem.core.errors import EnvironmentProblem, UsageError
 from lineitem.flow import Pipeline, Summary
 from lineitem.kit.db import Connection
 from lineitem.observability.watch import BatchWatch
+from lineitem.reread import Source
 from lineitem.worker import StreamLimits
 
 STREAMS = {"kafka": "lineitem.adapters.kafka.work", "nats": "lineitem.adapters.nats.work"}
 """Scheme -> module whose ``work`` reads it. Loaded when used: its library is an optional extra."""
 ENDS = {"kafka": "lineitem.adapters.kafka.ends", "nats": "lineitem.adapters.nats.ends"}
 """Scheme -> module whose ``positions`` says how far the ledger is behind."""
+AGAIN = {"kafka": "lineitem.adapters.kafka.again"}
+"""Scheme -> module whose ``again`` gives what is read again of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,22 @@ class StreamOrder:
     skip_missing: bool = False
     until_idle: bool = False
     limits: StreamLimits = field(default_factory=StreamLimits)
+
+
+@dataclass(frozen=True, slots=True)
+class AgainOrder:
+    """What is to be read again of a stream: some of its ``partitions`` (none: all), between two places.
+
+    ``since`` and ``until``: positions or instants, as they were written; ``instants_us`` has those of them that are instants.
+    """
+
+    url: str
+    group: str
+    config: Path | None = None
+    partitions: Sequence[int] = ()
+    since: str | None = None
+    until: str | None = None
+    instants_us: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +123,12 @@ def work_of(url: str) -> Work:
     not installed."""
     work: Work = _module(url, STREAMS).work
     return work
+
+
+def again_of(order: AgainOrder) -> Source:
+    """What is read again of the stream at an address. Raises as ``work_of`` does, and for what is wrong with the order."""
+    found: Source = _module(order.url, AGAIN).again(order)
+    return found
 
 
 def _module(url: str, homes: Mapping[str, str]) -> Any:

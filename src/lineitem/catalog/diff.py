@@ -143,7 +143,10 @@ def _text(value: Any) -> str | None:
 
 
 def _settings(catalog: Catalog | None) -> dict[str, Any]:
-    return {"": {"currency": catalog.currency}} if catalog else {}
+    if catalog is None:
+        return {}
+    horizon = {} if catalog.horizon_days is None else {"horizon_days": catalog.horizon_days}
+    return {"": {"currency": catalog.currency} | horizon}
 
 
 def _currencies(catalog: Catalog | None) -> dict[str, Any]:

@@ -55,12 +55,14 @@ DIMENSIONS_MAX = 8
 """Dimensions of one meter."""
 VERSION_MAX = (1 << 31) - 1
 """Highest version of a pricebook."""
+HORIZON_DAYS_MAX = 36_525
+"""How far back a horizon may lie."""
 BILLING_CYCLES = ("monthly",)
 """How often an account can be billed."""
 
 _TOP_KEYS = (
     "currency", "currencies", "meters", "pricebooks", "accounts", "issuer", "publishing", "conversion", "tags",
-    "cost_centers",
+    "cost_centers", "horizon_days",
 )  # fmt: skip
 _METER_KEYS = ("id", "event_type", "aggregation", "value", "unit", "scale", "dimensions", "filter")
 _PRICEBOOK_KEYS = ("id", "version", "effective_from", "effective_until", "prices")
@@ -155,6 +157,7 @@ def _catalog(top: Fields) -> Catalog:
         cost_centers=read_cost_centers(top),
         currencies=own,
         conversion=conversion,
+        horizon_days=_horizon_days(top),
     )
 
 
@@ -167,6 +170,12 @@ def _currency(top: Fields, own: Collection[str]) -> str:
         top.at("currency", f"{defect}; use a code such as EUR or USD")
         return ""
     return currency
+
+
+def _horizon_days(top: Fields) -> int | None:
+    if "horizon_days" not in top:
+        return None
+    return top.integer("horizon_days", 1, HORIZON_DAYS_MAX, 1)
 
 
 # --- meters

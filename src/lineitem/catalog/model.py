@@ -443,3 +443,5 @@ class Catalog:
     cost_centers: tuple[CostCenterRule, ...] = ()
     currencies: tuple[OwnCurrency, ...] = ()
     conversion: Conversion | None = None
+    horizon_days: int | None = None
+    """Events older than so many days are dead letters `too_old`, unless a named backfill brings them; None: none is."""

@@ -22,6 +22,8 @@ _COMMANDS = {
     ),
     "canary": ("canary", "Bill some accounts by new prices, and see what the others would have charged."),
     "ingest": ("ingest", "Read usage files into the ledger, exactly once."),
+    "backfill": ("backfill", "Named backfills: what each brought in; revert one as a whole."),
+    "replay": ("replay", "Read usage again, from raw segments or from Kafka; bills only what is missing."),
     "worker": ("worker", "Read a Kafka topic into the ledger, exactly once, with any number of workers."),
     "line-items": ("ledger", "List priced line items."),
     "usage": ("ledger", "What an account used and owes in a period so far."),

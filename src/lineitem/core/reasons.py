@@ -114,7 +114,8 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "Publish a price that covers the time, or a cell or a prefix that matches, then replay.",
     ),
     Reason.TOO_OLD: Explanation(
-        "The event is older than the horizon up to which identities are kept.", "Use a named backfill."
+        "The event is older than the catalog's `horizon_days`.",
+        "Bring it in with `lineitem ingest --backfill NAME`, or raise `horizon_days` and publish, then replay.",
     ),
     Reason.CURRENCY_MISMATCH: Explanation(
         "The event says that its price is in another currency than the price it is billed by.",

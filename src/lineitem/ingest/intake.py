@@ -127,8 +127,17 @@ def open_stream(
         "settings": settings_text(settings),
     }
     connection.execute(SQL.add_stream, where | made)
+    found = known_stream(connection, namespace, namespace_key, stream)
+    assert found is not None
+    return found
+
+
+def known_stream(connection: Connection, namespace: str, namespace_key: int, stream: str) -> Partition | None:
+    """A stream's partition where the ledger left it; None where it was never read."""
+    where = {"namespace_key": namespace_key, "stream": stream, "content": STREAM}
     row = connection.execute(SQL.latest_pass, where).fetchone()
-    assert row is not None
+    if row is None:
+        return None
     key, number, lane, next_, _, format_, stored = row
     return Partition(key, namespace, namespace_key, stream, STREAM, number, lane, format_, json.loads(stored), next_)
 
@@ -181,7 +190,7 @@ def partitions(
             number,
             lane,
             format,
-            _stored(settings),
+            stored_settings(settings),
             next_,
         )
     return found
@@ -193,7 +202,7 @@ def interrupted(connection: Connection) -> int:
     return 0 if row is None else int(row[0])
 
 
-def _stored(settings: str) -> dict[str, Any]:
+def stored_settings(settings: str) -> dict[str, Any]:
     """Stored settings; what cannot be read describes nothing, so that ``verify`` names the batches instead of failing."""
     try:
         found = json.loads(settings)
@@ -248,7 +257,8 @@ def has_retractions(connection: Connection, namespace_key: int) -> bool:
 
 
 def retractions(connection: Connection, namespace_key: int) -> int:
-    """How many events of a namespace were retracted: with events counted, this tells whether any has come or gone."""
+    """How many events of a namespace were retracted, by themselves or with their backfill: with events counted, this tells
+    whether any has come or gone."""
     row = connection.execute(SQL.count_retractions, {"namespace_key": namespace_key}).fetchone()
     assert row is not None
     return int(row[0])

@@ -8,12 +8,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from lineitem.catalog import published
 from lineitem.core.errors import InputError
 from lineitem.core.period import us_to_text
 from lineitem.core.reasons import EXPLANATIONS, Reason
 from lineitem.ingest import held
 from lineitem.ingest.formats.held import PLACE_BYTES
+from lineitem.kit.arrays import uuids
 from lineitem.kit.db import Connection, explained
 from lineitem.kit.sqlfiles import load_queries
 
@@ -128,6 +132,18 @@ def states(connection: Connection, namespace: str) -> dict[str, int]:
 def depth(connection: Connection) -> list[tuple[Reason, int, datetime]]:
     """Open dead letters of all namespaces by code, most first: code, how many, when the oldest was first seen."""
     return [(Reason(reason), number, since) for reason, number, since in connection.execute(SQL.depth).fetchall()]
+
+
+def any_settled(connection: Connection, namespace_key: int) -> bool:
+    """Whether a dead letter of a namespace was replayed or discarded."""
+    row = connection.execute(SQL.any_settled, {"namespace_key": namespace_key}).fetchone()
+    return row is not None and bool(row[0])
+
+
+def settled(connection: Connection, namespace_key: int, keys: NDArray[np.void]) -> set[tuple[bytes, bytes]]:
+    """Identity key and digest of the settled dead letters whose events have ``keys`` (n,) V16."""
+    where = {"namespace_key": namespace_key, "keys": uuids(keys)}
+    return {(key.bytes, digest.bytes) for key, digest in connection.execute(SQL.settled, where).fetchall()}
 
 
 def no_letter(namespace: str, key: int) -> InputError:

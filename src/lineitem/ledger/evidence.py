@@ -23,7 +23,7 @@ from lineitem.catalog.snapshot import PriceRow, canonical_tags
 from lineitem.core.errors import IntegrityError
 from lineitem.core.money import scaled_to_text
 from lineitem.core.period import Month, us_to_text
-from lineitem.ingest import formats, intake, segments
+from lineitem.ingest import backfills, formats, intake, segments
 from lineitem.ingest.events import EventColumns, RawRecords
 from lineitem.ingest.formats.dead_letters import DeadLetters, mended, opened
 from lineitem.ingest.formats.held import Held
@@ -71,13 +71,18 @@ class _Decoded:
     ordinal: NDArray[np.int64]
 
 
-def event_behind(replay: Replay, row: PriceRow, event_key: bytes) -> Evidence:
-    """The one event with this identity key. Raises IntegrityError where it is not found as it was accepted."""
-    places = intake.places(replay.connection, np.array([event_key], dtype="V16"))
+def event_behind(replay: Replay, item: FoundItem, row: PriceRow, event_key: bytes) -> Evidence:
+    """The one event with this identity key that a line item stands for.
+
+    Raises IntegrityError where it is not found as it was accepted.
+    """
+    places = _places(replay.connection, np.array([event_key], dtype="V16"))
     if not len(places):
         raise IntegrityError("the event of this line item is not among the accepted ones", do="Run `lineitem verify`.")
-    where = {"lane": int(places[0]["lane"]), "batch": int(places[0]["batch"])}
-    wanted = np.array([int(places[0]["ordinal"])], dtype=np.int64)
+    mine = places[(places["lane"] == item.lane) & (places["batch"] == item.batch)]
+    place = (mine if len(mine) else places)[0]  # a reverted event may have come again; a retraction names another batch
+    where = {"lane": int(place["lane"]), "batch": int(place["batch"])}
+    wanted = np.array([int(place["ordinal"])], dtype=np.int64)
     for found in replay.connection.execute(SQL.segment_of_batch, where).fetchall():
         decoded = _decode(replay.segments, found, wanted)
         if len(decoded.events) and bytes(decoded.events.key[0]) == event_key:
@@ -170,7 +175,7 @@ def _accepted(connection: Connection, decoded: _Decoded) -> NDArray[np.bool_]:
     """(n,) bool: events that were first accepted exactly here."""
     events = decoded.events
     accepted = np.zeros(len(events), dtype=np.bool_)
-    places = intake.places(connection, events.key)
+    places = _places(connection, events.key)
     here = {
         int(place["ordinal"]): bytes(place["digest"])
         for place in places
@@ -179,6 +184,22 @@ def _accepted(connection: Connection, decoded: _Decoded) -> NDArray[np.bool_]:
     for event, ordinal in enumerate(decoded.ordinal[events.ordinal].tolist()):
         accepted[event] = here.get(ordinal) == bytes(events.digest[event])
     return accepted
+
+
+def _places(connection: Connection, keys: NDArray[np.void]) -> NDArray[np.void]:
+    """Where events were accepted, those included that went out with their backfill."""
+    return np.concatenate([intake.places(connection, keys), backfills.reverted_places(connection, keys)])
+
+
+def _retracted(connection: Connection, decoded: _Decoded, key: bytes, ordinal: int) -> str | None:
+    """Why the event no longer counts, None where it does."""
+    batch = backfills.reverted_in(connection, decoded.lane, decoded.batch, ordinal)
+    if batch is not None:
+        body = connection.execute(SQL.revert_fact, {"batch": batch}).fetchone()
+        fact = {} if body is None else json.loads(body[0])
+        return f"backfill {fact.get('backfill')} was reverted: {fact.get('reason')}"
+    retraction = intake.retraction_reason(connection, key)
+    return None if retraction is None else str(json.loads(retraction)["reason"])
 
 
 def _decode(
@@ -228,7 +249,6 @@ def _event(connection: Connection, decoded: _Decoded, row: int, value: str | Non
     events, raw = decoded.events, decoded.segment.raw
     ordinal = int(decoded.ordinal[int(events.ordinal[row])])
     traceparent = events.traceparent[row]
-    retraction = intake.retraction_reason(connection, bytes(events.key[row]))
     return {
         "id": events.id[row],
         "source": events.source[row],
@@ -240,7 +260,7 @@ def _event(connection: Connection, decoded: _Decoded, row: int, value: str | Non
         "value": value,
         "traceparent": traceparent,
         "trace_id": None if traceparent is None else traceparent.split("-")[1],
-        "retracted": None if retraction is None else json.loads(retraction)["reason"],
+        "retracted": _retracted(connection, decoded, bytes(events.key[row]), ordinal),
         "stream": decoded.segment.context.stream,
         "format": decoded.segment.format,
         "position": int(raw.positions[ordinal]),

@@ -50,7 +50,8 @@ _NOTES = {
     Kind.TRUE_UP: "What a minimum or a commitment adds, posted when its period was settled, or how much the target owes more or"
     " less since the usage it goes on with has changed: it stands for no event.",
     Kind.REVERSAL: "Takes back another line item: it stands for no event.",
-    Kind.RETRACTION: "The event was retracted: what is left of the target was folded again and the difference posted.",
+    Kind.RETRACTION: "An event was retracted, or its backfill reverted: what is left of the target was folded again and the"
+    " difference posted.",
 }
 
 
@@ -401,7 +402,7 @@ def _batch(record: dict[str, Any]) -> dict[str, Any]:
 
 def _evidence(replay: Replay, item: FoundItem, row: PriceRow, record: dict[str, Any], events_max: int) -> Evidence:
     if item.event_key is not None:
-        return event_behind(replay, row, item.event_key)
+        return event_behind(replay, item, row, item.event_key)
     if item.kind in _NOTES:
         return Evidence()
     flushed = record["kind"] == BatchKind.FLUSH

@@ -32,7 +32,7 @@ class Level:
     """The level behind a line item, as the readings there are now make it."""
 
     def __init__(self, replay: Replay, item: FoundItem, row: PriceRow, period: tuple[int, int]) -> None:
-        self._replay, self._row = replay, row
+        self._replay, self._item, self._row = replay, item, row
         pair = Pair(item.account_key, row.meter.id)
         found = levels.readings(replay.connection, item.namespace_key, [(pair, *period)])[pair]
         self.readings: list[StoredReading] = found
@@ -60,7 +60,7 @@ class Level:
     def evidence(self, events_max: int) -> Evidence:
         """The readings as raw events, the last ones where they are too many."""
         shown = self.readings[-events_max:]
-        found = [event_behind(self._replay, self._row, one.reading.key) for one in shown]
+        found = [event_behind(self._replay, self._item, self._row, one.reading.key) for one in shown]
         return Evidence(len(self.readings), None, [event for one in found for event in one.events])
 
 

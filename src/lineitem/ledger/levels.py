@@ -51,9 +51,9 @@ class StoredReading(NamedTuple):
 
 
 class Dropped(NamedTuple):
-    """Readings of a retracted event: whether one of them waited, and how many settled months had counted."""
+    """Readings of retracted events: how many events waited with one, and how many readings settled months had counted."""
 
-    waited: bool
+    waited: int
     seen: int
 
 
@@ -110,16 +110,16 @@ def store(connection: Connection, namespace_key: int, usage: Sequence[PriceUsage
 
 
 def drop(connection: Connection, namespace_key: int, usage: Sequence[PriceUsage]) -> Dropped:
-    """Forget the readings of one event, ``usage`` under its prices of levels, at least one."""
+    """Forget the readings of events, ``usage`` under their prices of levels, at least one."""
     values = {
         "namespace_key": namespace_key,
-        "account_key": int(usage[0].account_key[0]),
-        "meters": sorted({one.row.meter.id for one in usage}),
-        "time_us": int(usage[0].time_us[0]),
-        "key": UUID(bytes=usage[0].key[0].tobytes()),
+        "accounts": int4s(np.concatenate([one.account_key for one in usage])),
+        "meters": [one.row.meter.id for one in usage for _ in range(len(one.event))],
+        "times": int8s(np.concatenate([one.time_us for one in usage])),
+        "keys": uuids(np.concatenate([one.key for one in usage])),
     }
     row = connection.execute(SQL.drop_readings, values).fetchone()
-    return Dropped(False, 0) if row is None else Dropped(*row)
+    return Dropped(0, 0) if row is None else Dropped(*row)
 
 
 def pairs(connection: Connection, namespace_key: int, account_key: int | None) -> list[Pair]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
@@ -16,7 +16,7 @@ from lineitem.catalog import published
 from lineitem.catalog.model import Aggregation
 from lineitem.catalog.snapshot import AccountRow, PriceRow, Snapshot, TierChains
 from lineitem.core.errors import IntegrityError
-from lineitem.ingest import formats, intake, segments
+from lineitem.ingest import backfills, formats, intake, segments
 from lineitem.ingest.events import EventColumns, RawRecords, Reject
 from lineitem.ingest.formats.dead_letters import DeadLetters
 from lineitem.ingest.segments import Segment
@@ -86,7 +86,8 @@ class DecodedBatch:
 
 @dataclass(slots=True)
 class UsageBatch:
-    """One batch of usage, decoded again: its events, those it ``accepted``, and what those that nobody retracted come to."""
+    """One batch of usage, decoded again: its events, those it ``accepted``, those of them that are ``alive`` (nobody
+    retracted or reverted them), and what these come to."""
 
     lane: int
     batch: int
@@ -94,6 +95,7 @@ class UsageBatch:
     undecoded: list[Reject]
     events: EventColumns
     accepted: NDArray[np.bool_]
+    alive: NDArray[np.bool_]
     usage: list[PriceUsage]
     tag_sets: list[str]
     replayed: list[Mapping[str, Any]] | None = None  # where its letters came from, if its records are dead letters
@@ -110,29 +112,41 @@ class Replay:
     _accounts: dict[str, AccountRow] = field(default_factory=dict)
     _tags: dict[int, dict[str, str]] = field(default_factory=dict)  # by revision
 
-    def batches(self, since_us: int | None = None, until_us: int | None = None) -> Iterator[UsageBatch]:
-        """Batches with an event in ``[since_us, until_us)``, in lane and batch order, each with its usage.
+    def batches(
+        self, since_us: int | None = None, until_us: int | None = None, partitions: Sequence[int] | None = None
+    ) -> Iterator[UsageBatch]:
+        """Batches with an event in ``[since_us, until_us)``, in lane and batch order, each with its usage; of all passes or
+        of ``partitions``.
 
         Raises BatchDamaged for the batch whose segment is missing, damaged or not what was recorded.
         """
-        for one in self.decoded(since_us, until_us):
+        for one in self.decoded(since_us, until_us, partitions):
             usage, tag_sets = self._usage(one)
-            read = (one.raw, one.undecoded, one.events, one.accepted)
+            read = (one.raw, one.undecoded, one.events, one.accepted, one.alive)
             yield UsageBatch(one.lane, one.batch, *read, usage, tag_sets, one.replayed)
 
-    def decoded(self, since_us: int | None = None, until_us: int | None = None) -> Iterator[DecodedBatch]:
+    def decoded(
+        self, since_us: int | None = None, until_us: int | None = None, partitions: Sequence[int] | None = None
+    ) -> Iterator[DecodedBatch]:
         """As ``batches``, before anything is matched or priced; the next segment is read while one is worked on."""
-        where = {"namespace": self.namespace, "since_us": since_us, "until_us": until_us}
+        where: dict[str, Any] = {"namespace": self.namespace, "since_us": since_us, "until_us": until_us}
+        where["partitions"] = None if partitions is None else list(partitions)
         rows = [_Recorded(*row) for row in self.connection.execute(SQL.usage_batches, where).fetchall()]
         namespaces = published.namespaces(self.connection)
-        partitions = intake.partitions(self.connection, namespaces, [row.partition_key for row in rows])
+        passes = intake.partitions(self.connection, namespaces, [row.partition_key for row in rows])
         with ThreadPoolExecutor(1, "segments") as pool:
             ahead = pool.submit(self._read, rows[0]) if rows else None
             for row, following in zip_longest(rows, rows[1:]):
                 assert ahead is not None
                 found = ahead.result()
                 ahead = None if following is None else pool.submit(self._read, following)
-                yield self._decode(row, found, partitions.get(row.partition_key))
+                yield self._decode(row, found, passes.get(row.partition_key))
+
+    def stored(self, partition: int) -> Iterator[Segment]:
+        """The raw segments of one pass, in order of their positions. Raises BatchDamaged as ``batches`` does."""
+        where: dict[str, Any] = {"namespace": self.namespace, "since_us": None, "until_us": None}
+        for row in self.connection.execute(SQL.usage_batches, where | {"partitions": [partition]}).fetchall():
+            yield self._read(_Recorded(*row))
 
     def _read(self, row: _Recorded) -> Segment:
         try:
@@ -161,7 +175,12 @@ class Replay:
             )  # fmt: skip
         events, undecoded = formats.get(found.format).decode(found.raw, context)
         accepted = self._all_accepted(row, events)
-        alive = self._alive(row, events, accepted)
+        reverted = np.zeros(len(events), dtype=np.bool_)
+        if backfills.name_of(partition.settings) is not None:
+            ordinals = backfills.reverted_ordinals(self.connection, row.lane, row.batch)
+            reverted = np.isin(events.ordinal, ordinals)
+        accepted |= reverted
+        alive = self._alive(row, events, accepted) & ~reverted
         replayed = context.settings["sources"] if found.format == DeadLetters.name else None
         return DecodedBatch(row.lane, row.batch, row.revision, found.raw, undecoded, events, accepted, alive, replayed)
 

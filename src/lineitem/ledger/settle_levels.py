@@ -184,12 +184,12 @@ def _again(
     return found
 
 
-# --- without a reading
+# --- without readings
 
 
 @dataclass(frozen=True, slots=True)
 class Retracted:
-    """What a batch adds for a reading that is retracted; ``released``: how many events no longer wait."""
+    """What a batch adds for readings that are retracted; ``released``: how many events no longer wait."""
 
     items: LineItems
     currencies: list[str]
@@ -198,28 +198,29 @@ class Retracted:
 
 
 def months_counting(connection: Connection, namespace: str, usage: Sequence[PriceUsage]) -> set[int]:
-    """The posting months that retracting an event may need, for its usage that is of levels."""
+    """The posting months that retracting events may need, for their usage that is of levels."""
     key, months = published.namespace_key(connection, namespace), set[int]()
     for one in usage:
-        if one.row.is_level:
-            months |= set(levels.months_settled(connection, key, [one.row.meter.id], int(one.account_key[0])))
+        for account_key in np.unique(one.account_key).tolist() if one.row.is_level else ():
+            months |= set(levels.months_settled(connection, key, [one.row.meter.id], account_key))
     return _with_open(connection, key, months) if months else months
 
 
-def without_reading(
+def without_readings(
     connection: Connection, snapshot: Snapshot, usage: Sequence[PriceUsage], rater: Rater, now_us: int
 ) -> Retracted:
-    """Forget one event's readings, ``usage`` under its prices of levels, and post what that changes in settled months."""
+    """Forget events' readings, ``usage`` under their prices of levels, and post what that changes in settled months."""
     for one in usage:
         levels.count_events(connection, snapshot.namespace_key, *group_targets(one), by=-1)
     dropped = levels.drop(connection, snapshot.namespace_key, usage)
-    account_key, time_us = int(usage[0].account_key[0]), int(usage[0].time_us[0])
-    accounts = published.accounts_by_key(connection, [account_key])
-    pairs = sorted({Pair(account_key, one.row.meter.id) for one in usage})
-    targets = _again(connection, snapshot, pairs, time_us, accounts, rater, now_us)
+    keys = sorted({key for one in usage for key in np.unique(one.account_key).tolist()})
+    since_us = min(int(one.time_us.min()) for one in usage)
+    accounts = published.accounts_by_key(connection, keys)
+    pairs = sorted({Pair(key, one.row.meter.id) for one in usage for key in np.unique(one.account_key).tolist()})
+    targets = _again(connection, snapshot, pairs, since_us, accounts, rater, now_us)
     items, currencies, changed = post(connection, snapshot, targets, accounts, Kind.RETRACTION)
     facts = [_fact(snapshot.namespace, changed, accounts, -dropped.seen)] if changed or dropped.seen else []
-    return Retracted(items, currencies, facts, int(dropped.waited))
+    return Retracted(items, currencies, facts, dropped.waited)
 
 
 # --- posting

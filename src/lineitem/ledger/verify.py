@@ -24,8 +24,10 @@ from lineitem.ledger.checkpoint import Checkpoint, Notary
 from lineitem.ledger.fx import check_rates
 from lineitem.ledger.post import LANES, NO_DIGEST
 from lineitem.ledger.report import Link, Place, Progress, Report
+from lineitem.ledger.revert import FACT as REVERT
 from lineitem.ledger.schemas import check_schemas
 from lineitem.ledger.verify_accepted import check_accepted
+from lineitem.ledger.verify_backfills import check_backfills
 from lineitem.ledger.verify_credits import check_credits
 from lineitem.ledger.verify_held import FACT_HELD, SWITCH_FACTS, check_held, check_switches
 from lineitem.ledger.verify_letters import LETTER_FACTS, check_letter_acts
@@ -73,6 +75,8 @@ def verify(connection: Connection, beside: Connection, notary: Notary, progress:
         for place, what in carried.check_carried(connection, _recorded(connection, carried.FACT)):
             report.add(place, what)
         for place, what in check_sequences(connection, _recorded(connection, sequences.FACT), links):
+            report.add(place, what)
+        for place, what in check_backfills(connection, _recorded(connection, REVERT)):
             report.add(place, what)
         for place, what in check_credits(connection):
             report.add(place, what)
@@ -204,6 +208,7 @@ _FACT_KEYS = {
     "settle": {"namespace", "targets"},
     carried.FACT: {"namespace", "carried"},
     sequences.FACT: {"namespace", "producers", "digest"},
+    REVERT: {"namespace", "backfill", "by", "reason", "events", "digest"},
 }
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, LiteralString
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lineitem.ingest import intake
+from lineitem.ingest import backfills, intake
 from lineitem.kit.copy import rows_by_width
 from lineitem.kit.db import Connection
 from lineitem.ledger.assembly import Assembly
@@ -30,14 +30,14 @@ def check_accepted(connection: Connection, links: Mapping[Place, Link], report: 
         if link.partition_key is not None
     }
     assembly = Assembly(wanted)
-    for _, data in rows_by_width(connection, intake.COPY_OUT_IDENTITIES, block_rows=1):
-        if len(data) == _VALUE_AT:
-            continue  # null: the snapshot sees no row on these pages
-        rows = np.frombuffer(data, dtype=_IDENTITY, offset=_VALUE_AT)
+    for rows in _rows(connection, intake.COPY_OUT_IDENTITIES):
         for place, parts in assembly.add(rows):
             _compare(place, links[place], parts, report)
         report.events += len(rows)
         progress("events", report.events)
+    for rows in _rows(connection, backfills.COPY_OUT_REVERTED):  # accepted, too, until their backfill was reverted
+        for place, parts in assembly.add(rows):
+            _compare(place, links[place], parts, report)
     for place, parts in assembly.rest():
         _compare(place, links[place], parts, report)
     for place in assembly.strangers:
@@ -45,6 +45,13 @@ def check_accepted(connection: Connection, links: Mapping[Place, Link], report: 
             report.add(place, "the accepted events are not those it recorded")
         else:
             report.add(place, "accepted events name it, which is no batch of usage")
+
+
+def _rows(connection: Connection, query: LiteralString) -> Iterator[NDArray[Any]]:
+    """Blocks of events, dtype ``_IDENTITY``."""
+    for _, data in rows_by_width(connection, query, block_rows=1):
+        if len(data) > _VALUE_AT:  # else null: the snapshot sees no row on these pages
+            yield np.frombuffer(data, dtype=_IDENTITY, offset=_VALUE_AT)
 
 
 def _compare(place: Place, link: Link, parts: list[NDArray[Any]], report: Report) -> None:

@@ -25,7 +25,7 @@ def work(order: StreamOrder, around: Around) -> Worked:
     namespace_key = around.pipeline.snapshot().namespace_key
     broker = Broker(address, read_settings(order.config, OWN) if order.config else {})
     topic = broker.topic()
-    check_known(around, namespace_key, topic.what, topic.prefix, topic.id, order.topic_id)
+    check_known(around.connection, namespace_key, topic.what, topic.prefix, topic.id, order.topic_id)
 
     def open_(number: int) -> Partition:
         return open_partition(around, namespace_key, topic.what, topic.stream(number), source)

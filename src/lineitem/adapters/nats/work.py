@@ -26,7 +26,7 @@ async def _work(order: StreamOrder, around: Around) -> Worked:
     server = await Server.connect(address, read_settings(order.config, {}) if order.config else {}, around.say)
     try:
         stream = await server.stream()
-        check_known(around, namespace_key, stream.what, stream.prefix, stream.id, order.topic_id)
+        check_known(around.connection, namespace_key, stream.what, stream.prefix, stream.id, order.topic_id)
 
         def open_() -> Partition:
             return open_partition(around, namespace_key, stream.what, stream.key, source)

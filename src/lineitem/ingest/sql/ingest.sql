@@ -70,8 +70,9 @@ select coalesce(string_agg(uuid_send(key), ''::bytea), ''::bytea) from ingest.re
 select exists (select from ingest.retraction where namespace_key = %(namespace_key)s)
 
 -- name: count_retractions
--- How many events of a namespace were retracted.
-select count(*) from ingest.retraction where namespace_key = %(namespace_key)s
+-- How many events of a namespace were retracted, with those of reverted backfills.
+select (select count(*) from ingest.retraction where namespace_key = %(namespace_key)s)
+  + (select count(*) from ingest.reverted_event where namespace_key = %(namespace_key)s)
 
 -- name: retraction_reason
 -- Why an event was retracted.

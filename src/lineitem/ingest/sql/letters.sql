@@ -56,3 +56,12 @@ select l.state, count(*) from ingest.letter l where l.namespace_key = %(namespac
 -- name: depth
 -- Open dead letters of the whole ledger by code, and since when the oldest waits.
 select l.reason, count(*), min(l.first_seen_at) from ingest.letter l where l.state = 'open' group by l.reason order by 2 desc, 1
+
+-- name: any_settled
+-- Whether anybody has settled a dead letter of a namespace.
+select exists (select from ingest.letter where namespace_key = %(namespace_key)s and state <> 'open')
+
+-- name: settled
+-- Identity and digest of settled dead letters among these keys.
+select event_key, digest from ingest.letter
+where namespace_key = %(namespace_key)s and event_key = any(%(keys)s) and digest is not null and state <> 'open'

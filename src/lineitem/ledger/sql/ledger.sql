@@ -293,6 +293,7 @@ from ledger.batch b join catalog.namespace n using (namespace_key)
 where n.namespace = %(namespace)s and b.segment <> ''
   and (%(since_us)s::bigint is null or b.event_time_max >= %(since_us)s)
   and (%(until_us)s::bigint is null or b.event_time_min < %(until_us)s)
+  and (%(partitions)s::int[] is null or b.partition_key = any(%(partitions)s::int[]))
 order by b.lane, b.batch
 
 -- name: accumulators

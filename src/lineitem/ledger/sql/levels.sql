@@ -6,12 +6,16 @@ from unnest(%(accounts)s::int[], %(times)s::bigint[], %(keys)s::uuid[], %(values
   as w(account_key, time_us, key, value)
 
 -- name: drop_readings
--- A retracted event's readings; whether one of them still waited, and how many settled months have counted.
+-- Retracted events' readings; how many of the events still waited, and how many readings settled months have counted.
 with gone as (
-  delete from ledger.level where namespace_key = %(namespace_key)s and account_key = %(account_key)s
-    and meter = any(%(meters)s) and time_us = %(time_us)s and key = %(key)s returning waiting, seen
+  delete from ledger.level l
+  using unnest(%(accounts)s::int[], %(meters)s::text[], %(times)s::bigint[], %(keys)s::uuid[])
+    as w(account_key, meter, time_us, key)
+  where l.namespace_key = %(namespace_key)s and l.account_key = w.account_key and l.meter = w.meter
+    and l.time_us = w.time_us and l.key = w.key
+  returning l.key, l.waiting, l.seen
 )
-select coalesce(bool_or(waiting), false), count(*) filter (where seen) from gone
+select count(distinct key) filter (where waiting), count(*) filter (where seen) from gone
 
 -- name: pairs
 -- Every account and meter with a reading, without reading all of them: from each pair the index leads to the next.

@@ -124,3 +124,7 @@ select tag_set_key, tags from catalog.tag_set where tag_set_key = any(%(keys)s)
 -- The raw segment of a partition's newest batch, and the position it ends at.
 select segment, recorded_us, position_end from ledger.batch
 where lane = %(lane)s and partition_key = %(partition_key)s order by batch desc limit 1
+
+-- name: revert_fact
+-- What a batch of lane 0 says of the backfill it reverted.
+select body from ledger.fact where lane = 0 and batch = %(batch)s and kind = 'backfill_revert'
