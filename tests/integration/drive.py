@@ -18,7 +18,8 @@ from lineitem.catalog.published import load_snapshot
 from lineitem.core.clock import FixedClock
 from lineitem.core.period import Month
 from lineitem.core.reasons import Reason
-from lineitem.flow import Pipeline, Source, Summary, ingest
+from lineitem.files import Source, ingest
+from lineitem.flow import Pipeline, Summary
 from lineitem.ingest import acts, backfills
 from lineitem.ingest.events import BatchLimits
 from lineitem.ingest.letters import Filter, dead_letters, namespace_key

@@ -21,7 +21,7 @@ from lineitem.adapters.schemaregistry.remote import RemoteRegistry
 from lineitem.adapters.schemaregistry.settings import Address
 from lineitem.app import App
 from lineitem.core.reasons import Reason
-from lineitem.flow import Source, ingest
+from lineitem.files import Source, ingest
 from lineitem.ingest import segments
 from lineitem.ingest.events import BatchLimits
 from lineitem.ledger.schema_desk import SchemaDesk

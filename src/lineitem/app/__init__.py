@@ -5,76 +5,48 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import date
-from functools import cached_property
-from hashlib import sha256
 from pathlib import Path
 from threading import Event
-from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 
-import psycopg
-
-from lineitem.adapters.flags.flagd import FlagFile
 from lineitem.adapters.measures import measure
-from lineitem.adapters.objectstore.folder import FolderStore
-from lineitem.adapters.schemaregistry.remote import RemoteRegistry
-from lineitem.adapters.schemaregistry.settings import read_address
 from lineitem.adapters.streams import Around, StreamOrder, Worked, work_of
 from lineitem.adapters.watched import Watching, watched
+from lineitem.app.files import file_digest, flag_of, mapping_text, naming, readable
+from lineitem.app.terms import Terms
 from lineitem.billing.check import check_invoices
 from lineitem.billing.run import BillingResult, bill
 from lineitem.catalog import published
-from lineitem.catalog.canary import Bounds
-from lineitem.catalog.diff import Change
-from lineitem.catalog.draft import Act, Draft, Retirement
-from lineitem.catalog.model import Catalog, Pricebook
-from lineitem.catalog.rate_file import RATES_BYTES_MAX, parse_rates
 from lineitem.catalog.snapshot import Snapshot
 from lineitem.chores import Chores
-from lineitem.core.clock import Clock, SystemClock
-from lineitem.core.errors import DatabaseUnavailable, EnvironmentProblem, InputError, Refused
-from lineitem.core.limits import CATALOG_BYTES_MAX, REPLAY_LETTERS_MAX, RETRY_LETTERS_MAX
+from lineitem.core.errors import InputError, Refused
+from lineitem.core.limits import REPLAY_LETTERS_MAX, RETRY_LETTERS_MAX
 from lineitem.core.period import Month
 from lineitem.core.reasons import Reason
-from lineitem.flow import Pipeline, Progress, Source, Summary, ingest
+from lineitem.files import Progress, Source, ingest
+from lineitem.flow import Pipeline, Summary
 from lineitem.ingest import acts, backfills, formats, letters
 from lineitem.ingest.acts import Chosen
 from lineitem.ingest.events import BatchLimits
 from lineitem.ingest.gate import SourceGate
 from lineitem.ingest.mapping import parse_mapping
-from lineitem.ingest.segment_table import TableStore
 from lineitem.kit import db
-from lineitem.kit.blobs import BlobStore
-from lineitem.kit.config import Config, actor
+from lineitem.kit.config import actor
 from lineitem.kit.db import Connection
-from lineitem.kit.embedded import EmbeddedServer
-from lineitem.kit.migrate import migrate
 from lineitem.kit.pace import Pace
-from lineitem.ledger import canary, drafting, fx, gaps, grants, throttling
+from lineitem.ledger import gaps, throttling
 from lineitem.ledger import letters as ledger_letters
-from lineitem.ledger.canary import Checked, Choice, Flag
-from lineitem.ledger.canary import Done as CanaryDone
-from lineitem.ledger.checkpoint import Notary
 from lineitem.ledger.closing import close_period, show_period
 from lineitem.ledger.credits import draw_credit
 from lineitem.ledger.deep import verify_deep
 from lineitem.ledger.flush import flush
-from lineitem.ledger.fx import Loaded
-from lineitem.ledger.grant_terms import Asked
 from lineitem.ledger.post import summarize_ranges
-from lineitem.ledger.preview import preview
-from lineitem.ledger.publishing import Publication, publish
 from lineitem.ledger.rating import Rater
 from lineitem.ledger.report import Report
 from lineitem.ledger.retract import retract
 from lineitem.ledger.revert import Reverted, Why, revert, try_revert
-from lineitem.ledger.schema_desk import SchemaDesk
 from lineitem.ledger.settle import settle
 from lineitem.ledger.settle_levels import settle_levels
-from lineitem.ledger.shadow import Candidate, Wanted, shadow
-from lineitem.ledger.shadow import Progress as ShadowProgress
-from lineitem.ledger.shadow_rows import Comparison
 from lineitem.ledger.verify import verify
 from lineitem.observability import metrics
 from lineitem.observability.recorder import Recorder
@@ -85,223 +57,14 @@ from lineitem.reread import Reread, reread
 from lineitem.reread import Source as Rereadable
 from lineitem.reread import dry_run as try_reread
 
+__all__ = ["App", "flag_of", "mapping_text", "readable"]
+
 _LARGE_BYTES = 32 << 20
 """Files from this size on are worth a second process, which takes as long to start as 10 MB take to read."""
 
 
-class App:
+class App(Terms):
     """One ledger, opened: ``with App(config) as app``."""
-
-    def __init__(self, config: Config, clock: Clock | None = None) -> None:
-        self.config = config
-        self.clock: Clock = clock or SystemClock()
-        self._server: EmbeddedServer | None = None
-        self._connections: list[Connection] = []
-        self.dsn = ""
-
-    def __enter__(self) -> App:
-        try:
-            self.config.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        except OSError as error:
-            raise EnvironmentProblem(
-                f"the data folder cannot be used: {error.strerror}",
-                where=str(self.config.data_dir),
-                do="Name another one with --data-dir.",
-            ) from error
-        if self.config.database_url is None:
-            self._server = EmbeddedServer(self.config.data_dir)
-            self._server.start()
-            self.dsn = self._server.dsn
-        else:
-            self.dsn = self.config.database_url
-        try:
-            with db.connect(self.dsn) as connection:
-                migrate(connection)
-        except BaseException as error:
-            self.__exit__(type(error), error, error.__traceback__)
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for connection in self._connections:
-            connection.close()
-        if "segments" in self.__dict__ and isinstance(self.segments, TableStore):
-            self.segments.close()
-        self._connections.clear()
-        if self._server is not None:
-            server, self._server = self._server, None
-            server.stop()
-            if isinstance(error, psycopg.OperationalError | DatabaseUnavailable):
-                server.check_room()
-
-    def connection(self) -> Connection:
-        """A connection of the posting role, closed with the app."""
-        connection = db.connect(self.dsn, role=db.POST)
-        self._connections.append(connection)
-        return connection
-
-    def pipeline(self, namespace: str) -> Pipeline:
-        """The pipeline of one namespace."""
-        connections = (self.connection(), self.connection())
-        return Pipeline(namespace, *connections, self.segments, self.clock, self.dsn, registry=self.registry)
-
-    @cached_property
-    def registry(self) -> RemoteRegistry | None:
-        """Where schemas come from, if not from the namespace's own registry."""
-        if self.config.schema_registry is None:
-            return None
-        return RemoteRegistry(read_address(self.config.schema_registry, self.config.schema_registry_config))
-
-    @cached_property
-    def segments(self) -> BlobStore:
-        """Where raw segments are kept."""
-        folder = FolderStore(self.config.data_dir / "segments")
-        return TableStore(self.dsn, folder) if self.config.segments_in_database else folder
-
-    @cached_property
-    def notary(self) -> Notary:
-        """Signs and checks checkpoints, outside the database."""
-        return Notary(self.config.checkpoint_dir, self.config.data_dir / "keys")
-
-    @cached_property
-    def control(self) -> Connection:
-        """The connection of what people and billing do."""
-        return self.connection()
-
-    def checkpoint(self) -> None:
-        """Sign the ledger as it stands."""
-        self.notary.sign(self.control, self.clock.now_us())
-
-    def catalog(self, namespace: str) -> Catalog | None:
-        """The catalog published last."""
-        return published.current(self.control, published.namespace_key(self.control, namespace))
-
-    def publish(self, namespace: str, catalog: Catalog, by: str | None = None) -> Publication:
-        """Put a catalog in force and sign the ledger. ``by``: who acts, here and below (``kit.config.actor``)."""
-        done = publish(self.control, namespace, catalog, self.clock.now_us(), actor(by))
-        self.checkpoint()
-        return done
-
-    def schema_desk(self, namespace: str) -> SchemaDesk:
-        """The schema registry of a namespace; what is done there signs the ledger."""
-        return SchemaDesk(
-            namespace, self.dsn, self.clock, lambda connection: self.notary.sign(connection, self.clock.now_us())
-        )
-
-    def shadow(
-        self, namespace: str, drafts: Sequence[Candidate], wanted: Wanted, progress: ShadowProgress
-    ) -> Comparison:
-        """Rate past usage with drafts of a catalog; nothing is written."""
-        return shadow(self.control, self.segments, namespace, drafts, wanted, self.clock.now_us(), progress)
-
-    def draft(self, namespace: str, catalog: Catalog, by: str | None, note: str) -> Draft:
-        """Store a draft and sign the ledger."""
-        made = drafting.draft(self.control, namespace, catalog, self.clock.now_us(), actor(by), note)
-        self.checkpoint()
-        return made
-
-    def step(self, namespace: str, draft: int, act: Act, by: str | None, note: str = "") -> tuple[Draft, int]:
-        """Review, approve or publish a draft, sign the ledger: the draft and the revision in force."""
-        done = drafting.step(self.control, namespace, draft, act, self.clock.now_us(), actor(by), note)
-        self.checkpoint()
-        return done
-
-    def retire(self, namespace: str, retirement: Retirement, by: str | None) -> tuple[int, Draft | None]:
-        """End a version, or draft that, and sign the ledger: the revision in force, and the draft."""
-        done = drafting.retire(self.control, namespace, retirement, self.clock.now_us(), actor(by))
-        self.checkpoint()
-        return done
-
-    def rollback(
-        self, namespace: str, pricebook: str, version: int, from_us: int, by: str | None
-    ) -> tuple[Pricebook, int, Draft | None]:
-        """Publish an old version's prices again, or draft that, and sign the ledger."""
-        now_us = self.clock.now_us()
-        done = drafting.rollback(self.control, namespace, pricebook, version, from_us, now_us, actor(by))
-        self.checkpoint()
-        return done
-
-    def canary_start(
-        self, namespace: str, file: Catalog, choice: Choice, bounds: Bounds, name: str | None, from_us: int | None,
-        by: str | None,
-    ) -> CanaryDone:  # fmt: skip
-        """Start a canary, or draft that, and sign the ledger."""
-        now_us = self.clock.now_us()
-        done = canary.start(self.control, namespace, file, choice, bounds, name, from_us, now_us, actor(by))
-        self.checkpoint()
-        return done
-
-    def canary_ramp(self, namespace: str, name: str, choice: Choice, by: str | None) -> CanaryDone:
-        """Change who is in a canary, or draft that, and sign the ledger."""
-        done = canary.ramp(self.control, namespace, name, choice, self.clock.now_us(), actor(by))
-        self.checkpoint()
-        return done
-
-    def canary_stop(self, namespace: str, name: str, reason: str, by: str | None) -> CanaryDone:
-        """Stop a canary and sign the ledger."""
-        done = canary.stop(self.control, namespace, name, reason, self.clock.now_us(), actor(by))
-        self.checkpoint()
-        return done
-
-    def canary_finish(self, namespace: str, name: str, from_us: int | None, by: str | None) -> CanaryDone:
-        """Publish a canary's prices for everybody, or draft that, and sign the ledger."""
-        done = canary.finish(self.control, namespace, name, from_us, self.clock.now_us(), actor(by))
-        self.checkpoint()
-        return done
-
-    def canary_check(self, namespace: str) -> list[Checked]:
-        """Work out what running canaries' members would have paid, stop those beyond their bounds, sign the ledger."""
-        found = canary.check(self.control, self.segments, namespace, self.clock.now_us())
-        if any(one.fresh for one in found):
-            self.checkpoint()
-        return found
-
-    def canary_status(self, namespace: str, name: str | None) -> list[dict[str, object]]:
-        """Canaries of a namespace."""
-        return canary.status(self.control, namespace, name)
-
-    def catalog_diff(self, namespace: str, new: Catalog) -> list[Change]:
-        """What publishing ``new`` would change, and for whom."""
-        return preview(self.control, namespace, new, self.clock.now_us())
-
-    def catalog_history(self, namespace: str) -> dict[str, object]:
-        """Drafts and versions of a namespace."""
-        return drafting.history(self.control, namespace, self.clock.now_us())
-
-    def load_rates(self, namespace: str, path: Path, correct: bool, by: str | None) -> Loaded:
-        """Load a CSV file of exchange rates, sign the ledger."""
-        with readable(path) as file:
-            raw = file.read(RATES_BYTES_MAX + 1)
-        if len(raw) > RATES_BYTES_MAX:
-            raise InputError(f"is larger than {RATES_BYTES_MAX >> 20} MiB", where=str(path), do="Split it.")
-        in_force = self.catalog(namespace)
-        own = [one.code for one in in_force.currencies] if in_force else []
-        found = parse_rates(raw, str(path), own)
-        done = fx.load(self.control, namespace, found, correct, actor(by), self.clock.now_us())
-        if done.added:
-            self.checkpoint()
-        return done
-
-    def rates(self, namespace: str, day: date | None, source: str | None, every: bool) -> list[dict[str, str]]:
-        """Exchange rates: what counts on a day, or everything kept."""
-        key = published.namespace_key(self.control, namespace)
-        return fx.shown(self.control, key, day, source, every)
-
-    def grant_add(self, namespace: str, asked: Asked, by: str | None) -> tuple[grants.Kept, bool]:
-        """Record a prepaid grant, sign the ledger: the grant and whether it is new."""
-        done = grants.add(self.control, namespace, asked, actor(by), self.clock.now_us())
-        if done[1]:
-            self.checkpoint()
-        return done
-
-    def grant_void(self, namespace: str, grant: str, reason: str, by: str | None) -> tuple[grants.Kept, bool]:
-        """Take back what is not drawn of a grant, sign the ledger: the grant and whether that did anything."""
-        done = grants.void(self.control, namespace, grant, reason, actor(by), self.clock.now_us())
-        if done[1]:
-            self.checkpoint()
-        return done
 
     @contextmanager
     def source(
@@ -560,48 +323,3 @@ class App:
         if deep:
             verify_deep(self.control, self.segments, report, progress)
         return report
-
-
-def flag_of(path: Path, flag: str) -> Flag:
-    """A boolean flag of a flagd file, to choose accounts with."""
-    return FlagFile(path, flag)
-
-
-def mapping_text(path: Path) -> str:
-    """A mapping file's text. Raises InputError when it is no text."""
-    with readable(path) as file:
-        try:
-            return file.read(CATALOG_BYTES_MAX).decode("utf-8-sig")
-        except UnicodeDecodeError:
-            raise InputError("the mapping file is not UTF-8 text", where=str(path)) from None
-
-
-def file_digest(file: BinaryIO) -> str:
-    """SHA-256 of a file's bytes, hex; leaves the file at its start. Raises InputError where the disk refuses."""
-    digest = sha256()
-    try:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", do="Name a readable file.") from error
-    file.seek(0)
-    return digest.hexdigest()
-
-
-@contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Make every complaint about the inside of a file begin with the file's name."""
-    try:
-        yield
-    except InputError as error:
-        if not error.where.startswith(str(path)):
-            error.where = f"{path}, {error.where}" if error.where else str(path)
-        raise
-
-
-def readable(path: Path) -> BinaryIO:
-    """Open a file people name. Raises InputError that says what is wrong with it."""
-    try:
-        return path.open("rb")
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", where=str(path), do="Name a readable file.") from error
