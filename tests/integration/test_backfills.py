@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from lineitem.app import App
 from lineitem.core.errors import InputError, Refused
 from lineitem.flow import Summary
+from lineitem.ingest.throttle import What
 from lineitem.ledger.explain import explain
 from lineitem.ledger.revert import Reverted, Why, revert, try_revert
 from tests.integration.drive import Space, World, nothing
@@ -58,6 +59,18 @@ def revert_all(space: Space, name: str, *, events_max: int = 200_000) -> Reverte
     """Revert a backfill as the App does, without signing."""
     app, why = space.world.app, Why(name, "ana", "a test says so")
     return revert(app.control, app.segments, space.name, why, space.clock.now_us(), nothing, events_max=events_max)
+
+
+def test_switches_do_not_hold_a_backfill(world: World) -> None:
+    """What is to be reverted as one comes in as one: a paused account's backfill is billed and taken back whole."""
+    space = world.space(PRICED, datetime(2026, 12, 20, tzinfo=UTC))
+    space.throttle(What.ACCOUNT, "a")
+    lines = event("b-1", "a", "2026-09-01T00:00:00Z", "4") + event("b-2", "b", "2026-12-01T00:00:00Z", "4")
+    counts = space.send(lines, "s", backfill="autumn").counts
+    assert (counts.itemized, counts.dead_lettered) == (2, 0)
+    assert space.send(event("n-1", "a", "2026-12-01T00:00:00Z", "4"), "s").counts.dead_lettered == 1
+    assert revert_all(space, "autumn").events == 2
+    assert world.findings(deep=True) == []
 
 
 def test_what_is_older_than_the_horizon_needs_a_backfill(world: World) -> None:

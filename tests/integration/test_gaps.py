@@ -18,11 +18,12 @@ from lineitem.app import App
 from lineitem.core.errors import InputError, Refused, UsageError
 from lineitem.core.limits import SEQUENCE_MAX
 from lineitem.ingest.producers import STATES
+from lineitem.ingest.throttle import What
 from lineitem.ledger import gaps
 from lineitem.ledger.letters import fix
 from lineitem.ledger.refold import Replay
 from lineitem.ledger.verify_sequences import RawSequences
-from tests.integration.drive import Space, World
+from tests.integration.drive import Space, World, nothing
 
 NOW = datetime(2026, 11, 2, tzinfo=UTC)
 CATALOG: dict[str, Any] = {
@@ -271,6 +272,27 @@ def test_since_when_a_gap_is_known(world: World) -> None:
     assert known(older_than_us=60_000_000) == [(7, 7, 3), (9, 9, 3), (3, 4, 1)]
     assert known(older_than_us=61_000_000) == [(7, 7, 3), (9, 9, 3)]
     assert known(limit=1) == [(7, 7, 3)]
+
+
+def test_what_waits_for_a_switch_was_seen(world: World) -> None:
+    """It is no gap, but set aside until it goes on; what is taken back with its backfill was seen as well."""
+    space = world.space(CATALOG, NOW)
+    number = space.throttle(What.ACCOUNT, "acme")
+
+    def listed() -> list[tuple[str, int, int]]:
+        found = gaps.listed(world.app.control, space.name, space.clock.now_us(), states=STATES, limit=10)
+        return [(one["state"], int(one["from"]), int(one["to"])) for one in found]
+
+    space.send(b"".join(Sent(f"e-{at}", "/a", at).line() for at in (1, 2, 5)), "stream")
+    assert sorted(listed()) == [("missing", 3, 4), ("set_aside", 1, 2), ("set_aside", 5, 5)]
+    assert world.findings(deep=True) == []
+    space.unthrottle(number)
+    space.act(lambda app: app.release(space.name))
+    assert listed() == [("missing", 3, 4)]
+    space.send(Sent("e-3", "/a", 3).line(), "stream", backfill="late")
+    space.act(lambda app: app.backfill_revert(space.name, "late", "ana", "a test says so", nothing))
+    assert listed() == [("missing", 4, 4)]
+    assert world.findings(deep=True) == []
 
 
 def test_a_conflict_and_a_retraction_were_seen(world: World) -> None:
