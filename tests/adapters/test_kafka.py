@@ -81,7 +81,7 @@ def test_settings(tmp_path: Path) -> None:
     """Names and values; a value may hold anything behind the first equals sign."""
     file = tmp_path / "client.properties"
     file.write_text("# comment\n\nsasl.password = a=b \nsecurity.protocol=SSL\n")
-    assert read_settings(file, OWN) == {"sasl.password": "a=b", "security.protocol": "SSL"}
+    assert read_settings(file, refused=OWN) == {"sasl.password": "a=b", "security.protocol": "SSL"}
 
 
 @pytest.mark.parametrize("text", ["no equals secret", "=secret", "a=1\na=secret", *(f"{name}=secret" for name in OWN)])
@@ -90,7 +90,7 @@ def test_wrong_settings_are_named_by_line(tmp_path: Path, text: str) -> None:
     file = tmp_path / "client.properties"
     file.write_text(text)
     with pytest.raises(InputError) as raised:
-        read_settings(file, OWN)
+        read_settings(file, refused=OWN)
     assert raised.value.where == f"{file}:{len(text.splitlines())}"
     assert "secret" not in str(raised.value)
 

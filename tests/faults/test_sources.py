@@ -210,7 +210,7 @@ def test_what_cannot_be_reached(app: App, name: str, server: nats.Server, tmp_pa
             work(own, name, server.url("usage"), config=wrong)
         assert "guessed" not in str(refusal.value)
         wrong.write_text("pasword=x\n")
-        with pytest.raises(InputError, match="unknown setting 'pasword'"):
+        with pytest.raises(InputError, match="pasword is no setting"):
             work(own, name, server.url("usage"), config=wrong)
         with pytest.raises(EnvironmentProblem):
             work(own, name, "nats://127.0.0.1:1/usage")

@@ -38,10 +38,13 @@ def parse_address(url: str, scheme: str, port: int, what: str = "topic") -> Addr
     return Address(",".join(name if re.search(r":[0-9]+$", name) else f"{name}:{port}" for name in names), topic)
 
 
-def read_settings(path: Path, refused: Mapping[str, str]) -> dict[str, str]:
-    """Settings of a client, ``name=value`` a line, ``#`` for comments. ``refused``: which are not for people, and why.
+def read_settings(
+    path: Path, *, refused: Mapping[str, str] = {}, known: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Settings of a client, ``name=value`` a line, ``#`` for comments.
 
-    Raises InputError with file and line, never with a value: it may be a password.
+    ``refused``: names that are not for people, and why; ``known``: all there are, and what each is, where only those may
+    stand there. Raises InputError with file and line, never with a value: it may be a password.
     """
     try:
         text = path.read_text("utf-8-sig")
@@ -55,11 +58,14 @@ def read_settings(path: Path, refused: Mapping[str, str]) -> dict[str, str]:
         where = f"{path}:{number}"
         if (not name and not equals) or name.startswith("#"):
             continue
-        if not equals or not name:
+        if not equals or not name or not value.isprintable():
             raise InputError("is not of the form name=value", where=where, do="Write one setting a line.")
         if name in refused:
             raise InputError(f"{name} cannot be set: {refused[name]}", where=where, do="Remove the line.")
         if name in found:
             raise InputError(f"{name} is set twice", where=where, do="Remove one of them.")
+        if known is not None and (name not in known or not value):
+            listed = ", ".join(f"{one} ({what})" for one, what in known.items())
+            raise InputError(f"{name} is no setting, or has no value", where=where, do=f"There are {listed}.")
         found[name] = value
     return found

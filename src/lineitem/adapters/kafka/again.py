@@ -36,7 +36,7 @@ def again(order: AgainOrder) -> KafkaAgain:
     """What an order names. Raises UsageError and InputError for what is wrong with it."""
     address = parse_address(order.url, "kafka", PORT)
     what = f"kafka {address.topic} {sorted(order.partitions)} from {order.since} until {order.until}"
-    return KafkaAgain(order, read_settings(order.config, OWN) if order.config else {}, what)
+    return KafkaAgain(order, read_settings(order.config, refused=OWN) if order.config else {}, what)
 
 
 @dataclass(frozen=True, slots=True)

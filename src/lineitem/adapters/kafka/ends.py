@@ -16,7 +16,7 @@ def positions(url: str, config: Path | None, known: Mapping[str, int]) -> dict[i
 
     Raises UsageError, InputError, Refused, EnvironmentProblem as reading it would.
     """
-    broker = Broker(parse_address(url, "kafka", PORT), read_settings(config, OWN) if config else {})
+    broker = Broker(parse_address(url, "kafka", PORT), read_settings(config, refused=OWN) if config else {})
     topic = broker.topic()
     found = {}
     for number, (first, end) in broker.ends(topic).items():

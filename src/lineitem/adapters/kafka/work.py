@@ -23,7 +23,7 @@ def work(order: StreamOrder, around: Around) -> Worked:
         raise UsageError("--group is missing", do="Name the consumer group: its workers share the topic's partitions.")
     source = source_name(order, f"kafka:{address.topic}")
     namespace_key = around.pipeline.snapshot().namespace_key
-    broker = Broker(address, read_settings(order.config, OWN) if order.config else {})
+    broker = Broker(address, read_settings(order.config, refused=OWN) if order.config else {})
     topic = broker.topic()
     check_known(around.connection, namespace_key, topic.what, topic.prefix, topic.id, order.topic_id)
 

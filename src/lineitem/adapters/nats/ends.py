@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lineitem.adapters.address import parse_address, read_settings
-from lineitem.adapters.nats.server import PORT, Server
+from lineitem.adapters.nats.server import PORT, SETTINGS, Server
 from lineitem.adapters.streams import Place
 
 
@@ -20,7 +20,7 @@ def positions(url: str, config: Path | None, known: Mapping[str, int]) -> dict[i
 
 
 async def _positions(url: str, config: Path | None, known: Mapping[str, int]) -> dict[int, Place]:
-    settings = read_settings(config, {}) if config else {}
+    settings = read_settings(config, known=SETTINGS) if config else {}
     server = await Server.connect(parse_address(url, "nats", PORT, "stream"), settings, lambda text: None)
     try:
         stream = await server.stream()

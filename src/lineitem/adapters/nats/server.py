@@ -23,10 +23,15 @@ from lineitem.core.errors import EnvironmentProblem, InputError, Refused
 PORT = 4222
 _CONNECT_S = 10
 _PAUSE_S = 0.5
-_TLS = ("tls_ca", "tls_cert", "tls_key")
-_PLAIN = ("user", "password", "token", "user_credentials")
-SETTINGS = (*_PLAIN, *_TLS)
-"""What a settings file may say: a login, a token or a file of credentials; files of certificates (PEM)."""
+_PLAIN = {
+    "user": "a login",
+    "password": "its password",
+    "token": "a token",
+    "user_credentials": "a file of credentials",
+}
+_TLS = {"tls_ca": "a file of certificates to trust", "tls_cert": "a certificate to show", "tls_key": "its key"}
+SETTINGS = _PLAIN | _TLS
+"""What a settings file may say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,10 +172,7 @@ def _id(info: StreamInfo) -> str:
 
 
 def _options(settings: Mapping[str, str]) -> dict[str, Any]:
-    """What the client wants. Raises InputError for an unknown name or a file that is no certificate."""
-    for name in settings:
-        if name not in SETTINGS:
-            raise InputError(f"--config has an unknown setting {name!r}", do=f"There are {', '.join(SETTINGS)}.")
+    """What the client wants. Raises InputError for a file that is no certificate."""
     options: dict[str, Any] = {name: settings[name] for name in _PLAIN if name in settings}
     if any(name in settings for name in _TLS):
         try:

@@ -6,7 +6,7 @@ import asyncio
 
 from lineitem.adapters.address import parse_address, read_settings
 from lineitem.adapters.nats.reader import Reader
-from lineitem.adapters.nats.server import PORT, Server
+from lineitem.adapters.nats.server import PORT, SETTINGS, Server
 from lineitem.adapters.opening import check_known, open_partition, source_name
 from lineitem.adapters.streams import Around, StreamOrder, Worked
 from lineitem.ingest.gate import SourceWatch
@@ -23,7 +23,9 @@ async def _work(order: StreamOrder, around: Around) -> Worked:
     address = parse_address(order.url, "nats", PORT, "stream")
     source = source_name(order, f"nats:{address.topic}")
     namespace_key = around.pipeline.snapshot().namespace_key
-    server = await Server.connect(address, read_settings(order.config, {}) if order.config else {}, around.say)
+    server = await Server.connect(
+        address, read_settings(order.config, known=SETTINGS) if order.config else {}, around.say
+    )
     try:
         stream = await server.stream()
         check_known(around.connection, namespace_key, stream.what, stream.prefix, stream.id, order.topic_id)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from lineitem.adapters.address import read_settings
 from lineitem.core.errors import InputError, UsageError
 
 _KNOWN = {
@@ -57,7 +58,7 @@ def read_address(url: str, config: Path | None) -> Address:
         )
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise UsageError(f"{url!r} is no address of a schema registry", do="Write http://host:8081")
-    found = {} if config is None else _settings(config)
+    found = {} if config is None else read_settings(config, known=_KNOWN)
     secret = None
     if "basic.auth.user.info" in found:
         secret = "Basic " + b64encode(found["basic.auth.user.info"].encode()).decode()
@@ -65,25 +66,3 @@ def read_address(url: str, config: Path | None) -> Address:
         secret = f"Bearer {found['bearer.auth.token']}"
     files = (found.get(f"ssl.{name}.location") for name in ("ca", "certificate", "key"))
     return Address(url.rstrip("/"), secret, *files)
-
-
-def _settings(path: Path) -> dict[str, str]:
-    try:
-        text = path.read_text("utf-8-sig")
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", where=str(path), do="Name a readable file.") from error
-    except UnicodeDecodeError:
-        raise InputError("is not UTF-8 text", where=str(path)) from None
-    found: dict[str, str] = {}
-    for number, line in enumerate(text.splitlines(), start=1):
-        name, equals, value = (part.strip() for part in line.partition("="))
-        if (not name and not equals) or name.startswith("#"):
-            continue
-        where = f"{path}:{number}"
-        if not equals or not value.isprintable() or not value:
-            raise InputError("is not of the form name=value", where=where, do="Write one setting a line.")
-        if name not in _KNOWN or name in found:
-            known = ", ".join(f"{one} ({what})" for one, what in _KNOWN.items())
-            raise InputError(f"{name} is no setting, or set twice", where=where, do=f"There are {known}.")
-        found[name] = value
-    return found
