@@ -248,3 +248,24 @@ def test_arrays_and_pretty_printing_hold_the_same_events(payloads: list[dict[str
         events, rejects = decode_all("cloudevents", form.encode())
         assert not rejects
         assert rows(events) == expected
+
+
+@pytest.mark.parametrize("first", [b"[]0", b"[]", b"[1, 2]", b'["', b"[{}] x"])
+def test_a_first_line_of_rubbish_takes_no_other_with_it(first: bytes) -> None:
+    """It looks like an array: found by ``make faults SEED=13``, where a broken line further on then swallowed all behind it."""
+    good = [json.dumps(event(id=f"e{n}")).encode() for n in range(3)]
+    broken = b'{"specversion":"1.0","id":131'
+    events, rejects = decode_all("cloudevents", b"\n".join([first, good[0], broken, *good[1:]]) + b"\n")
+    assert events.id == ["e0", "e1", "e2"]
+    assert [reject.ordinal for reject in rejects] == [0, 2]
+
+
+@pytest.mark.parametrize(
+    "form", ["[\n{0},\n{1}\n]", "[{0}\n,{1}]", "[{0},\n{1}]", "\n\n[{0},{1}]\n\n", "[\n\n{0}\n,\n{1}\n]\n"]
+)
+def test_arrays_over_several_lines(form: str) -> None:
+    """Wherever the lines break between the events."""
+    both = [json.dumps(event(id=f"e{n}")) for n in range(2)]
+    text = form.replace("{0}", both[0]).replace("{1}", both[1])
+    events, rejects = decode_all("cloudevents", text.encode())
+    assert (events.id, rejects) == (["e0", "e1"], [])

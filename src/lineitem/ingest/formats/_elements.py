@@ -27,14 +27,16 @@ def holds_elements(file: BinaryIO, begin: int) -> bool:
     """Whether the file is an array or a pretty-printed object, rather than one JSON text per line.
 
     An object counts as pretty-printed when its first line breaks off after ``{ [ ,`` and the next line goes on inside
-    it (with a name or a closing bracket), which no line of NDJSON does.
+    it (with a name or a closing bracket), which no line of NDJSON does. An array is the only line, or one that goes on in
+    the next: a first line of rubbish that begins with a bracket takes no other line with it.
     """
     file.seek(begin)
     lines = file.read(RECORD_BYTES_KEPT).lstrip(b" \t\r\n").split(b"\n")
-    if lines[0].startswith(b"["):
-        return True
     following = next((line.lstrip() for line in lines[1:] if not line.isspace() and line), b"")
-    return lines[0].rstrip()[-1:] in (b"{", b"[", b",") and following[:1] in (b'"', b"}", b"]")
+    last, first = lines[0].rstrip()[-1:], following[:1]
+    if lines[0].startswith(b"["):
+        return not first or last in b"[{,:" or first in b',]}:"'
+    return last in (b"{", b"[", b",") and first in (b'"', b"}", b"]")
 
 
 def element_pieces(file: BinaryIO, start: int) -> Iterator[Piece]:
