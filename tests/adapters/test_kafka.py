@@ -84,7 +84,9 @@ def test_settings(tmp_path: Path) -> None:
     assert read_settings(file, refused=OWN) == {"sasl.password": "a=b", "security.protocol": "SSL"}
 
 
-@pytest.mark.parametrize("text", ["no equals secret", "=secret", "a=1\na=secret", *(f"{name}=secret" for name in OWN)])
+@pytest.mark.parametrize(
+    "text", ["no equals secret", "=secret", "a:secret=", "a=1\na=secret", *(f"{name}=secret" for name in OWN)]
+)
 def test_wrong_settings_are_named_by_line(tmp_path: Path, text: str) -> None:
     """Never with what they say."""
     file = tmp_path / "client.properties"

@@ -10,6 +10,7 @@ from pathlib import Path
 from lineitem.core.errors import InputError, UsageError
 
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 
 
@@ -58,7 +59,8 @@ def read_settings(
         where = f"{path}:{number}"
         if (not name and not equals) or name.startswith("#"):
             continue
-        if not equals or not name or not value.isprintable():
+        if not equals or not _NAME.fullmatch(name) or not value.isprintable():
+            # What stands before "=" may be a password, where somebody wrote "name: password".
             raise InputError("is not of the form name=value", where=where, do="Write one setting a line.")
         if name in refused:
             raise InputError(f"{name} cannot be set: {refused[name]}", where=where, do="Remove the line.")
