@@ -73,13 +73,13 @@ class Chores:
         """Do what is due."""
         self._duties()
 
-    def finish(self, batches: int) -> None:
-        """The worker has ended after so many batches: everything once more, and sign."""
-        if self._retries:
-            self._try("records that waited could not go on", self._release_all)
-        self._duties.finish()
-        if batches or self._releaser.summary.batches:
-            self._sign()
+    def finish(self, *, told_to_stop: bool) -> None:
+        """The worker has ended: everything once more, unless somebody waits for it to stop; and sign."""
+        if not told_to_stop:
+            if self._retries:
+                self._try("records that waited could not go on", self._release_all)
+            self._duties.finish()
+        self._sign()
 
     def _try(self, what: str, action: Callable[[], None]) -> None:
         try:

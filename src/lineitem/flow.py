@@ -164,7 +164,7 @@ class Pipeline:
         self.watch.decoded(events.traceparent)
         self.watch.lap(Stage.DECODE)
         digest = records_digest(raw.records)
-        name = segments.segment_name(partition.name, raw.start, raw.end, digest)
+        name = segments.segment_name(partition.name, raw.start, raw.end, digest, context.schemas)
         segments.write(self.segments, name, Segment(raw, partition.format, context))
         failpoint("after_segment")
         self.watch.lap(Stage.SEGMENT)
@@ -357,6 +357,7 @@ class Pipeline:
                 facts.append(Fact(sequences.FACT, canonical({"namespace": self.namespace} | seen.fact())))
             facts += self._hold(batch, head)
             reasons = Counter(reject.reason for reject in rejects)
+            reasons.update({part.reason: len(part.ordinals) for part in batch.waiting})
             self.watch.settled(events.time_us[rows], events.ordinal[rows], fate.repeats, reasons)
             self.watch.lap(Stage.SETTLE)
             itemized = self.rater.rate(

@@ -18,6 +18,7 @@ from lineitem.ingest import held, intake, segments, throttle
 from lineitem.ingest.events import BatchLimits, RawRecords
 from lineitem.ingest.formats.held import enveloped
 from lineitem.ingest.held import Waiting
+from lineitem.ingest.segments import Segment
 from lineitem.ingest.throttle import Switch, What
 from lineitem.kit.db import explained
 from lineitem.ledger.chain import records_digest
@@ -25,6 +26,8 @@ from lineitem.ledger.letters import batches_at
 
 _PARTS = 100
 """Parts looked up at once."""
+_STEP_NS = 200_000_000
+"""How long small parts may keep others waiting for the thread that commits."""
 _REST_TIMES = 10
 """Looking in vain for what may go on costs a tenth of the time at most."""
 
@@ -37,7 +40,7 @@ class Releaser:
     limits: BatchLimits = field(default_factory=BatchLimits)
     clock_ns: Callable[[], int] = time.monotonic_ns
     summary: Summary = field(default_factory=Summary)
-    _segment: tuple[tuple[int, int], RawRecords] | None = None
+    _segment: tuple[tuple[int, int], Segment] | None = None
     _look_at_ns: int = 0
 
     def all(self, progress: Callable[[int], None] = lambda _: None) -> Summary:
@@ -60,12 +63,15 @@ class Releaser:
             shut = shut or _Shut([], [])
             shut.numbers += [one.number for one in switches.values() if one.per_second is None]
             while not released:
-                some = held.waiting(self.pipeline.reader, key, shut.numbers, shut.accounts, _PARTS)
+                some = held.waiting(self.pipeline.reader, key, shut.numbers, shut.accounts, [*shut.damaged], _PARTS)
                 for part in some:
-                    if released < self.limits.records and not shut.has(part):
+                    late = released and self.clock_ns() - begun_ns > _STEP_NS
+                    if released < self.limits.records and not late and not shut.has(part):
                         released += self._some_of(part, switches.get(part.number), key, shut)
                 if len(some) < _PARTS:
                     break
+        if not released and shut.damaged:
+            raise next(iter(shut.damaged.values()))  # the others have gone on
         if not released:
             self._look_at_ns = self.clock_ns() + _REST_TIMES * (self.clock_ns() - begun_ns)
         return released
@@ -77,7 +83,11 @@ class Releaser:
             count = self._allowed(key, part, switch, wanted)
             if count < wanted:
                 shut.add(part)
-        return self._release(part, count) if count else 0
+        try:
+            return self._release(part, count) if count else 0
+        except IntegrityError as error:  # others go on; it is said when there are no more
+            shut.damaged[part.partition_key] = error
+            return 0
 
     def _allowed(self, key: int, part: Waiting, switch: Switch, wanted: int) -> int:
         now_us = self.pipeline.clock.now_us()
@@ -92,7 +102,8 @@ class Releaser:
             pipeline.reader, {pipeline.snapshot().namespace_key: pipeline.namespace}, [part.partition_key]
         )[part.partition_key]
         start, end = part.next, part.next + count
-        records = enveloped(self._came_in(part), held.unpacked(part.ordinals)[start:end])
+        came_in = self._came_in(part)
+        records = enveloped(came_in.raw, held.unpacked(part.ordinals)[start:end], came_in.format)
         raw = RawRecords(records, np.arange(start, end, dtype=np.int64), start, end)
         prepared = pipeline.prepare(partition, raw, part.number)
         prepared.completes = end == part.records
@@ -102,18 +113,18 @@ class Releaser:
             return 0
         return count
 
-    def _came_in(self, part: Waiting) -> RawRecords:
+    def _came_in(self, part: Waiting) -> Segment:
         """The records of the batch that a part is of. A segment is read once for parts of it that follow each other."""
         place = (part.lane, part.batch)
         if self._segment is None or self._segment[0] != place:
             batch = batches_at(self.pipeline.reader, [place])[place]
-            raw = segments.read(self.pipeline.segments, batch.segment, batch.recorded_us).raw
-            if records_digest(raw.records) != batch.records_digest:
+            found = segments.read(self.pipeline.segments, batch.segment, batch.recorded_us)
+            if records_digest(found.raw.records) != batch.records_digest:
                 raise IntegrityError(
                     f"batch {part.lane}-{part.batch}: its raw records are not those it recorded",
                     where=batch.segment, do="Restore the segment from a backup.",
                 )  # fmt: skip
-            self._segment = (place, raw)
+            self._segment = (place, found)
         return self._segment[1]
 
 
@@ -123,6 +134,8 @@ class _Shut:
 
     numbers: list[int]
     accounts: list[str]
+    damaged: dict[int, IntegrityError] = field(default_factory=dict)
+    """Parts whose raw segment is missing or damaged."""
 
     def has(self, part: Waiting) -> bool:
         return part.number in self.numbers or (part.account is not None and part.account in self.accounts)

@@ -222,6 +222,11 @@ class Desk:
         """Whether a batch is in work, or chores."""
         return self._work is not None
 
+    @property
+    def committing(self) -> bool:
+        """Whether a batch is in work."""
+        return self._work is not None and self._work.batch is not None
+
     def quiet(self, key: int) -> bool:
         """Whether nothing of a partition is gathered or in work."""
         at_work = self._work is not None and self._work.of(key)

@@ -119,7 +119,7 @@ class StreamWorld(Networked):
         self._wait_for_a_batch(workers[0])
         workers[0].send_signal(signal.SIGTERM)
         for worker in workers:
-            self.ended(worker, {0})
+            self.ended(worker, {0, -signal.SIGTERM})  # it may come before the worker has begun
 
     def wake_a_zombie(self) -> None:
         """A worker stands still past its session's timeout, another reads everything, then it wakes."""
@@ -138,7 +138,7 @@ class StreamWorld(Networked):
         strike()
         read = until(lambda: worker.poll() is not None or self._positions() == self.broker.ends(self.topic))
         worker.send_signal(signal.SIGTERM)
-        said = self.ended(worker, {0})
+        said = self.ended(worker, {0, -signal.SIGTERM})  # it may come before the worker has begun
         assert read, f"I10: stands at {self._positions()} of {self.broker.ends(self.topic)}: {said}"
 
     def kill_the_broker(self) -> None:

@@ -134,7 +134,7 @@ def test_records_come_out_as_they_went_in() -> None:
     raw = raw_of(["x", "y", "z", "x", "y"])
     first = decoded(raw)
     ordinals = unpacked(np.array([1, 2, 3], ">i4").tobytes())
-    records = enveloped(raw, ordinals)
+    records = enveloped(raw, ordinals, "cloudevents")
     settings = origin_settings("files", "cloudevents", {})
     for start, end in ((0, 3), (1, 3), (2, 2)):
         part = RawRecords(records[start:end], np.arange(start, end), start, end)

@@ -115,7 +115,7 @@ def test_no_parquet_file(content: bytes) -> None:
 
 def test_names_sort_by_position() -> None:
     """Positions are padded, so that names in order are records in order."""
-    names = [segments.segment_name("p/f-1", start, start + 5, b"\xab" * 32) for start in (0, 5, 100, 2**40)]
+    names = [segments.segment_name("p/f-1", start, start + 5, b"\xab" * 32, {}) for start in (0, 5, 100, 2**40)]
     assert names == sorted(names)
     assert names[0] == f"p/f-1/{0:020d}-{5:020d}-abababababababab.parquet"
 
@@ -123,6 +123,16 @@ def test_names_sort_by_position() -> None:
 def test_orphans_are_what_no_batch_can_claim_any_more() -> None:
     """Below the committed position and unclaimed; what an ingest is still about to commit is none."""
     shelf = Shelf()
-    names = [segments.segment_name("p/f-1", start, start + 10, b"\0" * 32) for start in (0, 10, 20)]
+    names = [segments.segment_name("p/f-1", start, start + 10, b"\0" * 32, {}) for start in (0, 10, 20)]
     shelf |= dict.fromkeys([*names, "p/.temporary.123", "q/unknown"], b"")
     assert segments.orphans(shelf, {names[0]}, {"p/f-1": 20}) == ["p/.temporary.123", names[1], "q/unknown"]
+
+
+def test_other_schemas_are_another_segment() -> None:
+    """A batch that a crash left before its commit may be decoded by others when it is tried again."""
+    place = ("p", 0, 10, b"digest--")
+    assert (
+        segment_name(*place, {"1": {"text": "a"}})
+        != segments.segment_name(*place, {})
+        != segments.segment_name(*place, {"1": {"text": "b"}})
+    )

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from lineitem.app import App
 from lineitem.chores import Chores
-from lineitem.core.errors import InputError, Refused
+from lineitem.core.errors import InputError, IntegrityError, Refused
 from lineitem.ingest.gate import SourceGate, SourceWatch
 from lineitem.ingest.intake import open_stream
-from lineitem.ingest.letters import Filter
+from lineitem.ingest.letters import Filter, namespace_key
 from lineitem.ingest.throttle import What
 from lineitem.kit.db import connect
 from lineitem.ledger.explain import explain
@@ -98,6 +98,53 @@ def test_two_who_let_go_at_once_bill_once(world: World) -> None:
     assert world.findings(deep=True) == []
 
 
+def test_what_waits_for_one_switch_after_another(world: World) -> None:
+    """Let go by the first, held again by the second: still the record that came in, and billed once."""
+    space = world.space(CATALOG, NOW)
+    both = [space.throttle(What.ACCOUNT, "known"), space.throttle(What.TYPE, "a.used")]
+    space.send(file(line("e-1"), line("e-2"), line("e-3")), "s")
+    for number in both:
+        assert space.line_items() == 0
+        space.unthrottle(number)
+        space.act(lambda app: app.release(space.name))
+        assert world.findings(deep=True) == []
+    assert space.line_items() == 3
+    assert space.letters() == []
+
+
+def test_a_missing_segment_keeps_no_other_waiting(world: World) -> None:
+    """What can go on goes on; then it is said."""
+    space = world.space(CATALOG, NOW)
+    number = space.throttle(What.ACCOUNT, "known")
+    space.send(line("e-1"), "one")
+    space.send(line("e-2"), "two")
+    space.unthrottle(number)
+    store = world.app.segments
+    first = space.rows("select segment from ledger.batch where segment <> '' order by recorded_us limit 1")[0][0]
+    content = store.read(first)
+    store.remove(first)
+    with pytest.raises(IntegrityError, match="missing"):
+        space.act(lambda app: app.release(space.name))
+    assert space.line_items() == 1
+    store.create(first, content)
+    space.act(lambda app: app.release(space.name))
+    assert space.line_items() == 2
+
+
+def test_a_new_limit_owes_nothing_to_the_old_one(world: World) -> None:
+    """A file read under a slow limit has used up hours of it; lifted and set again, nothing is owed."""
+    space = world.space(CATALOG, NOW)
+    space.throttle(What.SOURCE, "s", 1)
+    source = open_stream(
+        world.app.control, space.name, namespace_key(world.app.control, space.name), "s", 4, "cloudevents", {}
+    )
+    gate = SourceGate(world.app.control, space.clock, lambda text: None, lambda microseconds: pytest.fail("it waits"))
+    gate(source, 20_000)
+    space.unthrottle(1)
+    space.throttle(What.SOURCE, "s", 1_000_000)
+    gate(source, 3)
+
+
 def test_a_limit_lets_go_as_fast_as_it_says(world: World) -> None:
     """Twice its worth at once, then second by second, whoever asks, until nothing waits."""
     space = world.space(CATALOG, NOW)
@@ -179,9 +226,9 @@ def test_a_worker_tries_again_and_lets_go_on_by_itself(world: World) -> None:
     space.publish(CATALOG)
     space.unthrottle(number)
     said: list[str] = []
-    space.act(lambda app: Chores(app, space.pipeline(), said.append, retry=False).finish(0))
+    space.act(lambda app: Chores(app, space.pipeline(), said.append, retry=False).finish(told_to_stop=False))
     assert (said, len(space.keys())) == ([], 0)
-    space.act(lambda app: Chores(app, space.pipeline(), said.append, retry=True).finish(0))
+    space.act(lambda app: Chores(app, space.pipeline(), said.append, retry=True).finish(told_to_stop=False))
     assert len(space.keys()) == 2
     assert said == [
         "Records that waited for a switch: 1 went on.",

@@ -27,16 +27,21 @@ def parse_address(url: str, scheme: str, port: int, what: str = "topic") -> Addr
     rest = url.removeprefix(f"{scheme}://")
     hosts, _, topic = rest.partition("/")
     do = f"Write {scheme}://host:{port}/{what}"
-    if "@" in hosts:
-        raise UsageError(
-            "--source holds a user or a password", do="Put them into a file that others cannot read: --config."
-        )
+    refuse_secrets(url)
     names = hosts.split(",")
     if rest == url or not all(_HOST.fullmatch(name) for name in names):
         raise UsageError(f"{url!r} is no address of a {what}", do=do)
     if not _TOPIC.fullmatch(topic) or topic in (".", ".."):
         raise UsageError(f"{topic!r} is no name of a {what}", where=url, do=do)
     return Address(",".join(name if re.search(r":[0-9]+$", name) else f"{name}:{port}" for name in names), topic)
+
+
+def refuse_secrets(url: str) -> None:
+    """Raises UsageError, without the address, where it may hold a password: it would be shown to others."""
+    if "@" in url or "?" in url:
+        raise UsageError(
+            "--source holds a user, a password or a query", do="Put them into a file that others cannot read: --config."
+        )
 
 
 def read_settings(

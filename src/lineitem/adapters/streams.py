@@ -9,6 +9,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any, Protocol
 
+from lineitem.adapters.address import refuse_secrets
 from lineitem.core.errors import EnvironmentProblem, UsageError
 from lineitem.flow import Pipeline, Summary
 from lineitem.kit.db import Connection
@@ -132,6 +133,7 @@ def again_of(order: AgainOrder) -> Source:
 
 
 def _module(url: str, homes: Mapping[str, str]) -> Any:
+    refuse_secrets(url)
     scheme, colon, _ = url.partition("://")
     if not colon or scheme not in homes:
         known = ", ".join(f"{name}://" for name in homes)

@@ -150,7 +150,8 @@ class App(Terms):
         read = work_of(order.url)
         if self.registry is not None:
             self.registry.check()
-            self.retry_letters(namespace)
+            if retry:
+                self.retry_letters(namespace)
         pipeline = self.pipeline(namespace)
         flush(pipeline.writer, pipeline.snapshot(), self.clock.now_us(), pipeline.rater)
         chores = Chores(self, pipeline, say, retry=retry)
@@ -160,7 +161,7 @@ class App(Terms):
 
         with watched(watching or Watching(), namespace, order, connect, self.clock, say) as watch:
             done = read(order, Around(pipeline, self.connection(), chores, say, stop, watch))
-        chores.finish(done.summary.batches)
+        chores.finish(told_to_stop=stop.is_set())
         return done
 
     def reread(

@@ -252,10 +252,21 @@ class Waiting(NamedTuple):
 
 
 def waiting(
-    connection: Connection, namespace_key: int, numbers: Sequence[int], accounts: Sequence[str], limit: int
+    connection: Connection,
+    namespace_key: int,
+    numbers: Sequence[int],
+    accounts: Sequence[str],
+    partitions: Sequence[int],
+    limit: int,
 ) -> list[Waiting]:
-    """Parts that wait, oldest first, but those of switches and accounts that may not go on now."""
-    where = {"namespace_key": namespace_key, "numbers": list(numbers), "accounts": list(accounts), "limit": limit}
+    """Parts that wait, oldest first, but those of switches and accounts that may not go on now, and of ``partitions``."""
+    where = {
+        "namespace_key": namespace_key,
+        "numbers": list(numbers),
+        "accounts": list(accounts),
+        "partitions": list(partitions),
+        "limit": limit,
+    }
     return [Waiting(*row) for row in connection.execute(SQL.waiting, where).fetchall()]
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -32,8 +34,14 @@ class Segment:
     context: DecodeContext
 
 
-def segment_name(partition: str, start: int, end: int, digest: bytes) -> str:
-    """``partition/start-end-digest``; positions padded so that names sort in order."""
+def segment_name(partition: str, start: int, end: int, digest: bytes, schemas: Mapping[str, Any]) -> str:
+    """``partition/start-end-digest``; positions padded so that names sort in order.
+
+    ``digest``: of the records. The ``schemas`` they are decoded by are part of the name: a batch that a crash left before its
+    commit may be decoded by others when it is tried again, and is another segment then.
+    """
+    if schemas:
+        digest = sha256(digest + json.dumps(schemas, sort_keys=True).encode()).digest()
     return f"{partition}/{start:020d}-{end:020d}-{digest.hex()[:16]}.parquet"
 
 

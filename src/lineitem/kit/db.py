@@ -11,7 +11,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from lineitem.core.errors import DatabaseUnavailable, EnvironmentProblem
+from lineitem.core.errors import DatabaseUnavailable, EnvironmentProblem, UsageError
 
 T = TypeVar("T")
 
@@ -34,6 +34,13 @@ def connect(dsn: str, *, role: LiteralString | None = None, autocommit: bool = T
     """Open a connection in UTC. Raises DatabaseUnavailable with the address (never the password) when it fails."""
     try:
         given = conninfo_to_dict(dsn)
+    except psycopg.ProgrammingError:
+        # Without what the library says: it quotes the address, which may hold a password.
+        raise UsageError(
+            "LINEITEM_DATABASE_URL is no address of a database",
+            do="Write postgresql://user@host:5432/name; @ / % and a space in a password are written as %40 %2F %25 %20.",
+        ) from None
+    try:
         connection: Connection = psycopg.connect(
             make_conninfo(dsn, **{name: value for name, value in _PATIENCE.items() if name not in given}),
             autocommit=True,

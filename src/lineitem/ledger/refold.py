@@ -77,6 +77,7 @@ class DecodedBatch:
     batch: int
     revision: int  # of the catalog it was rated with
     raw: RawRecords
+    format: str
     undecoded: list[Reject]
     events: EventColumns
     accepted: NDArray[np.bool_]
@@ -92,6 +93,7 @@ class UsageBatch:
     lane: int
     batch: int
     raw: RawRecords
+    format: str
     undecoded: list[Reject]
     events: EventColumns
     accepted: NDArray[np.bool_]
@@ -122,7 +124,7 @@ class Replay:
         """
         for one in self.decoded(since_us, until_us, partitions):
             usage, tag_sets = self._usage(one)
-            read = (one.raw, one.undecoded, one.events, one.accepted, one.alive)
+            read = (one.raw, one.format, one.undecoded, one.events, one.accepted, one.alive)
             yield UsageBatch(one.lane, one.batch, *read, usage, tag_sets, one.replayed)
 
     def decoded(
@@ -182,7 +184,9 @@ class Replay:
         accepted |= reverted
         alive = self._alive(row, events, accepted) & ~reverted
         replayed = context.settings["sources"] if found.format == DeadLetters.name else None
-        return DecodedBatch(row.lane, row.batch, row.revision, found.raw, undecoded, events, accepted, alive, replayed)
+        return DecodedBatch(
+            row.lane, row.batch, row.revision, found.raw, found.format, undecoded, events, accepted, alive, replayed
+        )
 
     def _all_accepted(self, row: _Recorded, events: EventColumns) -> NDArray[np.bool_]:
         """(n,) bool: events that were accepted at exactly this place."""

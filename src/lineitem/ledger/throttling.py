@@ -136,6 +136,9 @@ def _act_once(connection: Connection, namespace: str, key: int, now_us: int, cha
         for one in changes:
             place = {"namespace_key": key, "lane": head.lane, "batch": head.batch + 1}
             connection.execute(SQL.add_change, one._asdict() | place)
+            connection.execute(
+                SQL.set_pace, {"namespace_key": key, "number": one.number, "free_us": 0}
+            )  # owed to the old one
         write_batch(
             connection, head, namespace, key, BatchKind.THROTTLE,
             facts=[_fact(namespace, changes)],

@@ -133,7 +133,7 @@ class HeldRecords:
                                                                       [batch.events.type[i] for i in at.tolist()]):  # fmt: skip
             return False
         released = self.released.get(row.partition_key, [])
-        records = enveloped(batch.raw, ordinals) if released else None
+        records = enveloped(batch.raw, ordinals, batch.format) if released else None
         return records is None or all(records_digest(records[start:end]) == digest for start, end, digest in released)
 
     def _is_about(self, row: held.Row, accounts: Sequence[str], types: Sequence[str]) -> bool:

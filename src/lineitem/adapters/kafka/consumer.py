@@ -442,8 +442,11 @@ class Reader:
 
     def _look(self) -> None:
         """Tell how far each partition is, and whether there is work."""
-        read = all(number in self._ends and self._desk.quiet(one.key) for number, one in self._held.items())
-        work = self._desk.busy or self._desk.gathered > 0 or not read
+        read = all(
+            number in self._switched or (number in self._ends and self._desk.quiet(one.key))
+            for number, one in self._held.items()
+        )
+        work = self._desk.committing or self._desk.gathered > 0 or not read
         if self._assigned:
             self._lag.look(
                 {number: self._offset(number) for number in self._held}, work, self._desk.gathered, bool(self._paused)

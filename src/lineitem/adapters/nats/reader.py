@@ -204,6 +204,7 @@ class Reader:
         """Until the position has not moved for a while (its worker is gone) and there is something to read, or all is read."""
         at = -1
         while not self._stop.is_set():
+            self._desk.watch.progress.look(False)  # another one's work
             now = self._open().next
             info = await self._server.info_in_time(self._stop)
             if now == at and now <= info.state.last_seq:
@@ -226,7 +227,7 @@ class Reader:
         except (NatsError, TimeoutError):
             return  # said by the connection; the last known lag goes on counting
         recorder.set(LAG, behind, *place)
-        self._desk.watch.progress.look(behind > 0)
+        self._desk.watch.progress.look(behind > 0 and not self._paused)
 
     async def _idle(self) -> bool:
         if not self._desk.quiet(self._partition.key):

@@ -70,7 +70,8 @@ class Server:
         """Raises InputError for a setting that is wrong, EnvironmentProblem where nobody answers or lets us in."""
 
         async def lost() -> None:
-            say("NATS: the connection is lost; trying again until it is back")
+            if not client.is_closed:
+                say("NATS: the connection is lost; trying again until it is back")
 
         async def found() -> None:
             say("NATS: the connection is back")

@@ -24,8 +24,11 @@ PLACE_BYTES = 8
 """Bytes before the raw record."""
 
 
-def enveloped(raw: RawRecords, ordinals: NDArray[np.int32]) -> pa.BinaryArray:
-    """The records of a batch at ``ordinals``, each behind its position (int64, big-endian)."""
+def enveloped(raw: RawRecords, ordinals: NDArray[np.int32], format_: str) -> pa.BinaryArray:
+    """The records of a batch at ``ordinals``, each behind its position (int64, big-endian). ``format_``: the batch's; records
+    that have waited before lie in their envelopes already."""
+    if format_ == Held.name:
+        return raw.records.take(pa.array(ordinals))
     places = raw.positions[ordinals].astype(">i8")
     offsets = pa.py_buffer(np.arange(0, PLACE_BYTES * (len(places) + 1), PLACE_BYTES, dtype=np.int32))
     heads = pa.Array.from_buffers(pa.binary(), len(places), [None, offsets, pa.py_buffer(places.tobytes())])

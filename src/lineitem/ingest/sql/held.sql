@@ -14,6 +14,7 @@ select h.partition_key, h.lane, h.batch, h.number, h.account, h.records, h.ordin
 join ingest.held h using (partition_key)
 where p.stream = 'held' and p.completed_at is null and h.namespace_key = %(namespace_key)s
   and h.number <> all(%(numbers)s::int[]) and (h.account is null or h.account <> all(%(accounts)s::text[]))
+  and h.partition_key <> all(%(partitions)s::int[])
 order by h.held_us, h.lane, h.batch, h.part limit %(limit)s
 
 -- name: sums
