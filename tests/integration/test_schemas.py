@@ -187,6 +187,23 @@ def test_a_schema_that_comes_late(space: Space) -> None:
     assert space.world.findings(deep=True) == []
 
 
+def test_text_that_is_none_stops_nobody(space: Space) -> None:
+    """Half of a surrogate pair, in a value, a key or deep inside, and UTF-16: dead letters, and their neighbours are billed."""
+    id_ = desk(space).register("used-value", Schema("JSON", '{"type":"object"}'), "ana").id
+    wrong = [
+        rb'{"v":1,"x":"\ud800"}',
+        rb'{"v":1,"\udfff":2}',
+        rb'{"v":1,"x":[{"y":"\uDc00"}]}',
+        '{"v":1}'.encode("utf-16"),
+    ]
+    good = [wired("a", id_, b'{"v":1}'), wired("z", id_, rb'{"v":2,"x":"\ud83d\ude00"}')]
+    summary = space.send(good[0] + b"".join(wired(f"e{n}", id_, one) for n, one in enumerate(wrong)) + good[1], "s")
+    assert (summary.counts.itemized, summary.counts.dead_lettered) == (2, 4)
+    assert len(space.letters("schema_mismatch")) == 4
+    assert billed(space) == 6
+    assert space.world.findings(deep=True) == []
+
+
 def test_a_registry_that_is_away(space: Space) -> None:
     """One that does not answer leaves letters of their own code, which are tried again once it may answer."""
     away = RemoteRegistry(Address("http://127.0.0.1:9"), patience_s=0, pause=nothing)

@@ -31,7 +31,14 @@ def test_numbers_are_exact() -> None:
     assert parsed.decode(b'{"a": 4.35}') == {"a": Decimal("4.35")}
     with pytest.raises(Unreadable, match="data/a"):
         parsed.decode(b'{"a": "x"}')
-    for payload in (b"{", b'{"a": NaN}', b'{"a": 1}\xff', b"[" * 50_000, b"[" * 80 + b"]" * 80):
+    for payload in (
+        b"{",
+        b'{"a": NaN}',
+        b'{"a": 1}\xff',
+        b"[" * 50_000,
+        b"[" * 80 + b"]" * 80,
+        '{"a": 1}'.encode("utf-16"),
+    ):
         with pytest.raises(Unreadable):
             parsed.decode(payload)
 

@@ -19,9 +19,11 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def json_value(payload: bytes) -> Any:
-    """A JSON text; fractions become Decimals. Raises Unreadable."""
+    """A JSON text in UTF-8; fractions become Decimals. Raises Unreadable, also for half of a surrogate pair: it is no text."""
     try:
-        value = json.loads(payload, parse_float=Decimal, parse_constant=_refuse)
+        value = json.loads(payload.decode(), parse_float=Decimal, parse_constant=_refuse)
+        if b"\\u" in payload:  # decoded UTF-8 holds no surrogate, an escape may
+            _check_text(value)
     except (ValueError, ArithmeticError, RecursionError) as error:
         raise Unreadable(f"the payload is not JSON: {error}") from None
     _check_depth(value, 0)
@@ -34,6 +36,15 @@ def _check_depth(value: Any, depth: int) -> None:
     if isinstance(value, dict | list):
         for one in value.values() if isinstance(value, dict) else value:
             _check_depth(one, depth + 1)
+
+
+def _check_text(value: Any) -> None:
+    """Raise ValueError for a string or a key that UTF-8 cannot write."""
+    if isinstance(value, str):
+        value.encode()
+    elif isinstance(value, dict | list):
+        for one in (*value, *value.values()) if isinstance(value, dict) else value:
+            _check_text(one)
 
 
 def _refuse(constant: str) -> None:
