@@ -24,9 +24,10 @@ from lineitem.core.reasons import Reason
 from lineitem.files import Source, ingest
 from lineitem.ingest import segments
 from lineitem.ingest.events import BatchLimits
+from lineitem.kit.db import connect
 from lineitem.ledger.schema_desk import SchemaDesk
 from lineitem.schemas.model import BadSchema, Reference, Schema
-from lineitem.schemas.registry import COMPATIBILITY, ENFORCE, Incompatible
+from lineitem.schemas.registry import COMPATIBILITY, ENFORCE, GLOBAL, Incompatible
 from lineitem.schemas.source import Absent
 from tests.integration.drive import Space, World, microseconds, nothing
 
@@ -251,6 +252,20 @@ def test_a_segment_whose_schema_was_altered(space: Space) -> None:
     segments.write(store, name, replace(found, context=replace(found.context, schemas={str(id_): wrong})))
     (finding,) = space.world.findings(deep=True)
     assert "an accepted event is not in its raw records" in finding["what"]
+
+
+def test_a_setting_of_all_is_no_setting_of_a_subject_called_so(space: Space) -> None:
+    """The setting of all subjects, moved to a subject of the name that it is shown by: it would bind nobody, and is found."""
+    desk(space).put(GLOBAL, {COMPATIBILITY: "NONE"}, "ana")
+    assert space.world.findings() == []
+    with connect(space.world.app.dsn) as superuser:
+        superuser.execute("set session_replication_role = replica")
+        superuser.execute("alter table schemas.setting disable trigger all")
+        superuser.execute("update schemas.setting set subject = 'all subjects' where subject = ''")
+    said = [one["what"] for one in space.world.findings()]
+    assert any(
+        one.startswith("setting compatibility of all subjects") and "not what was recorded" in one for one in said
+    )
 
 
 def test_registering(space: Space) -> None:

@@ -63,21 +63,27 @@ class _Row(NamedTuple):
     what: str
     namespace: str
     batch: int
-    name: str
+    name: tuple[Any, ...]
+    """As stored, so that no subject's name can stand for another thing: (id,), (version, subject), (setting, subject)."""
     content: tuple[Any, ...]
+
+    def __str__(self) -> str:
+        first, *subject = self.name
+        said = f"{first} of {subject[0] or 'all subjects'}" if subject else str(first)
+        return f"{self.what} {said} of {self.namespace}"
 
 
 def check_schemas(connection: Connection) -> Iterator[tuple[tuple[int, int] | None, str]]:
     """Every schema, version and setting is as a batch recorded it: (batch to blame, what is wrong)."""
     recorded = set(_recorded(connection))
     schemas, versions, settings = registry.stored(connection)
-    kept = {_Row("schema", row[0], row[1], str(row[2]), tuple(_content(row[3:]))) for row in schemas}
-    kept |= {_Row("version", row[0], row[1], f"{row[3]} of {row[2]}", (row[4],)) for row in versions}
-    kept |= {_Row("setting", row[0], row[1], f"{row[3]} of {row[2] or 'all subjects'}", (row[4],)) for row in settings}
-    for one in sorted(recorded - kept, key=str):
-        yield (0, one.batch), f"{one.what} {one.name} of {one.namespace} is not what was recorded"
-    for one in sorted(kept - recorded, key=str):
-        yield None, f"{one.what} {one.name} of {one.namespace} was never recorded"
+    kept = {_Row("schema", row[0], row[1], (row[2],), tuple(_content(row[3:]))) for row in schemas}
+    kept |= {_Row("version", row[0], row[1], (row[3], row[2]), (row[4],)) for row in versions}
+    kept |= {_Row("setting", row[0], row[1], (row[3], row[2]), (row[4],)) for row in settings}
+    for one in sorted(recorded - kept, key=repr):
+        yield (0, one.batch), f"{one} is not what was recorded"
+    for one in sorted(kept - recorded, key=repr):
+        yield None, f"{one} was never recorded"
 
 
 def _recorded(connection: Connection) -> Iterator[_Row]:
@@ -85,8 +91,8 @@ def _recorded(connection: Connection) -> Iterator[_Row]:
     for namespace, lane, batch, body in claims.facts(connection, SCHEMA):
         try:
             fact = json.loads(body)
-            version = _Row("version", namespace, batch, f"{fact['version']} of {fact['subject']}", (fact["id"],))
-            new = fact["new"] and _Row("schema", namespace, batch, str(fact["id"]), tuple(fact["new"]))
+            version = _Row("version", namespace, batch, (fact["version"], fact["subject"]), (fact["id"],))
+            new = fact["new"] and _Row("schema", namespace, batch, (fact["id"],), tuple(fact["new"]))
         except (ValueError, KeyError, TypeError):
             continue
         if lane == 0:
@@ -96,10 +102,9 @@ def _recorded(connection: Connection) -> Iterator[_Row]:
     for namespace, lane, batch, body in claims.facts(connection, SETTING):
         try:
             fact = json.loads(body)
-            name = fact["subject"] or "all subjects"
+            subject = fact["subject"]
             rows = [
-                _Row("setting", namespace, batch, f"{key} of {name}", (value,))
-                for key, value in fact["settings"].items()
+                _Row("setting", namespace, batch, (key, subject), (value,)) for key, value in fact["settings"].items()
             ]
         except (ValueError, KeyError, TypeError, AttributeError):
             continue
