@@ -333,6 +333,6 @@ def test_the_command_prints_what_stands_in_the_ledger(priced: App, tmp_path: Pat
     assert (answer.code, answer.out) == (1, "")
     assert "folder.prom: cannot be written: No such file" in answer.err
     with pytest.raises(UsageError, match="is no stream"):
-        priced.measure(NAMESPACE, "nats://h/t", None)
+        priced.measure(NAMESPACE, "amqp://h/t", None)
     with pytest.raises(InputError, match="no namespace 'other'"):
         priced.measure("other", None, None)
