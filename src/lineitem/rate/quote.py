@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from fractions import Fraction
@@ -12,6 +11,7 @@ from lineitem.catalog.model import Rounding
 from lineitem.catalog.price_doc import MODEL_FIELDS, parse_price
 from lineitem.catalog.price_reader import DECIMALS_MAX, path_text, shorten
 from lineitem.core.errors import InputError
+from lineitem.core.exact_json import exact_json
 from lineitem.core.limits import RECORD_BYTES_MAX
 from lineitem.rate.models.shape import Model
 from lineitem.rate.price import CompiledPrice, compile_price
@@ -221,20 +221,9 @@ def decode(text: str | bytes) -> object:
     if len(text) > RECORD_BYTES_MAX:
         raise InputError(f"the line is longer than {RECORD_BYTES_MAX} bytes", do=LINE_HELP)
     try:
-        return json.loads(text, parse_float=Decimal, parse_constant=_no_constant, object_pairs_hook=_unique_keys)
+        return exact_json(text, unique_keys=True)
     except (ValueError, RecursionError) as error:
         raise InputError(f"the line is not JSON: {shorten(str(error))}", do=LINE_HELP) from None
-
-
-def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    mapping = dict(pairs)
-    if len(mapping) != len(pairs):
-        raise ValueError("a key stands twice in one object")
-    return mapping
-
-
-def _no_constant(name: str) -> object:
-    raise ValueError(f"{name} is not JSON")
 
 
 def _transform_label(divide_by: Decimal, rounding: Rounding) -> str:

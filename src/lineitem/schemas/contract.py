@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import Any
 
+from lineitem.core.exact_json import exact_json
 from lineitem.schemas import formats
 from lineitem.schemas.model import BadSchema, Schema
 from lineitem.schemas.registry import Book
@@ -94,7 +93,7 @@ def check_events(verdict: Verdict, schema: Schema, event_type: str, lines: Itera
         if not line.strip():
             continue
         try:
-            event = json.loads(line, parse_float=Decimal, parse_constant=_refuse)
+            event = exact_json(line)
         except (ValueError, RecursionError) as error:
             verdict.problems.append(f"{path}:{number}: not JSON: {error}")
             continue
@@ -105,10 +104,6 @@ def check_events(verdict: Verdict, schema: Schema, event_type: str, lines: Itera
             event = event.get("data", {})
         verdict.events += 1
         verdict.problems += [f"{path}:{number}: {one}" for one in parsed.problems(event)]
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")
 
 
 def summary(verdicts: Iterable[Verdict]) -> Iterator[str]:

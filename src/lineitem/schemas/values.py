@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from lineitem.core.exact_json import exact_json
 from lineitem.schemas.model import Unreadable
 
 NODES_MAX = 100_000
@@ -21,10 +21,10 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 def json_value(payload: bytes) -> Any:
     """A JSON text in UTF-8; fractions become Decimals. Raises Unreadable, also for half of a surrogate pair: it is no text."""
     try:
-        value = json.loads(payload.decode(), parse_float=Decimal, parse_constant=_refuse)
+        value = exact_json(payload.decode())
         if b"\\u" in payload:  # decoded UTF-8 holds no surrogate, an escape may
             _check_text(value)
-    except (ValueError, ArithmeticError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise Unreadable(f"the payload is not JSON: {error}") from None
     _check_depth(value, 0)
     return value
@@ -45,10 +45,6 @@ def _check_text(value: Any) -> None:
     elif isinstance(value, dict | list):
         for one in (*value, *value.values()) if isinstance(value, dict) else value:
             _check_text(one)
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")
 
 
 def from_double(value: float) -> Decimal:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
+from lineitem.core.exact_json import exact_json
 from lineitem.core.limits import NESTING_MAX
 from lineitem.ingest.events import DecodeContext, EventColumns, RawRecords, Reject
 
@@ -41,8 +41,8 @@ class Inner(Protocol):
 def parsed(record: bytes) -> dict[str, Any]:
     """A record that is a JSON object. Raises Unfit."""
     try:
-        found = json.loads(record.decode(), parse_float=Decimal, parse_int=Decimal, parse_constant=_refuse)
-    except (ValueError, InvalidOperation, RecursionError) as error:
+        found = exact_json(record.decode(), integer=Decimal)
+    except (ValueError, RecursionError) as error:
         raise Unfit(f"the record is not JSON ({error}); give a whole one with --record") from None
     if not isinstance(found, dict):
         raise Unfit("the record is JSON, but not an object; give a whole one with --record")
@@ -60,8 +60,8 @@ def encoded(document: Mapping[str, Any]) -> bytes:
 def value_of(text: str) -> Any:
     """What a text stands for where any JSON value may stand: the JSON it is, else the text itself."""
     try:
-        return json.loads(text, parse_float=Decimal, parse_int=Decimal, parse_constant=_refuse)
-    except (ValueError, InvalidOperation, RecursionError):
+        return exact_json(text, integer=Decimal)
+    except (ValueError, RecursionError):
         return text
 
 
@@ -105,7 +105,3 @@ def column(path: str, columns: Sequence[str]) -> int:
     except ValueError:
         known = ", ".join(columns[:20])
         raise Unfit(f"the record has no column {path!r}; it has {known}") from None
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")

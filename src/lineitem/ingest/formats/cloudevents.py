@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 
 from lineitem.core.errors import MappingError
+from lineitem.core.exact_json import refuse_constant
 from lineitem.core.limits import NESTING_MAX
 from lineitem.core.reasons import Reason
 from lineitem.ingest.decode import Candidates, Slice, decode_records
@@ -248,7 +249,7 @@ def _diagnose(record: bytes, error: Exception) -> Problem:
     if "out of range" in str(error):
         return Problem(Reason.VALUE_OUT_OF_RANGE, "an integer of the record has more digits than can be read")
     try:
-        event = json.loads(record, parse_int=_some_number, parse_float=_some_number, parse_constant=_refuse)
+        event = json.loads(record, parse_int=_some_number, parse_float=_some_number, parse_constant=refuse_constant)
     except ValueError as malformed:
         return _malformed(record, malformed)
     if not isinstance(event, dict):
@@ -260,7 +261,7 @@ def _malformed(record: bytes, error: Exception) -> Problem:
     """Not JSON, or JSON whose escapes name half a character."""
     if _SURROGATE.search(record):
         try:
-            event = json.loads(record, parse_int=_some_number, parse_float=_some_number, parse_constant=_refuse)
+            event = json.loads(record, parse_int=_some_number, parse_float=_some_number, parse_constant=refuse_constant)
             json.dumps(event, ensure_ascii=False).encode()
         except UnicodeEncodeError:
             return Problem(Reason.BAD_ENCODING, "an escape such as \\ud800 names half a character")
@@ -272,10 +273,6 @@ def _malformed(record: bytes, error: Exception) -> Problem:
 def _some_number(text: str) -> int:
     """Stands for any number where only its being one counts: its digits may be more than can be read."""
     return 0
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")
 
 
 def _wrong_attribute(event: dict[str, Any]) -> Problem | None:
