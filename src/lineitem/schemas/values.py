@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -45,6 +46,12 @@ def _check_text(value: Any) -> None:
     elif isinstance(value, dict | list):
         for one in (*value, *value.values()) if isinstance(value, dict) else value:
             _check_text(one)
+
+
+def unless(good: bool, place: str, what: str) -> Iterator[str]:
+    """The problem of a value at ``place`` that is not ``what`` it has to be; nothing where it is."""
+    if not good:
+        yield f"{place}: not {what}"
 
 
 def from_double(value: float) -> Decimal:

@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Any
 
 from lineitem.schemas.model import Unreadable
-from lineitem.schemas.values import DEPTH_MAX, NODES_MAX, from_double, from_single, instant
+from lineitem.schemas.values import DEPTH_MAX, NODES_MAX, from_double, from_single, instant, unless
 
 Names = Mapping[str, Any]
 _TIMES = {
@@ -215,7 +215,7 @@ class Compiler:
 
     def _check_structure(self, schema: Mapping[str, Any]) -> Check:
         if schema["type"] == "enum":
-            return lambda value, place, depth: _unless(
+            return lambda value, place, depth: unless(
                 value in schema["symbols"] if isinstance(value, str) else False, place, f"a symbol of {schema['name']}"
             )
         if schema["type"] == "fixed":
@@ -302,20 +302,20 @@ def _check_value(schema: Mapping[str, Any]) -> Check:
     if logical == "decimal" and kind == "bytes":
         scale, bound = int(schema.get("scale", 0)), 10 ** int(schema["precision"])
         what = f"a decimal of precision {schema['precision']} and scale {scale}"
-        return lambda value, place, depth: _unless(_is_decimal(value, scale, bound), place, what)
+        return lambda value, place, depth: unless(_is_decimal(value, scale, bound), place, what)
     text = "a string" if logical is None else f"a string ({logical})"
     if kind in ("bytes", "string") or logical in _TIMES or logical == "date":
-        return lambda value, place, depth: _unless(isinstance(value, str), place, text)
+        return lambda value, place, depth: unless(isinstance(value, str), place, text)
     if kind in ("int", "long"):
         bound = _INT_MAX if kind == "int" else _LONG_MAX
-        return lambda value, place, depth: _unless(
+        return lambda value, place, depth: unless(
             type(value) is int and -bound <= value < bound, place, f"an integer ({kind})"
         )
     if kind in ("float", "double"):
-        return lambda value, place, depth: _unless(type(value) in (int, Decimal), place, "a number")
+        return lambda value, place, depth: unless(type(value) in (int, Decimal), place, "a number")
     if kind == "boolean":
-        return lambda value, place, depth: _unless(isinstance(value, bool), place, "true or false")
-    return lambda value, place, depth: _unless(value is None, place, "null")
+        return lambda value, place, depth: unless(isinstance(value, bool), place, "true or false")
+    return lambda value, place, depth: unless(value is None, place, "null")
 
 
 def _is_decimal(value: Any, scale: int, bound: int) -> bool:
@@ -323,8 +323,3 @@ def _is_decimal(value: Any, scale: int, bound: int) -> bool:
         return False
     scaled = Decimal(value).scaleb(scale) if abs(Decimal(value).adjusted()) < 400 else Decimal("0.1")
     return scaled == scaled.to_integral_value() and abs(scaled) < bound
-
-
-def _unless(good: bool, place: str, what: str) -> Iterator[str]:
-    if not good:
-        yield f"{place}: not {what}"

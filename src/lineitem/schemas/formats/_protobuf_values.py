@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 
 from lineitem.schemas.formats._avro_codec import decimal_of
 from lineitem.schemas.model import Unreadable
-from lineitem.schemas.values import DEPTH_MAX, from_double, from_single, instant
+from lineitem.schemas.values import DEPTH_MAX, from_double, from_single, instant, unless
 
 _WRAPPERS = "google.protobuf."
 _SCALE_MAX = 1000
@@ -163,9 +163,9 @@ def check_message(data: Any, kind: Descriptor, place: str, depth: int = 0) -> It
     """Why ``data``, as ``json_of`` would give it, is no message of ``kind``."""
     name = kind.full_name
     if name in _NUMBERS:
-        yield from _unless(type(data) in (int, Decimal), place, "a number")
+        yield from unless(type(data) in (int, Decimal), place, "a number")
     elif name in _TEXTS:
-        yield from _unless(isinstance(data, str), place, f"a text ({name})")
+        yield from unless(isinstance(data, str), place, f"a text ({name})")
     elif name in _SPECIAL:
         field = kind.fields_by_name.get("value") if name.endswith("Value") and name != "google.protobuf.Value" else None
         if field is not None:
@@ -205,21 +205,16 @@ def _check_one(value: Any, field: FieldDescriptor, place: str, depth: int) -> It
         yield from check_message(value, field.message_type, place, depth)
     elif kind in _WHOLE:
         low, end = _BITS[kind]
-        yield from _unless(type(value) is int and low <= value < end, place, f"an integer from {low} to {end - 1}")
+        yield from unless(type(value) is int and low <= value < end, place, f"an integer from {low} to {end - 1}")
     elif kind in (FieldDescriptor.CPPTYPE_DOUBLE, FieldDescriptor.CPPTYPE_FLOAT):
-        yield from _unless(type(value) in (int, Decimal), place, "a number")
+        yield from unless(type(value) in (int, Decimal), place, "a number")
     elif kind == FieldDescriptor.CPPTYPE_BOOL:
-        yield from _unless(isinstance(value, bool), place, "true or false")
+        yield from unless(isinstance(value, bool), place, "true or false")
     elif kind == FieldDescriptor.CPPTYPE_ENUM:
-        yield from _unless(_is_symbol(value, field.enum_type), place, f"a name of enum {field.enum_type.name}")
+        yield from unless(_is_symbol(value, field.enum_type), place, f"a name of enum {field.enum_type.name}")
     else:
-        yield from _unless(isinstance(value, str), place, "a text")
+        yield from unless(isinstance(value, str), place, "a text")
 
 
 def _is_symbol(value: Any, kind: EnumDescriptor) -> bool:
     return type(value) is int or (isinstance(value, str) and value in kind.values_by_name)
-
-
-def _unless(good: bool, place: str, what: str) -> Iterator[str]:
-    if not good:
-        yield f"{place}: not {what}"
