@@ -94,6 +94,23 @@ def test_what_the_library_writes_is_read(case: tuple[Any, Any, Any]) -> None:
     assert parsed.problems(data) == []
 
 
+@pytest.mark.parametrize(
+    ("precision", "scale", "value", "good"),
+    [
+        (38, 2, "999999999999999999999999999999999999.99", True),
+        (38, 2, "123456789012345678901234567890.123", False),
+        (38, 2, "1000000000000000000000000000000000000.00", False),
+        (4, 2, "1.230", True),
+        (4, 2, "1E+1", True),
+        (4, 2, "1E+999999999", False),
+    ],
+)
+def test_a_decimal_is_held_to_all_of_its_digits(precision: int, scale: int, value: str, good: bool) -> None:
+    """More of them than a context of 28 knows."""
+    parsed = formats.parse(avro(record(("v", decimal(precision, scale)))))
+    assert (list(parsed.problems({"v": Decimal(value)})) == []) is good
+
+
 def test_a_single_precision_number_is_its_shortest_decimal() -> None:
     """0.1 in four bytes is not 0.1; what a producer meant is."""
     document = record(("f", "float"), ("d", "double"))

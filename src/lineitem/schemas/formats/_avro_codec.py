@@ -10,6 +10,7 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 from lineitem.schemas.model import Unreadable
@@ -22,6 +23,8 @@ _TIMES = {
 }  # fmt: skip
 """Logical type -> units a second; those that are local have no zone and lose the ``Z``."""
 _INT_MAX, _LONG_MAX = 1 << 31, 1 << 63
+_EXPONENT_END = 400
+"""A number this large or small is no value of any decimal type there is."""
 _DECIMAL_BITS_MAX = 4096
 """Far beyond what can be billed, and below what Python writes out as text."""
 
@@ -319,7 +322,7 @@ def _check_value(schema: Mapping[str, Any]) -> Check:
 
 
 def _is_decimal(value: Any, scale: int, bound: int) -> bool:
-    if type(value) not in (int, Decimal):
+    if type(value) not in (int, Decimal) or abs(Decimal(value).adjusted()) >= _EXPONENT_END:
         return False
-    scaled = Decimal(value).scaleb(scale) if abs(Decimal(value).adjusted()) < 400 else Decimal("0.1")
-    return scaled == scaled.to_integral_value() and abs(scaled) < bound
+    scaled: Fraction = Fraction(value) * 10**scale  # a Decimal's own operations round at 28 digits
+    return scaled.denominator == 1 and abs(scaled) < bound
