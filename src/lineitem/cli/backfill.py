@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from lineitem.cli.lifecycle import acting
 from lineitem.cli.output import Scope, fields, ledger_command, print_json, progress_bar, table
 
 _COLUMNS = ["account", "price", "service_period", "quantity", "unit", "amount", "currency"]
@@ -74,11 +75,9 @@ def show(name: str, scope: Scope) -> None:
 @click.argument("name", metavar="NAME")
 @click.option("--reason", help="Why; stays in the audit trail. Needed unless --dry-run.")
 @click.option("--dry-run", is_flag=True, help="Only say what would change, by account and price.")
-@click.option(
-    "--by", "--as", "by", metavar="NAME", help="Who acts.  [default: LINEITEM_ACTOR, else the operating system's user]"
-)
+@acting
 @ledger_command
-def revert(name: str, reason: str | None, dry_run: bool, by: str | None, scope: Scope) -> None:
+def revert(name: str, reason: str | None, dry_run: bool, actor: str | None, scope: Scope) -> None:
     """Take everything a backfill brought in out again: its periods are folded without it, the differences posted.
 
     No row is changed. What stops half way goes on when the same command is run again; once done it does nothing. The name
@@ -92,7 +91,7 @@ def revert(name: str, reason: str | None, dry_run: bool, by: str | None, scope: 
             "reverting a backfill needs a reason", do="Say why with --reason, or look first with --dry-run."
         )
     with scope.app() as app, progress_bar("Reverting", None, quiet=scope.as_json) as show_progress:
-        done = app.backfill_revert(scope.namespace, name, by, reason or "", show_progress, dry_run=dry_run)
+        done = app.backfill_revert(scope.namespace, name, actor, reason or "", show_progress, dry_run=dry_run)
     document = done.document()
     if scope.as_json:
         print_json(document)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from lineitem.cli.lifecycle import acting
 from lineitem.cli.output import Scope, fields, ledger_command, print_json, progress_bar, say, table
 from lineitem.core.reasons import Reason
 
@@ -22,17 +23,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 _CODES = click.Choice([reason.code for reason in Reason])
 _KEY = click.IntRange(1)
 _STATES = click.Choice(["open", "replayed", "discarded", "all"])
-
-
-def _by(function: F) -> F:
-    """Who acts, as elsewhere; ``--as`` is what the catalog's commands call it."""
-    return click.option(
-        "--by",
-        "--as",
-        "by",
-        metavar="NAME",
-        help="Who acts.  [default: LINEITEM_ACTOR, else the operating system's user]",
-    )(function)
 
 
 @click.group()
@@ -140,7 +130,7 @@ def _told(act: dict[str, Any]) -> str:
 @click.option("--limit", type=click.IntRange(1), help="At most so many.")
 @click.option("--dry-run", is_flag=True, help="Only say what would happen and what it would come to.")
 @click.option("--rate", metavar="N/s", help="At most so many a second, e.g. 200/s.")
-@_by
+@acting
 @ledger_command
 def replay(
     keys: tuple[int, ...],
@@ -149,7 +139,7 @@ def replay(
     limit: int | None,
     dry_run: bool,
     rate: str | None,
-    by: str | None,
+    actor: str | None,
     scope: Scope,
 ) -> None:
     """Try dead letters again, as they came in or as they were fixed; what passes is billed once, at its own time.
@@ -166,7 +156,7 @@ def replay(
             if dry_run:
                 done = app.try_letters(scope.namespace, chosen, progress)
             else:
-                done = app.replay_letters(scope.namespace, chosen, by, "", per_second, progress)
+                done = app.replay_letters(scope.namespace, chosen, actor, "", per_second, progress)
     if scope.as_json:
         print_json(done.document())
     else:
@@ -207,7 +197,7 @@ def show_replayed(done: Replayed) -> None:
 @click.option("--afresh", is_flag=True, help="Forget earlier fixes: start from the record as it came in.")
 @click.option("--reason", required=True, help="Why; stays in the audit trail.")
 @click.option("--replay", "replay_", is_flag=True, help="Replay it at once.")
-@_by
+@acting
 @ledger_command
 def fix(
     key: int,
@@ -217,7 +207,7 @@ def fix(
     afresh: bool,
     reason: str,
     replay_: bool,
-    by: str | None,
+    actor: str | None,
     scope: Scope,
 ) -> None:
     """Record a patch for a dead letter; the original stays, with who changed what, when and why.
@@ -228,8 +218,8 @@ def fix(
     _possible(scope, key)
     patch = _patch(set_, remove, record, afresh)
     with scope.app() as app:
-        mended = app.fix_letter(scope.namespace, key, patch, by, reason)
-        done = _replay_one(app, scope.namespace, key, by) if replay_ else None
+        mended = app.fix_letter(scope.namespace, key, patch, actor, reason)
+        done = _replay_one(app, scope.namespace, key, actor) if replay_ else None
     answer: dict[str, Any] = {
         "key": key,
         "patch": patch,
@@ -250,23 +240,23 @@ def fix(
         click.echo(f"Next: lineitem dlq replay {key}")
 
 
-def _replay_one(app: App, namespace: str, key: int, by: str | None) -> Replayed:
-    return app.replay_letters(namespace, app.choose_letters(namespace, [key], None), by, "", None, lambda _: None)
+def _replay_one(app: App, namespace: str, key: int, actor: str | None) -> Replayed:
+    return app.replay_letters(namespace, app.choose_letters(namespace, [key], None), actor, "", None, lambda _: None)
 
 
 @dlq.command()
 @click.argument("keys", nargs=-1, type=_KEY, metavar="[KEY]...")
 @click.option("--code", type=_CODES, metavar="CODE", help="Open ones with this reason code.")
 @click.option("--reason", required=True, help="Why; stays in the audit trail.")
-@_by
+@acting
 @ledger_command
-def discard(keys: tuple[int, ...], code: str | None, reason: str, by: str | None, scope: Scope) -> None:
+def discard(keys: tuple[int, ...], code: str | None, reason: str, actor: str | None, scope: Scope) -> None:
     """Settle dead letters as never to be billed. They stay in the ledger; `dlq replay KEY` takes one back."""
     _one_choice(keys, code, every=False)
     _possible(scope, *keys)
     with scope.app() as app:
         chosen = [one.key for one in app.choose_letters(scope.namespace, keys or None, _reason(code))]
-        done = app.discard_letters(scope.namespace, chosen, by, reason)
+        done = app.discard_letters(scope.namespace, chosen, actor, reason)
     if scope.as_json:
         print_json({"discarded": done, "keys": chosen[:1000], "reason": reason})
     else:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from lineitem.cli.lifecycle import acting
 from lineitem.cli.output import Scope, fields, ledger_command, print_json, table
 from lineitem.core.limits import SEQUENCE_MAX
 
@@ -120,10 +121,7 @@ def _runs_text(runs: list[dict[str, str]]) -> str:
 def _act(function: F) -> F:
     """What both acts take."""
     for add in (
-        click.option(
-            "--by", "--as", "by", metavar="NAME",
-            help="Who acts.  [default: LINEITEM_ACTOR, else the operating system's user]",
-        ),
+        acting,
         click.option("--reason", required=True, help="Why; stays in the audit trail."),
         click.argument("last", type=_NUMBER, metavar="TO"),
         click.argument("first", type=_NUMBER, metavar="FROM"),
@@ -136,23 +134,23 @@ def _act(function: F) -> F:
 @gaps.command()
 @_act
 @ledger_command
-def waive(source: str, first: int, last: int, reason: str, by: str | None, scope: Scope) -> None:
+def waive(source: str, first: int, last: int, reason: str, actor: str | None, scope: Scope) -> None:
     """Say that what is missing FROM one number TO another is lost for good: it is listed as a gap no more.
 
     Only numbers that are missing now are waived. An event that arrives after all is billed as any other.
     """
     with scope.app() as app:
-        done = app.waive_gap(scope.namespace, source, first, last, by, reason)
+        done = app.waive_gap(scope.namespace, source, first, last, actor, reason)
     _tell(scope, "waived", source, done, reason)
 
 
 @gaps.command()
 @_act
 @ledger_command
-def reopen(source: str, first: int, last: int, reason: str, by: str | None, scope: Scope) -> None:
+def reopen(source: str, first: int, last: int, reason: str, actor: str | None, scope: Scope) -> None:
     """Take back what was waived FROM one number TO another: what is still missing is a gap again."""
     with scope.app() as app:
-        done = app.reopen_gap(scope.namespace, source, first, last, by, reason)
+        done = app.reopen_gap(scope.namespace, source, first, last, actor, reason)
     _tell(scope, "reopened", source, done, reason)
 
 

@@ -17,9 +17,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def acting(function: F) -> F:
-    """Add ``--as``: who acts. The command gets it as ``actor``."""
+    """Add ``--as``, which may be written ``--by``: who acts. The command gets it as ``actor``."""
     return click.option(
         "--as",
+        "--by",
         "actor",
         metavar="NAME",
         help="Who acts.  [default: LINEITEM_ACTOR, else the operating system's user]",
