@@ -10,17 +10,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from lineitem.core.clock import Clock
-from lineitem.flow import Pipeline, Prepared, Summary
+from lineitem.flow import Elsewhere, Pipeline, Prepared, Summary
 from lineitem.ingest import formats, intake
 from lineitem.ingest.events import BatchLimits
 from lineitem.kit.ahead import ahead
-from lineitem.kit.blobs import BlobStore
-from lineitem.kit.db import POST, connect, explained
 from lineitem.kit.failpoint import failpoint
-from lineitem.kit.process import tune_for_batches
 from lineitem.ledger.post import LANES
-from lineitem.schemas.source import Source as SchemaSource
 
 Progress = Callable[[int, Summary], None]
 """Called after every batch with the position reached and the summary so far."""
@@ -79,17 +74,15 @@ def ingest(
 def _batches(
     pipeline: Pipeline, partition: intake.Partition, file: BinaryIO, limits: BatchLimits, two_processes: bool
 ) -> Iterator[Iterator[Prepared]]:
-    if not two_processes or pipeline.dsn is None:
+    elsewhere = pipeline.elsewhere if two_processes else None
+    if elsewhere is None:
         yield pipeline.prepare_all(partition, file, partition.next, limits)
         return
     first = next(formats.get(partition.format).read(file, partition.next, limits, partition.settings), None)
     if first is None:
         yield iter(())
         return
-    job = _Elsewhere(
-        pipeline.namespace, pipeline.dsn, pipeline.segments, pipeline.clock, partition, file.fileno(), first.end, limits,
-        pipeline.registry,
-    )  # fmt: skip
+    job = _Job(elsewhere, partition, file.fileno(), first.end, limits)
     with ahead(_prepare_elsewhere, job, descriptors=[file.fileno()]) as others:
         yield _with_first(pipeline.prepare(partition, first), others)  # prepared here while the other process starts
 
@@ -100,22 +93,16 @@ def _with_first(first: Prepared, others: Iterator[Prepared]) -> Iterator[Prepare
 
 
 @dataclass(frozen=True, slots=True)
-class _Elsewhere:
-    """What another process needs to prepare the batches of a file from position ``start`` on."""
+class _Job:
+    """The batches of a file from position ``start`` on, for another process."""
 
-    namespace: str
-    dsn: str
-    segments: BlobStore
-    clock: Clock
+    elsewhere: Elsewhere
     partition: intake.Partition
     descriptor: int
     start: int
     limits: BatchLimits
-    registry: SchemaSource | None
 
 
-def _prepare_elsewhere(job: _Elsewhere) -> Iterator[Prepared]:
-    tune_for_batches()
-    with explained(), connect(job.dsn, role=POST) as connection, open(job.descriptor, "rb") as file:
-        pipeline = Pipeline(job.namespace, connection, connection, job.segments, job.clock, registry=job.registry)
+def _prepare_elsewhere(job: _Job) -> Iterator[Prepared]:
+    with job.elsewhere.pipeline() as pipeline, open(job.descriptor, "rb") as file:
         yield from pipeline.prepare_all(job.partition, file, job.start, job.limits)

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
@@ -35,8 +36,9 @@ from lineitem.ingest.horizon import too_old
 from lineitem.ingest.identity import Fate, repeats_inside, settle
 from lineitem.ingest.segments import Segment
 from lineitem.kit.blobs import BlobStore
-from lineitem.kit.db import Connection, explained
+from lineitem.kit.db import POST, Connection, connect, explained
 from lineitem.kit.failpoint import failpoint
+from lineitem.kit.process import tune_for_batches
 from lineitem.ledger import periods
 from lineitem.ledger.chain import Batch, BatchKind, accepted_digest, records_digest, set_aside_digest
 from lineitem.ledger.post import LANES, Counts, Fact, Head, Origin, canonical, ensure_months, lock_lane, write_batch
@@ -46,7 +48,7 @@ from lineitem.observability.metrics import Cause, Stage
 from lineitem.observability.watch import Watch
 from lineitem.rate.enrich import Accounts, Enriched, enrich
 from lineitem.rate.match import match
-from lineitem.schemas.source import OwnRegistry
+from lineitem.schemas.source import Looked, OwnRegistry
 from lineitem.schemas.source import Source as SchemaSource
 
 _TRIES = 20
@@ -130,6 +132,13 @@ class Pipeline:
     _aside: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "identities"))
 
     @property
+    def elsewhere(self) -> Elsewhere | None:
+        """What another process needs to be one like it; None where it could not find the database."""
+        if self.dsn is None:
+            return None
+        return Elsewhere(self.namespace, self.dsn, self.segments, self.clock, self.registry)
+
+    @property
     def contracts(self) -> Contracts:
         """The schemas that events are held to."""
         if self._contracts is None:
@@ -151,14 +160,20 @@ class Pipeline:
         self._snapshot = found
         return found
 
+    def decoding(self, partition: intake.Partition, now_us: int) -> tuple[DecodeContext, Looked]:
+        """How records of a partition are decoded now, and the schemas that doing so will have asked for."""
+        schemas = self.contracts.looking()
+        return DecodeContext(
+            self.namespace, partition.stream, now_us, partition.settings, schemas, schemas.away
+        ), schemas
+
     def prepare(self, partition: intake.Partition, raw: RawRecords, released: int | None = None) -> Prepared:
         """Decode, sift out what has to wait, resolve accounts and prices, write the raw segment.
 
         ``released``: the number of a switch that has let these records through already.
         """
         now_us = self.clock.now_us()
-        schemas = self.contracts.looking()
-        context = DecodeContext(self.namespace, partition.stream, now_us, partition.settings, schemas, schemas.away)
+        context, schemas = self.decoding(partition, now_us)
         events, undecoded = formats.get(partition.format).decode(raw, context)
         context = replace(context, schemas=schemas.used)  # decoded again, it is by the same schemas
         self.watch.decoded(events.traceparent)
@@ -433,6 +448,24 @@ class Pipeline:
         place = (self.writer, namespace_key, head.lane, head.batch + 1)
         intake.add_identities(*place, events.key[rows], events.digest[rows], events.ordinal[rows])
         failpoint("after_identities")
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """A pipeline for another process: all that preparing batches there as here takes, and can be pickled."""
+
+    namespace: str
+    dsn: str
+    segments: BlobStore
+    clock: Clock
+    registry: SchemaSource | None
+
+    @contextmanager
+    def pipeline(self) -> Iterator[Pipeline]:
+        """It, over a connection of its own."""
+        tune_for_batches()
+        with explained(), connect(self.dsn, role=POST) as connection:
+            yield Pipeline(self.namespace, connection, connection, self.segments, self.clock, registry=self.registry)
 
 
 @dataclass(slots=True)

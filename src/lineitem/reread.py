@@ -18,18 +18,18 @@ from numpy.typing import NDArray
 
 from lineitem.core.clock import Clock
 from lineitem.core.ids import text_digest
-from lineitem.flow import Pipeline, Prepared, Summary
+from lineitem.flow import Elsewhere, Pipeline, Prepared, Summary
 from lineitem.ingest import backfills, formats, intake, letters
 from lineitem.ingest.events import BatchLimits, DecodeContext, EventColumns, RawRecords
 from lineitem.ingest.formats.dead_letters import DeadLetters
 from lineitem.kit.ahead import ahead
 from lineitem.kit.blobs import BlobStore, Scratch
-from lineitem.kit.db import POST, Connection, connect, explained
-from lineitem.kit.process import tune_for_batches
+from lineitem.kit.db import Connection, explained
 from lineitem.ledger.changes import Change, changes
 from lineitem.ledger.flush import flush
 from lineitem.ledger.post import LANES
 from lineitem.ledger.refold import Replay
+from lineitem.schemas.source import Source as SchemaSource
 
 SETTING = "replay"
 """Key of a pass's settings that says what was asked to be read again."""
@@ -171,6 +171,7 @@ def dry_run(
     asked: Asked,
     limits: BatchLimits,
     progress: Progress,
+    registry: SchemaSource | None = None,
 ) -> Reread:
     """What reading again would do: really done, in one transaction that is taken back, with segments kept in memory.
 
@@ -178,7 +179,7 @@ def dry_run(
     """
     done = Reread(dry_run=True)
     with connection.transaction(force_rollback=True):
-        pipeline = Pipeline(namespace, connection, connection, Scratch(store), clock)
+        pipeline = Pipeline(namespace, connection, connection, Scratch(store), clock, registry=registry)
         _reread(pipeline, source, asked, limits, progress, done, two_processes=False)
     return done
 
@@ -238,17 +239,17 @@ def _open(
 
 @contextmanager
 def _prepared(pipeline: Pipeline, job: _Job, two_processes: bool) -> Iterator[Iterator[Prepared]]:
-    if not two_processes or pipeline.dsn is None:
+    elsewhere = pipeline.elsewhere if two_processes else None
+    if elsewhere is None:
         yield _prepare_all(pipeline, job)
         return
-    with ahead(_prepare_elsewhere, pipeline.namespace, pipeline.dsn, pipeline.segments, pipeline.clock, job) as others:
+    with ahead(_prepare_elsewhere, elsewhere, job) as others:
         yield others
 
 
-def _prepare_elsewhere(namespace: str, dsn: str, store: BlobStore, clock: Clock, job: _Job) -> Iterator[Prepared]:
-    tune_for_batches()
-    with explained(), connect(dsn, role=POST) as connection:
-        yield from _prepare_all(Pipeline(namespace, connection, connection, store, clock), job)
+def _prepare_elsewhere(elsewhere: Elsewhere, job: _Job) -> Iterator[Prepared]:
+    with elsewhere.pipeline() as pipeline:
+        yield from _prepare_all(pipeline, job)
 
 
 def _prepare_all(pipeline: Pipeline, job: _Job) -> Iterator[Prepared]:
@@ -257,7 +258,7 @@ def _prepare_all(pipeline: Pipeline, job: _Job) -> Iterator[Prepared]:
     for stretch, partition in job.passes:
         start = partition.next
         for raw in job.source.read(ground, stretch, start, job.limits):
-            context = DecodeContext(partition.namespace, partition.stream, pipeline.clock.now_us(), partition.settings)
+            context, _ = pipeline.decoding(partition, pipeline.clock.now_us())
             kept = _kept(ground.connection, partition, raw, job.asked, context)
             if len(kept):
                 some = raw.records if len(kept) == len(raw.records) else raw.records.take(pa.array(kept))

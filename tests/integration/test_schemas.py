@@ -26,6 +26,7 @@ from lineitem.ingest import segments
 from lineitem.ingest.events import BatchLimits
 from lineitem.kit.db import connect
 from lineitem.ledger.schema_desk import SchemaDesk
+from lineitem.reread import Asked
 from lineitem.schemas.model import BadSchema, Reference, Schema
 from lineitem.schemas.registry import COMPATIBILITY, ENFORCE, GLOBAL, Incompatible
 from lineitem.schemas.source import Absent
@@ -185,6 +186,16 @@ def test_a_schema_that_comes_late(space: Space) -> None:
     assert mended.reason is None
     assert space.replay([broken]).summary.counts.itemized == 1
     assert billed(space) == 8
+    assert space.world.findings(deep=True) == []
+
+
+def test_reading_again_knows_the_schemas(space: Space) -> None:
+    """Of one account: what nobody could read when it came in is an event of that account now."""
+    space.send(wired("e", 1, avro("1.5")), "early")
+    desk(space).register("used-value", Schema("AVRO", json.dumps(AVRO)), "ana")
+    done = space.reread(Asked(account="acme"))
+    assert (done.summary.counts.received, done.summary.counts.itemized) == (1, 1)
+    assert space.reread(Asked(account="another")).summary.counts.received == 0
     assert space.world.findings(deep=True) == []
 
 

@@ -170,7 +170,7 @@ class App(Terms):
     ) -> Reread:  # fmt: skip
         """Read usage again and sign the ledger, or say what that would change."""
         if dry_run:
-            rest = (self.clock, namespace, source, asked, limits, progress)
+            rest = (self.clock, namespace, source, asked, limits, progress, self.registry)
             return try_reread(self.connection(), self.segments, *rest)
         pipeline = self.pipeline(namespace)
         done = reread(pipeline, source, asked, limits, progress, two_processes=two_processes)
