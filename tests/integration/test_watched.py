@@ -13,7 +13,6 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
 from lineitem.adapters.otel import tracing
-from lineitem.adapters.prometheus.server import parse_listen
 from lineitem.adapters.streams import StreamOrder, place_of
 from lineitem.adapters.watched import Watching, watched
 from lineitem.app import App
@@ -23,6 +22,7 @@ from lineitem.ingest import intake
 from lineitem.ingest.intake import Partition
 from lineitem.kit import db
 from lineitem.kit.embedded_folder import within
+from lineitem.kit.listen import parse_listen
 from lineitem.ledger import read
 from lineitem.ledger.post import LANES
 from lineitem.observability import metrics

@@ -17,6 +17,7 @@ from lineitem.adapters.streams import StreamOrder
 from lineitem.core.clock import Clock
 from lineitem.core.errors import EnvironmentProblem
 from lineitem.kit.db import Connection
+from lineitem.kit.listen import parse_listen
 from lineitem.observability import metrics
 from lineitem.observability.health import Progress
 from lineitem.observability.recorder import Recorder
@@ -59,7 +60,7 @@ def watched(
         if _traced(watching, os.environ):
             tracer = stack.enter_context(_tracing(watching, namespace, order, say))
         if watching.listen is not None:
-            from lineitem.adapters.prometheus.server import parse_listen, serving
+            from lineitem.adapters.prometheus.server import serving
 
             url = stack.enter_context(serving(parse_listen(watching.listen), recorder, progress))
             stack.enter_context(_looking(recorder, connect, clock))

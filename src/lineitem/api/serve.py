@@ -11,7 +11,8 @@ from typing import Any
 import uvicorn
 
 from lineitem.api.registry import registry_app
-from lineitem.core.errors import EnvironmentProblem, UsageError
+from lineitem.core.errors import EnvironmentProblem
+from lineitem.kit.listen import parse_listen
 from lineitem.ledger.schema_desk import SchemaDesk
 
 _GRACE_S = 10
@@ -42,15 +43,13 @@ def _signals_kept() -> Iterator[None]:
 
 
 def _bound(listen: str) -> socket.socket:
-    host, colon, port = listen.rpartition(":")
-    if not colon or not port.isdecimal() or int(port) > 65535:
-        raise UsageError(f"{listen!r} is no address to listen on", do="Write host:port, e.g. 127.0.0.1:8081.")
-    host = host.strip("[]") or "127.0.0.1"
+    host, port = parse_listen(listen)
+    host = host or "127.0.0.1"  # nobody is asked who he is: other machines only where somebody says so
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         made = socket.socket(family, socket.SOCK_STREAM)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        made.bind((host, int(port)))
+        made.bind((host, port))
     except OSError as error:
         raise EnvironmentProblem(
             f"cannot listen on {listen}: {error.strerror or error}", do="Name another address with --listen."

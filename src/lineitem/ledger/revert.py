@@ -91,31 +91,6 @@ def revert(
     cannot hold.
     """
     done = Reverted(why.name, dry_run=False)
-    _revert(connection, store, namespace, why, now_us, progress, done, events_max)
-    return done
-
-
-def try_revert(
-    connection: Connection, store: BlobStore, namespace: str, name: str, now_us: int, progress: Progress
-) -> Reverted:
-    """What reverting would change: really done, in one transaction that is taken back."""
-    done = Reverted(name, dry_run=True)
-    with connection.transaction(force_rollback=True):
-        why = Why(name, "dry run", "dry run")
-        _revert(connection, store, namespace, why, now_us, progress, done, EVENTS_PER_PART)
-    return done
-
-
-def _revert(
-    connection: Connection,
-    store: BlobStore,
-    namespace: str,
-    why: Why,
-    now_us: int,
-    progress: Progress,
-    done: Reverted,
-    events_max: int,
-) -> None:
     say_why("reverting a backfill", why.reason, LETTER_REASON_CHARS_MAX)
     namespace_key = letters.namespace_key(connection, namespace)
     if not any((one.namespace_key, one.name) == (namespace_key, why.name) for one in backfills.backfills(connection)):
@@ -134,6 +109,17 @@ def _revert(
             done.line_items += line_items
             progress(done.events, total)
     done.changes = changes(connection, namespace_key, done.places)
+    return done
+
+
+def try_revert(
+    connection: Connection, store: BlobStore, namespace: str, name: str, now_us: int, progress: Progress
+) -> Reverted:
+    """What reverting would change: really done, in one transaction that is taken back."""
+    with connection.transaction(force_rollback=True):
+        done = revert(connection, store, namespace, Why(name, "dry run", "dry run"), now_us, progress)
+    done.dry_run = True
+    return done
 
 
 def _left(connection: Connection, store: BlobStore, namespace: str, passes: Sequence[int]) -> Counter[str]:

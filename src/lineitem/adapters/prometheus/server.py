@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,31 +12,21 @@ from threading import Thread
 from urllib.parse import urlsplit
 
 from lineitem.adapters.prometheus.exposition import Exposition
-from lineitem.core.errors import EnvironmentProblem, UsageError
+from lineitem.core.errors import EnvironmentProblem
 from lineitem.observability.health import Progress
 from lineitem.observability.recorder import Recorder
 
-_ADDRESS = re.compile(r"(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<host>[^\s:\[\]/]*)):(?P<port>[0-9]{1,5})")
-_PORT_MAX = 65535
 _PATIENCE_S = 10
 _JSON = "application/json"
 Answer = tuple[HTTPStatus, str, bytes]
 
 
-def parse_listen(text: str) -> tuple[str, int]:
-    """``127.0.0.1:9464``, ``[::1]:9464``, ``:9464`` (every address). Raises UsageError."""
-    found = _ADDRESS.fullmatch(text)
-    if found is None or int(found["port"]) > _PORT_MAX:
-        raise UsageError(
-            f"{text!r} is no address to listen on",
-            do="Write HOST:PORT, such as 127.0.0.1:9464; port 0 takes a free one.",
-        )
-    return found["v6"] or found["host"] or "", int(found["port"])
-
-
 @contextmanager
 def serving(listen: tuple[str, int], recorder: Recorder, progress: Progress) -> Iterator[str]:
-    """Serve for as long as the context lasts; its address. Raises EnvironmentProblem where it cannot listen there."""
+    """Serve for as long as the context lasts; its address. No host means every one.
+
+    Raises EnvironmentProblem where it cannot listen there.
+    """
     exposition = Exposition(recorder, process=True)
 
     def metrics(accept: str) -> Answer:
