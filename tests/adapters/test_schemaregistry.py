@@ -46,13 +46,13 @@ def test_settings_that_are_wrong(tmp_path: Path, text: str, line: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["registry:8081", "ftp://registry", "http://", "http://r?x=secret", "http://ana:secret@r"]
+    "url", ["registry:8081", "ftp://registry", "http://", "http://r?x=secret", "http://ana:secret@r", "http://[::1"]
 )
 def test_addresses_that_are_wrong(url: str) -> None:
     """What is no address of a registry, and one that would end up in logs with its password."""
     with pytest.raises(UsageError) as error:
         read_address(url, None)
-    assert "ana:secret" not in str(error.value)
+    assert "secret" not in str(error.value)
 
 
 def test_files_that_are_wrong(tmp_path: Path) -> None:

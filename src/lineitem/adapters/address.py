@@ -36,11 +36,14 @@ def parse_address(url: str, scheme: str, port: int, what: str = "topic") -> Addr
     return Address(",".join(name if re.search(r":[0-9]+$", name) else f"{name}:{port}" for name in names), topic)
 
 
-def refuse_secrets(url: str) -> None:
-    """Raises UsageError, without the address, where it may hold a password: it would be shown to others."""
+def refuse_secrets(url: str, what: str = "--source", file: str = "--config") -> None:
+    """Raises UsageError, without the address, where it may hold a password: it would be shown to others.
+
+    ``what`` names the address for people, ``file`` the option of the file such things belong into.
+    """
     if "@" in url or "?" in url:
         raise UsageError(
-            "--source holds a user, a password or a query", do="Put them into a file that others cannot read: --config."
+            f"{what} holds a user, a password or a query", do=f"Put them into a file that others cannot read: {file}."
         )
 
 

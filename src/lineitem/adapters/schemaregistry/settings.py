@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from lineitem.adapters.address import read_settings
+from lineitem.adapters.address import read_settings, refuse_secrets
 from lineitem.core.errors import InputError, UsageError
 
 _KNOWN = {
@@ -50,13 +50,14 @@ def read_address(url: str, config: Path | None) -> Address:
 
     Raises UsageError, and InputError with file and line, never with a value: it may be a password.
     """
-    parts = urlsplit(url)
-    if parts.username or parts.password:
-        raise UsageError(
-            "the schema registry's address holds a user or a password",
-            do="Put basic.auth.user.info=user:password into a file: --schema-registry-config FILE.",
-        )
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+    refuse_secrets(
+        url, "the schema registry's address", "--schema-registry-config, as basic.auth.user.info=user:password"
+    )
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # brackets of an IPv6 address that do not match
+        parts = urlsplit("")
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.fragment:
         raise UsageError(f"{url!r} is no address of a schema registry", do="Write http://host:8081")
     found = {} if config is None else read_settings(config, known=_KNOWN)
     secret = None
