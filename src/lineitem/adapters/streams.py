@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,9 +9,10 @@ from threading import Event
 from typing import Any, Protocol
 
 from lineitem.adapters.address import refuse_secrets
-from lineitem.core.errors import EnvironmentProblem, UsageError
+from lineitem.core.errors import UsageError
 from lineitem.flow import Pipeline, Summary
 from lineitem.kit.db import Connection
+from lineitem.kit.extras import load
 from lineitem.observability.watch import BatchWatch
 from lineitem.reread import Source
 from lineitem.worker import StreamLimits
@@ -138,12 +138,4 @@ def _module(url: str, homes: Mapping[str, str]) -> Any:
     if not colon or scheme not in homes:
         known = ", ".join(f"{name}://" for name in homes)
         raise UsageError(f"{url!r} is no stream lineitem can read", do=f"An address begins with {known}")
-    try:
-        return importlib.import_module(homes[scheme])
-    except ModuleNotFoundError as error:
-        if (error.name or "lineitem").startswith("lineitem"):
-            raise  # ours: a defect
-        raise EnvironmentProblem(
-            f"reading {scheme}:// needs a package that is not installed: {error.name}",
-            do=f"pip install 'lineitem[{scheme}]'",
-        ) from error
+    return load(homes[scheme], scheme, f"reading {scheme}://")

@@ -17,6 +17,7 @@ from lineitem.adapters.streams import StreamOrder
 from lineitem.core.clock import Clock
 from lineitem.core.errors import EnvironmentProblem
 from lineitem.kit.db import Connection
+from lineitem.kit.extras import load
 from lineitem.kit.listen import parse_listen
 from lineitem.observability import metrics
 from lineitem.observability.health import Progress
@@ -81,17 +82,9 @@ def _traced(watching: Watching, environment: Mapping[str, str]) -> bool:
 def _tracing(
     watching: Watching, namespace: str, order: StreamOrder, say: Callable[[str], None]
 ) -> Iterator[Callable[[Seen], str | None]]:
-    try:
-        from lineitem.adapters.otel.tracing import tracing
-    except ModuleNotFoundError as error:
-        if (error.name or "lineitem").startswith("lineitem"):
-            raise  # ours: a defect
-        raise EnvironmentProblem(
-            f"traces need a package that is not installed: {error.name}",
-            do="pip install 'lineitem[otel]', or unset OTEL_EXPORTER_OTLP_ENDPOINT.",
-        ) from error
+    otel = load("lineitem.adapters.otel.tracing", "otel", "traces", otherwise="; or unset OTEL_EXPORTER_OTLP_ENDPOINT")
     about = {"lineitem.namespace": namespace, "lineitem.group": order.group or ""}
-    with tracing(watching.otlp, watching.slow_ms, about, say) as tracer:
+    with otel.tracing(watching.otlp, watching.slow_ms, about, say) as tracer:
         yield tracer
 
 

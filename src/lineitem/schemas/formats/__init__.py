@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 from functools import lru_cache
-from typing import Any
 
-from lineitem.core.errors import EnvironmentProblem, UsageError
+from lineitem.core.errors import UsageError
+from lineitem.kit.extras import load
 from lineitem.schemas.model import SCHEMA_CHARS_MAX, BadSchema, Format, Parsed, Schema
 
 FORMATS = {
@@ -22,16 +21,7 @@ def get(name: str) -> Format:
     """The format called ``name``. Raises UsageError for an unknown one, EnvironmentProblem where its library is missing."""
     if name not in FORMATS:
         raise UsageError(f"unknown schema format {name!r}", do=f"Known are {', '.join(FORMATS)}.")
-    try:
-        module: Any = importlib.import_module(FORMATS[name])
-    except ModuleNotFoundError as error:
-        if (error.name or "lineitem").startswith("lineitem"):
-            raise  # ours: a defect
-        raise EnvironmentProblem(
-            f"schemas in {name} need a package that is not installed: {error.name}",
-            do="pip install 'lineitem[schemas]'",
-        ) from error
-    found: Format = module
+    found: Format = load(FORMATS[name], "schemas", f"the schema format {name}")
     return found
 
 

@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from lineitem.core.errors import EnvironmentProblem
+from lineitem.kit.extras import to_install
 
 _SECONDS_MAX = 30
 _RULES = {
@@ -32,7 +33,7 @@ _RULES = {
 def _program() -> str:
     found = shutil.which("buf", path=sysconfig.get_path("scripts")) or shutil.which("buf")
     if found is None:
-        raise EnvironmentProblem("the program buf is not there", do="pip install 'lineitem[schemas]'")
+        raise EnvironmentProblem("the program buf is not there", do=to_install("schemas"))
     return found
 
 
