@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from itertools import count
 
-from lineitem.adapters.opening import check_known, made_anew, open_partition, source_name
+from lineitem.adapters.opening import Kept, check_known, first_to_read, made_anew, open_partition, source_name
 from lineitem.adapters.streams import Around, StreamOrder, Worked
-from lineitem.core.errors import Refused
 from lineitem.worker import Desk
 
 _ids = count(1)
+_KEPT = Kept("position", "the stream", "in the stream", "memory")
 
 
 @dataclass
@@ -50,13 +50,9 @@ def work(order: StreamOrder, around: Around) -> Worked:
             partition = open_partition(
                 around, key, what, f"{prefix}{stream.id}/0", source_name(order, f"memory:{name}")
             )
-            start = partition.next
-            if start > stream.end:
-                raise Refused(f"the ledger has read up to {start}, {what} ends at {stream.end}: it has lost records")
-            if start < stream.first:
-                if not order.skip_missing:
-                    raise Refused(f"records {start} to {stream.first - 1} are no longer in {what}")
-                start = stream.first
+            start = first_to_read(
+                what, _KEPT, partition.next, stream.first, stream.end, skip_missing=order.skip_missing, say=around.say
+            )
             if start == stream.end:
                 break
             desk.take(partition)

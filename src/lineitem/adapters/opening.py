@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 from lineitem.adapters.streams import Around, StreamOrder
 from lineitem.core.errors import Refused, UsageError
@@ -62,3 +63,41 @@ def made_anew(what: str, known: Iterable[str], found: str) -> Refused:
         do="Its positions begin again, and what the old one still held is gone with it. If that is as it should be, "
         f"say so once: --topic-id {found}",
     )
+
+
+class Kept(NamedTuple):
+    """How people speak of what a broker keeps: the ``unit`` of a position, ``owner`` and ``inside`` it ("the broker", "on the
+    broker"), and the setting that keeps records for ``longer``."""
+
+    unit: str
+    owner: str
+    inside: str
+    longer: str
+
+
+def first_to_read(
+    place: str, kept: Kept, needed: int, first: int, end: int, *, skip_missing: bool, say: Callable[[str], None]
+) -> int:
+    """Where to read from: at ``needed``, the ledger's position, or at ``first`` where a person said to go on so.
+
+    ``first`` and ``end``: positions of the first record there is, and behind the last one. Raises Refused where what comes next
+    is not there: it is never passed over.
+    """
+    if needed > end:
+        raise Refused(
+            f"the ledger has read up to {kept.unit} {needed}, {kept.owner} ends at {end}: it has lost records",
+            where=place,
+            do=f"Restore {kept.owner}'s data. Reading on would pass over the records that take their places.",
+        )
+    if needed >= first:
+        return needed
+    missing = f"{kept.unit}s {needed} to {first - 1} are no longer {kept.inside} and were never read"
+    if not skip_missing:
+        raise Refused(
+            missing,
+            where=place,
+            do="Bring those events in another way (`lineitem ingest` of a file: none counts twice), keep records "
+            f"longer ({kept.longer}), and say once that reading may go on without them: --skip-missing",
+        )
+    say(f"{place}: {missing}; going on without them, as told")
+    return first

@@ -18,6 +18,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from lineitem.adapters.kafka.lag import Lag
 from lineitem.adapters.kafka.records import record_of
 from lineitem.adapters.kafka.topic import Broker, Topic
+from lineitem.adapters.opening import Kept, first_to_read
 from lineitem.core.errors import EnvironmentProblem, InputError, Refused
 from lineitem.core.limits import RECORD_BYTES_MAX
 from lineitem.ingest.gate import SourceWatch
@@ -39,6 +40,7 @@ Pausing throws away what the client has fetched; a desk that keeps up has room a
 _PATIENCE_S = 30
 """How long a partition that is taken away may keep its batch in work: far below ``max.poll.interval.ms``."""
 _TRIES, _PAUSE_S = 20, 0.5
+_KEPT = Kept("offset", "the broker", "on the broker", "retention.ms")
 _BOUND_MIN = 100
 """Records of a limited partition that are gathered at least; else what its limit allows in two seconds."""
 _OUT_OF_RANGE = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE})
@@ -389,26 +391,12 @@ class Reader:
             low, high = consumer.get_watermark_offsets(place, timeout=_ANSWER_S)
             if partition.next <= high or self._stop.wait(_PAUSE_S):
                 break  # a broker that has just started may know less of its end for a moment
-        where = f"topic {self._topic.name!r}, partition {place.partition}"
-        if partition.next > high:
-            raise Refused(
-                f"the ledger has read up to offset {partition.next}, the broker ends at {high}: it has lost records",
-                where=where,
-                do="Restore the broker's data. Reading on would pass over the records that take their places.",
-            )
-        if partition.next < low:
-            missing = f"offsets {partition.next} to {low - 1} are no longer on the broker and were never read"
-            if not self._asked.skip_missing:
-                raise Refused(
-                    missing,
-                    where=where,
-                    do="Bring those events in another way (`lineitem ingest` of a file: none counts twice), keep records "
-                    "longer (retention.ms), and say once that reading may go on without them: --skip-missing",
-                )
-            self._say(f"{where}: {missing}; going on without them, as told")
-            return int(low)
-        if partition.next == low:
-            return partition.next
+        start = first_to_read(
+            f"{self._topic.what}, partition {place.partition}", _KEPT, partition.next, low, high,
+            skip_missing=self._asked.skip_missing, say=self._say,
+        )  # fmt: skip
+        if start == low:
+            return start
         self._unproven.add(place.partition)
         return partition.next - 1
 

@@ -17,11 +17,11 @@ from urllib.parse import unquote
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
-from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StreamInfo
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from lineitem.adapters.kafka.records import record_of
 from lineitem.adapters.nats.server import Server, Stream
-from lineitem.core.errors import Refused
+from lineitem.adapters.opening import Kept, first_to_read
 from lineitem.ingest.gate import SourceWatch
 from lineitem.ingest.intake import Partition
 from lineitem.observability.metrics import GATHERED, LAG, POSITION
@@ -35,6 +35,7 @@ _LOOK_S = 1.0
 _FORGOTTEN_S = 300.0
 """When the server drops a consumer whose worker is gone."""
 _CE = "ce-"
+_KEPT = Kept("sequence", "the stream", "in the stream", "max_age")
 
 
 class Reader:
@@ -112,31 +113,15 @@ class Reader:
     async def _begin(self) -> None:
         """Read from the ledger's position. Raises Refused where the stream does not have what comes next."""
         self._partition = self._open()
-        start = self._start(await self._server.info_in_time(self._stop), max(self._partition.next, 1))
+        state = (await self._server.info_in_time(self._stop)).state
+        start = first_to_read(
+            self._stream.what, _KEPT, max(self._partition.next, 1), state.first_seq, state.last_seq + 1,
+            skip_missing=self._skip_missing, say=self._say,
+        )  # fmt: skip
         self.reached = self._partition.next
         self._desk.take(self._partition)
         self._taken, self._end = start - 1, -1
         await self._leave()
-
-    def _start(self, info: StreamInfo, start: int) -> int:
-        first, last = info.state.first_seq, info.state.last_seq
-        if start > last + 1:
-            raise Refused(
-                f"the ledger has read up to sequence {start - 1}, the stream ends at {last}: it has lost records",
-                where=self._stream.what,
-                do="Restore the stream's data. Reading on would pass over the records that take their places.",
-            )
-        if first > start:
-            missing = f"records {start} to {first - 1} are no longer in the stream and were never read"
-            if not self._skip_missing:
-                raise Refused(
-                    missing,
-                    where=self._stream.what,
-                    do="Bring those events in another way (`lineitem ingest` of a file: none counts twice), keep records "
-                    "longer (max_age), and say once that reading may go on without them: --skip-missing",
-                )
-            self._say(f"{self._stream.what}: {missing}; going on without them, as told")
-        return max(start, first)
 
     async def _subscribe(self) -> JetStreamContext.PullSubscription:
         config = ConsumerConfig(
